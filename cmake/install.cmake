@@ -1,0 +1,1 @@
+# `cmake --install`: the program, the library, its headers and a package for find_package(rlhf).

@@ -1,0 +1,47 @@
+// Hugging Face model folders: config.json and (sharded) safetensors in, the same layout out.
+#pragma once
+
+#include <torch/types.h>
+
+#include <optional>
+#include <string>
+
+#include "rlhf/core/file.h"
+#include "rlhf/core/json.h"
+#include "rlhf/models/decoder.h"
+
+namespace rlhf {
+
+struct LoadOptions {
+  std::optional<torch::Dtype> dtype;  ///< unset: the stored type
+  torch::Device device = torch::kCPU;
+  bool trainable = false;     ///< trained tensors are copied into memory; else mapped where no conversion is needed
+  bool from_scratch = false;  ///< random weights from config.json; the folder need not hold any
+  uint64_t seed = 0;          ///< of the random weights
+};
+
+/// A model with what its folder said, enough to write the same layout again.
+struct Model {
+  Decoder decoder;
+  Json config;                                       ///< config.json as read
+  std::map<std::string, torch::Dtype> stored_dtype;  ///< per tensor name
+  fs::path folder;
+};
+
+/// Reads a folder. UserError with everything wrong: config.json missing or broken, architecture unsupported (lists the
+/// supported), tensors missing, unexpected or mis-shaped, files truncated or hostile.
+Model load_model(const fs::path& folder, const LoadOptions& options = {});
+
+/// Only config.json, checked.
+DecoderConfig load_decoder_config(const fs::path& folder);
+
+struct SaveOptions {
+  std::optional<torch::Dtype> dtype;          ///< unset: each tensor's stored type
+  uint64_t max_shard_bytes = 5'000'000'000;   ///< files are split above it, with model.safetensors.index.json
+};
+
+/// Writes config.json and the weights into an existing folder (as a rule an AtomicFolder's). Other files of the source
+/// folder that belong to the model (generation_config.json) are copied byte for byte; tokenizer files are the caller's.
+void save_model(const Model& model, const fs::path& folder, const SaveOptions& options = {});
+
+}  // namespace rlhf
