@@ -22,16 +22,20 @@ endif()
 
 # TorchConfigVersion answers for compatibility only; the version itself stands in the headers.
 list(GET TORCH_INCLUDE_DIRS 0 RLHF_TORCH_INCLUDE)
-file(STRINGS "${RLHF_TORCH_INCLUDE}/torch/headeronly/version.h" RLHF_TORCH_VERSION_LINE
-     REGEX "#define TORCH_VERSION ")
-string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+" RLHF_TORCH_VERSION "${RLHF_TORCH_VERSION_LINE}")
+set(RLHF_TORCH_VERSION "")
+foreach(part MAJOR MINOR PATCH)
+  file(STRINGS "${RLHF_TORCH_INCLUDE}/torch/headeronly/version.h" line REGEX "#define TORCH_VERSION_${part} ")
+  string(REGEX MATCH "[0-9]+$" number "${line}")
+  list(APPEND RLHF_TORCH_VERSION "${number}")
+endforeach()
+list(JOIN RLHF_TORCH_VERSION "." RLHF_TORCH_VERSION)
 if(RLHF_TORCH_VERSION VERSION_LESS 2.11 OR RLHF_TORCH_VERSION VERSION_GREATER_EQUAL 2.14)
   message(FATAL_ERROR "[cmake] libtorch 2.11 to 2.13 was expected, got ${RLHF_TORCH_VERSION}. HINT: "
                       "point CMAKE_PREFIX_PATH at a supported libtorch or unset it and run `make setup`.")
 endif()
 message(STATUS "libtorch ${RLHF_TORCH_VERSION}: ${RLHF_TORCH_INCLUDE}")
 
-add_library(rlhf_torch INTERFACE)
+add_library(rlhf_torch INTERFACE IMPORTED GLOBAL)
 foreach(dir IN LISTS TORCH_INCLUDE_DIRS)
   if(EXISTS "${dir}")
     target_compile_options(rlhf_torch INTERFACE "SHELL:-idirafter ${dir}")
