@@ -1,0 +1,31 @@
+// Gated linear units, the element-wise middle of an MLP: y = act(gate) · up.
+//
+//   silu       x · σ(x)                                          SwiGLU: llama, qwen, mistral
+//   gelu_tanh  ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))          GeGLU as gemma computes it
+//   gelu       ½ x (1 + erf(x / √2))
+//
+// Source: Shazeer, GLU Variants Improve Transformer (arXiv 2002.05202).
+#pragma once
+
+#include <torch/types.h>
+
+namespace rlhf {
+
+enum class GluActivation { silu, gelu_tanh, gelu };
+
+/// gate and up of one shape (..., F), as a rule two outputs or the two halves of one product.
+/// Differentiable in both. Returns a contiguous tensor of that shape. Error when the shapes or
+/// types differ. `gelu` has no fused form.
+torch::Tensor glu(const torch::Tensor& gate, const torch::Tensor& up, GluActivation activation);
+
+/// glu with silu.
+inline torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
+  return glu(gate, up, GluActivation::silu);
+}
+
+namespace reference {
+/// The same in plain torch operations, differentiated by autograd. Any device and floating type.
+torch::Tensor glu(const torch::Tensor& gate, const torch::Tensor& up, GluActivation activation);
+}  // namespace reference
+
+}  // namespace rlhf
