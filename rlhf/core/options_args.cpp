@@ -1,0 +1,187 @@
+#include "rlhf/core/options_args.h"
+
+#include <algorithm>
+#include <optional>
+
+namespace rlhf {
+namespace {
+
+struct Flag {
+  std::string name;                  // without dashes, underscores inside
+  std::optional<std::string> value;  // behind `=`
+};
+
+bool is_flag(std::string_view word) { return word.size() > 2 && word.starts_with("--"); }
+
+Flag split_flag(const std::string& word) {
+  const size_t equals = word.find('=');
+  Flag flag{word.substr(2, equals == std::string::npos ? equals : equals - 2), std::nullopt};
+  std::replace(flag.name.begin(), flag.name.end(), '-', '_');
+  if (equals != std::string::npos) flag.value = word.substr(equals + 1);
+  return flag;
+}
+
+/// What a flag's words mean depends on its option alone.
+enum class Shape { boolean, scalar, list, yaml };
+
+Shape shape_of(const OptionSet& set, const std::string& name) {
+  const Option* option = set.find(name);
+  if (option == nullptr) option = set.find_renamed(name);
+  if (option == nullptr) {
+    const InertKey* key = set.find_inert(name);
+    if (key == nullptr) return Shape::scalar;
+    return key->harmless.is_boolean() ? Shape::boolean : Shape::yaml;
+  }
+  if (option->type.kind == ValueKind::tree || option->type.kind == ValueKind::record)
+    return Shape::yaml;
+  if (option->type.list) return Shape::list;
+  return option->type.kind == ValueKind::boolean ? Shape::boolean : Shape::scalar;
+}
+
+/// Lists and nested keys may be given as YAML or JSON; anything else is the word itself.
+ConfigNode parse_word(const std::string& word, Shape shape, const std::string& name) {
+  const bool structured = shape == Shape::yaml || (shape == Shape::list && word.starts_with('['));
+  ConfigNode node = structured ? parse_config_text(word, "--" + name) : ConfigNode::scalar(word);
+  node.line = 0;
+  return node;
+}
+
+/// Of several words, or a flag given again, one list.
+void append_item(ConfigNode& list, ConfigNode node) {
+  list.kind = ConfigNode::Kind::list;
+  if (node.kind == ConfigNode::Kind::list) {
+    for (auto& item : node.items) list.items.push_back(std::move(item));
+  } else {
+    list.items.push_back(std::move(node));
+  }
+}
+
+/// Walks the words once and collects the flags as the tree a configuration file would give.
+class ArgumentReader {
+ public:
+  ArgumentReader(const OptionSet& set, std::span<const std::string> args,
+                 const ArgumentRules& rules, ParsedArguments& parsed, Problems& problems)
+      : set_(set), args_(args), rules_(rules), parsed_(parsed), problems_(problems) {
+    flags_.kind = ConfigNode::Kind::map;
+  }
+
+  ConfigNode read() {
+    while (at_ < args_.size()) {
+      const std::string& word = args_[at_++];
+      if (is_flag(word)) {
+        read_flag(split_flag(word));
+      } else if (!rules_.positional.empty()) {
+        parsed_.positional.push_back(word);
+      } else {
+        problems_.add("command line", fmt::format("\"{}\" belongs to no flag.", word),
+                      "write --key value; a value with spaces needs quotes.");
+      }
+    }
+    return std::move(flags_);
+  }
+
+ private:
+  bool has_word() const { return at_ < args_.size() && !is_flag(args_[at_]); }
+
+  void read_flag(Flag flag) {
+    if (rules_.config_file && flag.name == "config") {
+      if (!flag.value && has_word()) flag.value = args_[at_++];
+      if (flag.value) {
+        parsed_.config_files.push_back(*flag.value);
+      } else {
+        problems_.add("--config", "expected a YAML or JSON file, got nothing.");
+      }
+      return;
+    }
+    const bool known = is_known(flag.name);
+    if (!known && flag.name.starts_with("no_") && !flag.value &&
+        shape_of(set_, flag.name.substr(3)) == Shape::boolean) {
+      store(flag.name.substr(3), ConfigNode::scalar("false"), Shape::boolean);
+      return;
+    }
+    const Shape shape = shape_of(set_, flag.name);
+    if (flag.value) {
+      store(flag.name, *flag.value, shape);
+    } else if (!has_word()) {
+      if (shape == Shape::boolean || !known) {
+        store(flag.name, ConfigNode::scalar("true"), shape);
+      } else {
+        problems_.add("--" + flag.name, "expected a value, got nothing.");
+      }
+    } else {
+      store(flag.name, args_[at_++], shape);
+      while (shape == Shape::list && has_word()) store(flag.name, args_[at_++], shape);
+    }
+  }
+
+  bool is_known(const std::string& name) const {
+    return set_.find(name) != nullptr || set_.find_renamed(name) != nullptr ||
+           set_.find_inert(name) != nullptr;
+  }
+
+  void store(const std::string& name, const std::string& word, Shape shape) {
+    try {
+      store(name, parse_word(word, shape, name), shape);
+    } catch (const UserError& error) {
+      problems_.add(error);
+    }
+  }
+
+  void store(const std::string& name, ConfigNode node, Shape shape) {
+    for (auto& [have, value] : flags_.entries) {
+      if (have != name) continue;
+      if (shape == Shape::list) {
+        append_item(value, std::move(node));
+      } else {
+        value = std::move(node);
+      }
+      return;
+    }
+    if (shape == Shape::list && !node.is_null()) {
+      ConfigNode list;
+      append_item(list, std::move(node));
+      node = std::move(list);
+    }
+    flags_.entries.emplace_back(name, std::move(node));
+  }
+
+  const OptionSet& set_;
+  std::span<const std::string> args_;
+  const ArgumentRules& rules_;
+  ParsedArguments& parsed_;
+  Problems& problems_;
+  ConfigNode flags_;
+  size_t at_ = 0;
+};
+
+}  // namespace
+
+ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::string> args,
+                                const ArgumentRules& rules, Problems& problems) {
+  ParsedArguments parsed;
+  if (std::any_of(args.begin(), args.end(),
+                  [](const auto& word) { return word == "--help" || word == "-h"; })) {
+    parsed.help = true;
+    return parsed;
+  }
+  const ConfigNode flags = ArgumentReader(set, args, rules, parsed, problems).read();
+  for (const auto& path : parsed.config_files) {
+    try {
+      set.apply(read_config_file(path), path, /*prefix=*/"", problems, &parsed.notes);
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
+  }
+  set.apply(flags, /*file=*/"", /*prefix=*/"", problems, &parsed.notes);
+  return parsed;
+}
+
+ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::string> args,
+                                const ArgumentRules& rules) {
+  Problems problems;
+  ParsedArguments parsed = parse_arguments(set, args, rules, problems);
+  problems.throw_if_any();
+  return parsed;
+}
+
+}  // namespace rlhf
