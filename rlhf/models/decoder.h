@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,15 +26,19 @@ struct NamedTensor {
 
 /// What a forward pass may be asked to do beside the mathematics.
 struct ForwardOptions {
-  bool checkpoint_layers = false;  ///< keep only each layer's input and recompute the rest in the backward
+  /// Keep only each layer's input and recompute the rest in the backward (rlhf/nn/checkpoint.h). The decoder and the
+  /// attention backend must then outlive the backward.
+  bool checkpoint_layers = false;
   /// Applied to the token embeddings (T, C) when set: NEFTune's noise.
   std::function<torch::Tensor(const torch::Tensor&)> on_embeddings;
 };
 
 class Decoder {
  public:
-  /// Takes the tensors by their names in the model folder (the table's names); every missing, unexpected or mis-shaped one
-  /// is listed in one UserError. Tensors are used as they are: no copy.
+  /// Takes the tensors by their names in the model folder (the table's names, with or without the base prefix such as
+  /// `model.`); every missing, unexpected or mis-shaped one is listed in one UserError. Tensors are used as they are: no
+  /// copy. Buffers that old versions stored (masks, rotary frequencies) are dropped, and so is a stored head equal to the
+  /// embedding it is tied to.
   Decoder(DecoderConfig config, std::map<std::string, torch::Tensor> tensors);
   ~Decoder();
   Decoder(Decoder&&) noexcept;
@@ -41,6 +46,7 @@ class Decoder {
 
   /// Random initial weights as transformers makes them: normal(0, initializer_range) for matrices and embeddings, ones or
   /// zeros (the family's neutral value) for norms, zeros for biases. Each tensor has its own random stream, keyed by name.
+  /// `config` comes from read_config.
   static Decoder random(DecoderConfig config, uint64_t seed, torch::Dtype dtype, torch::Device device);
 
   const DecoderConfig& config() const;

@@ -1,0 +1,233 @@
+#include "rlhf/models/folder.h"
+
+#include <set>
+
+#include "rlhf/models/safetensors.h"
+#include "rlhf/models/tensor_specs.h"
+
+namespace rlhf {
+namespace {
+
+constexpr const char* kConfig = "config.json";
+constexpr const char* kGenerationConfig = "generation_config.json";
+constexpr const char* kWeights = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+struct DtypeName {
+  const char* name;
+  torch::Dtype dtype;
+};
+constexpr DtypeName kDtypes[] = {{"float32", torch::kFloat32},
+                                 {"float16", torch::kFloat16},
+                                 {"bfloat16", torch::kBFloat16},
+                                 {"float64", torch::kFloat64}};
+
+Json parse_json_file(const fs::path& path) {
+  try {
+    return Json::parse(read_file(path));
+  } catch (const Json::exception& error) {
+    throw UserError(path.string(), fmt::format("JSON was expected: {}.", error.what()));
+  }
+}
+
+struct ParsedConfig {
+  Json json;
+  DecoderConfig config;
+};
+
+ParsedConfig parse_config(const fs::path& folder) {
+  const auto path = folder / kConfig;
+  if (!fs::is_directory(folder)) {
+    throw UserError(folder.string(), "a model folder was expected, it does not exist.",
+                    "give the path of a folder with config.json and safetensors; nothing is downloaded.");
+  }
+  ParsedConfig parsed;
+  parsed.json = parse_json_file(path);
+  Problems problems;
+  parsed.config = read_config(parsed.json, path.string(), problems);
+  problems.throw_if_any();
+  return parsed;
+}
+
+/// Version 5 says `dtype`, version 4 `torch_dtype`.
+const char* dtype_key(const Json& config) { return config.contains("torch_dtype") ? "torch_dtype" : "dtype"; }
+
+torch::Dtype dtype_of_config(const Json& config, const std::string& where) {
+  const auto it = config.find(dtype_key(config));
+  if (it == config.end() || it->is_null()) return torch::kFloat32;
+  for (const auto& [name, dtype] : kDtypes) {
+    if (*it == name) return dtype;
+  }
+  throw UserError(fmt::format("{}: {}", where, dtype_key(config)),
+                  fmt::format("float32, bfloat16, float16 or float64 was expected, got {}.", it->dump()));
+}
+
+/// File names of a sharded folder, checked against its index.
+std::vector<fs::path> shards_of_index(const fs::path& folder, std::map<std::string, std::string>& file_of) {
+  const auto path = folder / kIndex;
+  const auto index = parse_json_file(path);
+  Problems problems;
+  std::set<std::string> files;
+  const bool usable = index.is_object() && index.contains("weight_map") && index["weight_map"].is_object();
+  if (!usable) throw UserError(path.string(), "an object with a weight_map was expected.");
+  for (const auto& [name, file] : index["weight_map"].items()) {
+    const auto text = file.is_string() ? file.get<std::string>() : std::string();
+    if (text.empty() || text != fs::path(text).filename() || text == "." || text == "..") {
+      problems.add(fmt::format("{}: {}", path.string(), name), "the name of a file in the same folder was expected.");
+      continue;
+    }
+    file_of[name] = text;
+    files.insert(text);
+  }
+  problems.throw_if_any();
+  std::vector<fs::path> shards;
+  for (const auto& file : files) shards.push_back(folder / file);
+  return shards;
+}
+
+/// Every tensor of the folder as a view into its file.
+std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
+  std::map<std::string, std::string> file_of;
+  std::vector<fs::path> files{folder / kWeights};
+  if (!fs::exists(files.front())) {
+    if (!fs::exists(folder / kIndex)) {
+      const bool pickled = fs::exists(folder / "pytorch_model.bin") || fs::exists(folder / "pytorch_model.bin.index.json");
+      throw UserError(folder.string(), fmt::format("{} or {} was expected, neither is there.", kWeights, kIndex),
+                      pickled ? "pytorch_model.bin is not read: convert it with transformers' save_pretrained."
+                              : "use from_scratch to start from random weights.");
+    }
+    files = shards_of_index(folder, file_of);
+  }
+  Problems problems;
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto& path : files) {
+    try {
+      const SafetensorsFile file(path);
+      for (const auto& stored : file.tensors()) {
+        const auto listed = file_of.find(stored.name);
+        if (!file_of.empty() && (listed == file_of.end() || listed->second != path.filename())) {
+          problems.add(fmt::format("{}: {}", path.string(), stored.name),
+                       fmt::format("it was expected {} by {}.",
+                                   listed == file_of.end() ? "in no file" : "in " + listed->second, kIndex));
+        }
+        tensors[stored.name] = file.view(stored);
+      }
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
+  }
+  if (problems.empty()) {
+    for (const auto& [name, file] : file_of) {
+      if (!tensors.contains(name)) problems.add(fmt::format("{}: {}", kIndex, name), fmt::format("{} has no such tensor.", file));
+    }
+  }
+  problems.throw_if_any();
+  return tensors;
+}
+
+Model from_scratch(const fs::path& folder, ParsedConfig parsed, const LoadOptions& options) {
+  const auto stored = dtype_of_config(parsed.json, (folder / kConfig).string());
+  Model model{.decoder = Decoder::random(std::move(parsed.config), options.seed, options.dtype.value_or(stored),
+                                         options.device),
+              .config = std::move(parsed.json),
+              .stored_dtype = {},
+              .folder = folder};
+  for (const auto& [name, tensor] : model.decoder.tensors()) model.stored_dtype[name] = stored;
+  return model;
+}
+
+/// config.json for what is written: as read, but for what changed.
+Json config_to_write(const Model& model, const std::optional<torch::Dtype>& dtype) {
+  Json config = model.config;
+  if (dtype && *dtype != dtype_of_config(config, kConfig)) {
+    for (const auto& [name, value] : kDtypes) {
+      if (value == *dtype) config[dtype_key(config)] = name;
+    }
+  }
+  const int64_t rows = model.decoder.config().vocab_size;
+  if (config.value("vocab_size", int64_t{0}) != rows) config["vocab_size"] = rows;
+  return config;
+}
+
+/// Runs of tensors for one file each: full at `most` bytes; a larger tensor stands alone.
+std::vector<std::vector<TensorToStore>> cut_into_shards(std::vector<TensorToStore> tensors, uint64_t most) {
+  std::vector<std::vector<TensorToStore>> shards(1);
+  uint64_t bytes = 0;
+  for (auto& tensor : tensors) {
+    if (bytes > 0 && bytes + tensor.bytes() > most) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    bytes += tensor.bytes();
+    shards.back().push_back(std::move(tensor));
+  }
+  return shards;
+}
+
+void write_shards(const fs::path& folder, std::vector<std::vector<TensorToStore>> shards) {
+  std::map<std::string, std::string> weight_map;
+  uint64_t bytes = 0;
+  int64_t parameters = 0;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const auto name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    for (const auto& tensor : shards[i]) {
+      weight_map[tensor.name] = name;
+      bytes += tensor.bytes();
+      parameters += tensor.tensor.numel();
+    }
+    write_safetensors(folder / name, std::move(shards[i]));
+  }
+  Json index;
+  index["metadata"] = {{"total_parameters", parameters}, {"total_size", bytes}};
+  index["weight_map"] = weight_map;
+  write_file(folder / kIndex, index.dump(2) + "\n");
+}
+
+}  // namespace
+
+DecoderConfig load_decoder_config(const fs::path& folder) { return parse_config(folder).config; }
+
+Model load_model(const fs::path& folder, const LoadOptions& options) {
+  auto parsed = parse_config(folder);
+  if (options.from_scratch) return from_scratch(folder, std::move(parsed), options);
+  const auto mapped = map_tensors(folder);
+  // Checked before anything is copied.
+  const auto specs = tensor_specs(parsed.config, name_style(parsed.config, mapped));
+  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, torch::Dtype> stored_dtype;
+  // One type for the whole model: the embedding's, unless asked for.
+  std::optional<torch::Dtype> common = options.dtype;
+  for (const auto& [name, view] : match_tensors(parsed.config, specs, mapped)) {
+    stored_dtype[name] = view.scalar_type();
+    if (!common) common = view.scalar_type();
+    const auto ready = view.to(options.device, *common);
+    tensors[name] = options.trainable && ready.is_same(view) ? view.clone() : ready;
+  }
+  return {.decoder = Decoder(std::move(parsed.config), std::move(tensors)),
+          .config = std::move(parsed.json),
+          .stored_dtype = std::move(stored_dtype),
+          .folder = folder};
+}
+
+void save_model(const Model& model, const fs::path& folder, const SaveOptions& options) {
+  std::vector<TensorToStore> tensors;
+  uint64_t bytes = 0;
+  for (const auto& [name, tensor] : model.decoder.tensors()) {
+    const auto stored = model.stored_dtype.find(name);
+    const auto kept = stored == model.stored_dtype.end() ? tensor.scalar_type() : stored->second;
+    tensors.push_back({name, tensor, options.dtype.value_or(kept)});
+    bytes += tensors.back().bytes();
+  }
+  require_space(folder, bytes, "the model");
+  write_file(folder / kConfig, config_to_write(model, options.dtype).dump(2) + "\n");
+  const auto generation = model.folder / kGenerationConfig;
+  if (fs::exists(generation)) write_file(folder / kGenerationConfig, read_file(generation));
+  auto shards = cut_into_shards(std::move(tensors), options.max_shard_bytes);
+  if (shards.size() == 1) {
+    write_safetensors(folder / kWeights, std::move(shards.front()));
+  } else {
+    write_shards(folder, std::move(shards));
+  }
+}
+
+}  // namespace rlhf

@@ -1,0 +1,46 @@
+#include "rlhf/nn/layers.h"
+
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/silu.h>
+
+#include "rlhf/core/error.h"
+#include "rlhf/kernels/norm.h"
+
+namespace rlhf {
+namespace {
+
+torch::Tensor activate(const torch::Tensor& x, GluActivation activation) {
+  switch (activation) {
+    case GluActivation::silu:
+      return at::silu(x);
+    case GluActivation::gelu_tanh:
+      return at::gelu(x, "tanh");
+    case GluActivation::gelu:
+      return at::gelu(x);
+  }
+  fail("Mlp", "an unknown activation.");
+}
+
+}  // namespace
+
+torch::Tensor Linear::operator()(const torch::Tensor& x) const {
+  return at::linear(x, transposed ? weight.t() : weight, bias.defined() ? std::optional(bias) : std::nullopt);
+}
+
+torch::Tensor Norm::operator()(const torch::Tensor& x) const {
+  if (kind == NormKind::rms) return rms_norm(x, weight, eps, offset);
+  return at::layer_norm(x, weight.sizes(), weight, bias, eps);
+}
+
+torch::Tensor Mlp::operator()(const torch::Tensor& x) const {
+  if (gate_up.defined()) {
+    const auto both = gate_up(x).chunk(2, -1);
+    return down(glu(both[0], both[1], activation));
+  }
+  if (gate.defined()) return down(glu(gate(x), up(x), activation));
+  return down(activate(up(x), activation));
+}
+
+}  // namespace rlhf

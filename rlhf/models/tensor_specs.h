@@ -1,0 +1,44 @@
+// Which tensors a model has, and whether a folder's tensors are those.
+#pragma once
+
+#include <torch/types.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "rlhf/models/arch.h"
+#include "rlhf/models/decoder.h"
+
+namespace rlhf {
+
+/// How a tensor starts its life in a model made from scratch.
+enum class InitKind { normal, zeros, ones };
+
+/// One tensor that a model of this configuration has.
+struct TensorSpec {
+  std::string name;
+  std::vector<int64_t> shape;
+  InitKind init = InitKind::normal;
+  double deviation = 0.0;  ///< of InitKind::normal
+  int64_t zero_row = -1;   ///< a row that starts at zero (padding), or -1
+};
+
+/// Names as one particular folder uses them.
+struct NameStyle {
+  bool with_base = true;         ///< false: a folder saved from the bare model, names without `model.`
+  bool with_head_alias = false;  ///< the head under its second name
+};
+
+/// The style that `names` of a folder are in.
+NameStyle name_style(const DecoderConfig& config, const std::map<std::string, torch::Tensor>& tensors);
+
+/// Every tensor of the model, in the order of its forward pass; tied weights once.
+std::vector<TensorSpec> tensor_specs(const DecoderConfig& config, const NameStyle& style = {});
+
+/// The tensors that `specs` name, in that order. Missing, unexpected and mis-shaped ones are listed in one UserError; old
+/// buffers and a stored head equal to the embedding it is tied to are left out.
+std::vector<NamedTensor> match_tensors(const DecoderConfig& config, const std::vector<TensorSpec>& specs,
+                                       const std::map<std::string, torch::Tensor>& tensors);
+
+}  // namespace rlhf

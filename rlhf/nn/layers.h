@@ -1,0 +1,51 @@
+// The layers a decoder is made of, as plain structs that hold tensors. Which of them a family has, and under which name
+// they are stored, is the architecture table's affair (rlhf/models/arch.h).
+#pragma once
+
+#include <torch/types.h>
+
+#include "rlhf/kernels/glu.h"
+
+namespace rlhf {
+
+/// y = x Wᵀ + b.
+struct Linear {
+  torch::Tensor weight;     ///< (out, in); (in, out) where `transposed`
+  torch::Tensor bias;       ///< (out) or undefined
+  bool transposed = false;  ///< the stored matrix is Wᵀ (gpt2's Conv1D)
+
+  bool defined() const { return weight.defined(); }
+  /// x (T, in) to (T, out).
+  torch::Tensor operator()(const torch::Tensor& x) const;
+};
+
+enum class NormKind {
+  rms,    ///< no mean, no bias
+  layer,  ///< mean and variance over the width, with a bias
+};
+
+struct Norm {
+  NormKind kind = NormKind::rms;
+  torch::Tensor weight;  ///< (C)
+  torch::Tensor bias;    ///< (C), layer norm only
+  double eps = 1e-6;
+  double offset = 0.0;   ///< added to the weight (gemma stores w − 1); rms only
+
+  bool defined() const { return weight.defined(); }
+  /// Over the last dimension of x (..., C).
+  torch::Tensor operator()(const torch::Tensor& x) const;
+};
+
+/// Gated: down(act(gate x) · up x), with gate and up apart or one above the other in one matrix. Else down(act(up x)).
+struct Mlp {
+  Linear gate;     ///< undefined where not gated or fused
+  Linear gate_up;  ///< (2F, C), gate first; undefined where apart
+  Linear up;       ///< undefined where fused
+  Linear down;
+  GluActivation activation = GluActivation::silu;
+
+  /// x (T, C) to (T, C).
+  torch::Tensor operator()(const torch::Tensor& x) const;
+};
+
+}  // namespace rlhf
