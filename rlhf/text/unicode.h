@@ -1,0 +1,66 @@
+// Unicode as the tokenizers need it: UTF-8, properties, normal forms, case, grapheme clusters.
+//
+// Properties and normal forms come from utf8proc (Debian 12: Unicode 14). The `tokenizers` library mixes several
+// Unicode versions (its normal forms are older, its regular expressions newer), so text made of characters that were
+// assigned in Unicode 15 and later may split differently; nothing else differs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace rlhf {
+
+/// Position of the first byte that is not part of well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms,
+/// nothing above U+10FFFF), or npos when all of it is.
+size_t invalid_utf8_at(std::string_view text);
+
+inline bool valid_utf8(std::string_view text) {
+  return invalid_utf8_at(text) == std::string_view::npos;
+}
+
+/// Bytes of the character that starts with `lead`; 1 for a byte that starts none.
+inline size_t utf8_length(unsigned char lead) {
+  return lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+
+/// One character and the bytes it takes.
+struct CodePoint {
+  char32_t value;
+  size_t length;
+};
+
+/// The character at `at`; `text` must be valid UTF-8 and `at` on a boundary.
+CodePoint decode_utf8(std::string_view text, size_t at);
+
+/// Appends one character; `c` must be a Unicode scalar value.
+void append_utf8(std::string& out, char32_t c);
+
+/// Well-formed text: every maximal ill-formed run becomes one U+FFFD, as the Unicode standard (3.9) recommends.
+std::string replace_invalid_utf8(std::string_view bytes);
+
+/// Bytes at the end of `bytes` that begin a character but do not complete it (0 to 3).
+size_t incomplete_utf8_tail(std::string_view bytes);
+
+bool is_white_space(char32_t c);         ///< the property White_Space
+bool is_ascii_punctuation(char32_t c);   ///< !"#$%&'()*+,-./:;<=>?@[\]^_`{|}~
+bool is_punctuation(char32_t c);         ///< general category P*
+bool is_numeric(char32_t c);             ///< general category N*
+bool is_other(char32_t c);               ///< general category Cc, Cf or Co: control, format, private use
+bool is_mark(char32_t c);                ///< general category M*
+bool is_nonspacing_mark(char32_t c);     ///< general category Mn
+bool is_word_character(char32_t c);      ///< \w of the regular expressions: letters, marks, digits, connectors
+
+enum class NormalForm { nfc, nfd, nfkc, nfkd };
+
+/// `text` (valid UTF-8) in a normal form. ASCII comes back as it is.
+std::string normal_form(std::string_view text, NormalForm form);
+
+/// Full lower case of one character (context free): U+0130 gives two characters.
+void append_lower_case(std::string& out, char32_t c);
+
+/// End of the extended grapheme cluster that starts at `begin`.
+size_t grapheme_end(std::string_view text, size_t begin);
+
+}  // namespace rlhf
