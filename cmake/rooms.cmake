@@ -84,5 +84,8 @@ function(rlhf_link_rooms target)
       set(kind torch)
     endif()
   endforeach()
+  # Programs are compiled like the rooms (-fPIC, not -fPIE), else they could not share the precompiled header.
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fPIC)
   rlhf_use_pch(${target} ${kind})
 endfunction()
