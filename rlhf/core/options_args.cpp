@@ -156,6 +156,19 @@ class ArgumentReader {
 
 }  // namespace
 
+void ParsedArguments::add_located(const Problems& found, Problems& problems) const {
+  try {
+    found.throw_if_any();
+  } catch (const UserError& error) {
+    for (Problem problem : error.problems()) {
+      const auto place = places.find(problem.where.substr(0, problem.where.find_first_of(".[")));
+      if (place != places.end())
+        problem.where = place->second + problem.where.substr(place->first.size());
+      problems.add(problem);
+    }
+  }
+}
+
 ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::string> args,
                                 const ArgumentRules& rules, Problems& problems) {
   ParsedArguments parsed;
@@ -165,14 +178,22 @@ ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::strin
     return parsed;
   }
   const ConfigNode flags = ArgumentReader(set, args, rules, parsed, problems).read();
+  const auto apply = [&](const ConfigNode& map, const std::string& file) {
+    for (const auto& [name, node] : map.entries) {
+      const Option* renamed = set.find_renamed(name);
+      parsed.places[renamed != nullptr ? renamed->name : name] =
+          option_place(file, node.line, name);
+    }
+    set.apply(map, file, /*prefix=*/"", problems, &parsed.notes);
+  };
   for (const auto& path : parsed.config_files) {
     try {
-      set.apply(read_config_file(path), path, /*prefix=*/"", problems, &parsed.notes);
+      apply(read_config_file(path), path);
     } catch (const UserError& error) {
       problems.add(error);
     }
   }
-  set.apply(flags, /*file=*/"", /*prefix=*/"", problems, &parsed.notes);
+  apply(flags, /*file=*/"");
   return parsed;
 }
 

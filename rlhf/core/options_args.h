@@ -8,6 +8,7 @@
 //   --config run.yaml      read before the flags, wherever it stands; flags win
 #pragma once
 
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,7 +26,12 @@ struct ParsedArguments {
   bool help = false;  ///< `--help` or `-h`: nothing was read, the caller prints help_text()
   std::vector<std::string> config_files;  ///< as given
   std::vector<std::string> positional;
-  std::vector<std::string> notes;  ///< keys that were accepted or renamed, for the log
+  std::vector<std::string> notes;             ///< keys that were accepted or renamed, for the log
+  std::map<std::string, std::string> places;  ///< where a key was last set: `run.yaml:12 seed`
+
+  /// Adds `found`, the problems of checks between keys, each `where` being a key or a path below
+  /// one, with the place where that key was set.
+  void add_located(const Problems& found, Problems& problems) const;
 };
 
 /// Reads `args` (without the program's and the command's name) into the members bound to `set`.

@@ -1,0 +1,52 @@
+// Where rows come from. Names: TRL 1.16's ScriptArguments, DatasetMixtureConfig and the data keys
+// its trainers share.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rlhf/core/options.h"
+
+namespace rlhf {
+
+enum class BadRowPolicy { error, drop };
+template <>
+struct EnumNames<BadRowPolicy> {
+  static constexpr std::array<std::string_view, 2> names = {"error", "drop"};
+};
+
+/// One part of a mixture.
+struct DatasetSource {
+  std::string path;                     ///< file or folder
+  std::optional<std::string> data_dir;  ///< folder inside `path`
+  std::optional<std::vector<std::string>>
+      data_files;               ///< files inside `path` (and `data_dir`); null: by split
+  std::string split = "train";  ///< the file `<split>.jsonl` of a folder
+  std::optional<std::vector<std::string>> columns;  ///< columns to keep; null: all
+  std::optional<double> fraction;  ///< share of this part in the mixture, before normalisation
+};
+
+/// TRL's `dataset_kwargs`: known, and nothing of it is needed.
+struct DatasetKwargs {};
+
+struct DataOptions {
+  std::vector<std::string> dataset_name;
+  std::string dataset_train_split = "train";
+  std::string dataset_test_split = "test";
+  std::vector<DatasetSource> datasets;
+  std::optional<double> test_split_size;
+  std::string dataset_text_field = "text";
+  std::optional<int64_t> dataset_num_proc;
+  DatasetKwargs dataset_kwargs;
+  BadRowPolicy on_bad_row = BadRowPolicy::error;
+  std::optional<std::string> cache_dir;
+};
+
+void declare(OptionSet& set, DataOptions& options);
+
+/// Adds a note where `dataset_name` is not read because of `datasets`.
+void resolve(DataOptions& options, std::vector<std::string>* notes);
+void validate(const DataOptions& options, Problems& problems);
+
+}  // namespace rlhf
