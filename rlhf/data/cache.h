@@ -128,10 +128,4 @@ std::shared_ptr<const RaggedCache> find_cache(const CacheRecipe& recipe);
 std::shared_ptr<const RaggedCache> build_cache(const CacheRecipe& recipe, int64_t shards,
                                                const ShardFill& fill);
 
-/// Hashes of the content of files. A file that kept its path, size, inode and modification time (to
-/// the nanosecond) since its content was last hashed into FOLDER/hashes.json is not read again; one
-/// modified within the two seconds before it was hashed is, since a later change might not show in
-/// its time.
-std::vector<std::string> hash_files(const fs::path& folder, const std::vector<fs::path>& files);
-
 }  // namespace rlhf

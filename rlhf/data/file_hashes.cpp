@@ -1,4 +1,5 @@
-// Content hashes of data files, remembered while the files stay as they are.
+#include "rlhf/data/file_hashes.h"
+
 #include <sys/stat.h>
 
 #include <ctime>
@@ -6,33 +7,12 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/threads.h"
-#include "rlhf/data/cache.h"
 
 namespace rlhf {
 namespace {
 
 constexpr std::string_view kHashes = "hashes.json";
 constexpr int64_t kNanoseconds = 1'000'000'000;
-
-/// What a file system says of a file's content without reading it.
-struct Stamp {
-  int64_t size;
-  int64_t modified;  // nanoseconds
-  uint64_t inode;
-  uint64_t device;
-
-  Json to_json() const { return {size, modified, inode, device}; }
-};
-
-Stamp stamp_of(const fs::path& file) {
-  struct stat info {};
-  if (::stat(file.c_str(), &info) != 0) {
-    throw UserError(file.string(), "a readable file was expected.",
-                    "check the path and its permissions.");
-  }
-  return {info.st_size, info.st_mtim.tv_sec * kNanoseconds + info.st_mtim.tv_nsec, info.st_ino,
-          info.st_dev};
-}
 
 Json load_hashes(const fs::path& path) {
   if (!fs::exists(path)) return Json::object();
@@ -41,7 +21,7 @@ Json load_hashes(const fs::path& path) {
 }
 
 std::optional<std::string> remembered(const Json& hashes, const std::string& name,
-                                      const Stamp& stamp) {
+                                      const FileStamp& stamp) {
   const auto found = hashes.find(name);
   if (found == hashes.end() || !found->is_object() ||
       found->value("stamp", Json()) != stamp.to_json()) {
@@ -52,6 +32,31 @@ std::optional<std::string> remembered(const Json& hashes, const std::string& nam
 
 }  // namespace
 
+FileStamp FileStamp::of(const fs::path& file) {
+  struct stat info {};
+  if (::stat(file.c_str(), &info) != 0) {
+    throw UserError(file.string(), "a readable file was expected.",
+                    "check the path and its permissions.");
+  }
+  return {info.st_size, info.st_mtim.tv_sec * kNanoseconds + info.st_mtim.tv_nsec, info.st_ino,
+          info.st_dev};
+}
+
+Json FileStamp::to_json() const { return {size, modified, inode, device}; }
+
+UnchangedFiles::UnchangedFiles(std::vector<fs::path> files) : files_(std::move(files)) {
+  for (const auto& file : files_) stamps_.push_back(FileStamp::of(file));
+}
+
+void UnchangedFiles::require() const {
+  for (size_t i = 0; i < files_.size(); ++i) {
+    if (FileStamp::of(files_[i]) == stamps_[i]) continue;
+    throw UserError(files_[i].string(),
+                    "the file was expected to stay as it is while it is read, it has changed.",
+                    "start again when nothing writes to it.");
+  }
+}
+
 std::vector<std::string> hash_files(const fs::path& folder, const std::vector<fs::path>& files) {
   const fs::path path = folder / kHashes;
   Json known = load_hashes(path);
@@ -59,7 +64,7 @@ std::vector<std::string> hash_files(const fs::path& folder, const std::vector<fs
   std::vector<Json> fresh(files.size());
   parallel_pieces(static_cast<int64_t>(files.size()), /*grain=*/1, [&](int64_t begin, int64_t) {
     const auto i = static_cast<size_t>(begin);
-    const Stamp stamp = stamp_of(files[i]);
+    const FileStamp stamp = FileStamp::of(files[i]);
     if (auto hash = remembered(known, fs::absolute(files[i]).string(), stamp)) {
       result[i] = *std::move(hash);
       return;
