@@ -70,18 +70,23 @@ void AddedTokens::Matcher::add(std::string_view content, int32_t id) {
 void AddedTokens::build(const Normalizer* normalizer) {
   raw_ = {};
   normalized_ = {};
-  for (const AddedToken& token : order_) {
-    const int32_t id = find(token.content);
-    if (!token.normalized) {
-      raw_.add(token.content, id);
-      continue;
-    }
-    std::string content = token.content;
+  const auto normalized = [&](std::string content) {
     bool at_start = true;
     if (normalizer != nullptr) {
       normalizer->apply(content, &at_start);
     }
-    normalized_.add(content, id);
+    return content;
+  };
+  for (const AddedToken& token : order_) {
+    const int32_t id = find(token.content);
+    if (token.normalized) {
+      normalized_.add(normalized(token.content), id);
+    } else {
+      raw_.add(token.content, id);
+    }
+  }
+  for (const auto& [id, token] : tokens_) {
+    texts_[id] = token.normalized ? normalized(token.content) : token.content;
   }
 }
 
@@ -134,6 +139,19 @@ void AddedTokens::split(std::string_view text, bool normalized, std::vector<Span
 const AddedToken* AddedTokens::find(int32_t id) const {
   const auto found = tokens_.find(id);
   return found == tokens_.end() ? nullptr : &found->second;
+}
+
+std::vector<AddedToken> AddedTokens::all() const {
+  std::vector<AddedToken> out;
+  for (const auto& [id, token] : tokens_) {
+    out.push_back(token);
+  }
+  return out;
+}
+
+const std::string* AddedTokens::text(int32_t id) const {
+  const auto found = texts_.find(id);
+  return found == texts_.end() ? nullptr : &found->second;
 }
 
 int32_t AddedTokens::find(std::string_view content) const {

@@ -50,8 +50,13 @@ class AddedTokens {
   void split(std::string_view text, bool normalized, std::vector<Span>& out) const;
 
   const AddedToken* find(int32_t id) const;
+  /// What decoding takes for the token: its content, in the form of the normaliser for the `normalized` kind. nullptr
+  /// for an id that is not an added token's.
+  const std::string* text(int32_t id) const;
   int32_t find(std::string_view content) const;  ///< the id, or -1
   bool is_special(std::string_view content) const { return special_.contains(content); }
+  /// The tokens as defined now, by id.
+  std::vector<AddedToken> all() const;
   int64_t id_bound() const { return tokens_.empty() ? 0 : tokens_.rbegin()->first + 1; }
 
  private:
@@ -64,6 +69,7 @@ class AddedTokens {
   std::map<std::string, int32_t, std::less<>> ids_;
   std::map<int32_t, AddedToken> tokens_;
   std::set<std::string, std::less<>> special_;
+  std::map<int32_t, std::string> texts_;
   std::vector<AddedToken> order_;  // every content that was ever added, specials as first seen
   Matcher raw_;
   Matcher normalized_;

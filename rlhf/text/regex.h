@@ -1,7 +1,7 @@
 // Regular expressions of tokenizer.json: written for Oniguruma (Ruby syntax), run by PCRE2 with its JIT.
 //
-// Most syntax is common to both. Translated: `\h` (a hexadecimal digit), `\s` `\w` and `[:punct:]` by their Unicode
-// definitions, `^` and `$` (always by line), `(?m)` (dot matches all), long property names (`\p{Letter}`), scripts as
+// Most syntax is common to both. Translated: `\h` (a hexadecimal digit), `\s` `\w` `\b` and `[:punct:]` by their
+// Unicode definitions, `^` and `$` (always by line), `(?m)` (dot matches all), long property names (`\p{Letter}`), scripts as
 // `sc:`, nested classes and class intersection (`[a-z&&[^q]]`). PCRE2 10.42 knows Unicode 14, Oniguruma Unicode 16:
 // letters assigned since then (CJK extensions H and I, a few scripts) are no `\p{L}` here.
 #pragma once

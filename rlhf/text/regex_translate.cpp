@@ -96,6 +96,10 @@ class Translator {
       case 'h': return positive(kHex);
       case 'S': return in_class ? std::string("\\S") : fmt::format("[^{}]", kSpace);
       case 'W': return in_class ? std::string("\\W") : fmt::format("[^{}]", kWord);
+      case 'b':
+        return in_class ? "\\b" : fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kWord);
+      case 'B':
+        return fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", kWord);
       case 'H':
         if (in_class) {
           refuse("has \\H inside a class, which is not supported");

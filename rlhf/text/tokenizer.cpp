@@ -25,9 +25,9 @@ void WorkspacePool::give_back(std::unique_ptr<EncodeWorkspace> workspace) {
 }
 
 std::string_view Tokenizer::Impl::token(int32_t id, bool* known) const {
-  const AddedToken* const one = added.find(id);
+  const std::string* const one = added.text(id);
   *known = one != nullptr || model->contains(id);
-  return one != nullptr ? std::string_view(one->content) : model->text(id);
+  return one != nullptr ? std::string_view(*one) : model->text(id);
 }
 
 std::optional<int32_t> Tokenizer::Impl::id(std::string_view token) const {
@@ -162,9 +162,8 @@ std::string Tokenizer::id_to_token(int32_t id) const {
 int64_t Tokenizer::vocab_size() const { return std::max(impl_->model->id_bound(), impl_->added.id_bound()); }
 
 bool Tokenizer::is_special(int32_t id) const {
-  bool known = false;
-  const std::string_view token = impl_->token(id, &known);
-  return known && impl_->added.is_special(token);
+  const AddedToken* const token = impl_->added.find(id);
+  return token != nullptr && impl_->added.is_special(token->content);
 }
 
 std::optional<int32_t> Tokenizer::bos_id() const { return impl_->named_id("bos_token"); }

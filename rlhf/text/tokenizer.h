@@ -47,7 +47,8 @@ class Tokenizer {
   /// encode() of each text, on worker_threads() threads.
   std::vector<std::vector<int32_t>> encode_batch(std::span<const std::string> texts, bool add_special_tokens) const;
   /// The text of `ids`, always valid UTF-8; ids without a token are left out. As transformers with
-  /// `clean_up_tokenization_spaces=False`.
+  /// `clean_up_tokenization_spaces=False`; as there, a special token of the `normalized` kind that the normaliser
+  /// changes is not left out by `skip_special_tokens`.
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
 
   std::optional<int32_t> token_to_id(std::string_view token) const;
@@ -55,7 +56,7 @@ class Tokenizer {
   std::string id_to_token(int32_t id) const;
   /// Largest id + 1, added tokens included.
   int64_t vocab_size() const;
-  /// Whether decode() leaves this id out with `skip_special_tokens`.
+  /// Whether the id is a special token's: of tokenizer.json's flag, or by its name in tokenizer_config.json.
   bool is_special(int32_t id) const;
 
   /// The named tokens of tokenizer_config.json: absent, or empty text, when not named there.

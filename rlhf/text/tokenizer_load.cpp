@@ -101,6 +101,9 @@ class ConfigTokens {
   void add_decoder() {
     const auto decoder = config_.find("added_tokens_decoder");
     if (decoder == config_.end() || decoder->is_null()) {
+      for (const AddedToken& token : impl_.added.all()) {
+        by_content_[token.content] = token;
+      }
       return;
     }
     const JsonFields fields(*decoder, where("added_tokens_decoder"), problems_);
@@ -134,8 +137,8 @@ class ConfigTokens {
     }
   }
 
-  /// A token that is special by its name. Flags come from added_tokens_decoder where that has it, then from the entry
-  /// itself if it spells them out.
+  /// A token that is special by its name. Its flags are those of added_tokens_decoder (of tokenizer.json where there is
+  /// no such thing), else those that the entry spells out.
   void add_special(AddedToken token, bool has_flags) {
     const auto known = by_content_.find(token.content);
     if (known != by_content_.end()) {
