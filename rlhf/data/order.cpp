@@ -17,7 +17,7 @@ RowOrder::RowOrder(int64_t rows, const OrderOptions& options, std::vector<int64_
   check(options_.rows_per_step % options_.micro_batch_rows == 0, "order",
         "rows_per_step ({}) must be a multiple of micro_batch_rows ({}).", options_.rows_per_step,
         options_.micro_batch_rows);
-  check(options_.strategy != SamplingStrategy::group_by_length ||
+  check(options_.strategy != OrderStrategy::group_by_length ||
             lengths_.size() == static_cast<size_t>(rows),
         "order", "group_by_length needs the length of each of the {} rows, got {}.", rows,
         lengths_.size());
@@ -53,11 +53,11 @@ const std::vector<int64_t>& RowOrder::epoch(int64_t index) {
 std::vector<int64_t> RowOrder::permutation(int64_t epoch) const {
   std::vector<int64_t> order(static_cast<size_t>(rows_));
   std::iota(order.begin(), order.end(), int64_t{0});
-  if (options_.strategy == SamplingStrategy::sequential) return order;
+  if (options_.strategy == OrderStrategy::sequential) return order;
   // Fisher and Yates.
   Random random(options_.seed, {kRandomShuffle, static_cast<uint64_t>(epoch)});
   for (size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random.below(i + 1)]);
-  if (options_.strategy == SamplingStrategy::group_by_length) group_lengths(order);
+  if (options_.strategy == OrderStrategy::group_by_length) group_lengths(order);
   return order;
 }
 

@@ -12,7 +12,7 @@
 
 namespace rlhf {
 
-enum class SamplingStrategy {
+enum class OrderStrategy {
   sequential,  ///< file order, every epoch
   random,      ///< a permutation of its own for every epoch
   /// Like lengths together: rows are permuted, cut into runs of min(50, rows / (4 · rows_per_step))
@@ -22,7 +22,7 @@ enum class SamplingStrategy {
 };
 
 struct OrderOptions {
-  SamplingStrategy strategy = SamplingStrategy::random;
+  OrderStrategy strategy = OrderStrategy::random;
   int64_t rows_per_step = 8;
   int64_t micro_batch_rows =
       0;  ///< rows that drop_last counts in (all ranks together); 0 means rows_per_step

@@ -14,7 +14,9 @@ namespace rlhf {
 namespace {
 
 CacheRecipe recipe_in(const fs::path& folder, Json key = {{"k", 1}}) {
-  return {.folder = folder, .key = std::move(key), .columns = {{"ids", ColumnType::int32}, {"mask", ColumnType::uint8}}};
+  return {.folder = folder,
+          .key = std::move(key),
+          .columns = {{"ids", ColumnType::int32}, {"mask", ColumnType::uint8}}};
 }
 
 /// Row r of shard s has s + r ids and r mask bytes.
@@ -37,7 +39,8 @@ bool fill(int64_t shard, ShardBuilder& builder) {
 std::map<std::string, std::string> contents(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) files[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
+    if (entry.is_regular_file())
+      files[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
   }
   return files;
 }
@@ -122,10 +125,11 @@ TEST(Cache, RebuildsAShardThatAKillLeftDamaged) {
 
 TEST(Cache, RefusedShardsLeaveNothing) {
   const TemporaryFolder folder;
-  const auto cache = build_cache(recipe_in(folder.path()), /*shards=*/4, [](int64_t shard, ShardBuilder& builder) {
-    fill_shard(shard, builder);
-    return shard != 1;
-  });
+  const auto cache =
+      build_cache(recipe_in(folder.path()), /*shards=*/4, [](int64_t shard, ShardBuilder& builder) {
+        fill_shard(shard, builder);
+        return shard != 1;
+      });
   EXPECT_EQ(cache, nullptr);
   EXPECT_EQ(contents(folder.path()).size(), 1U);  // the lock
 }
@@ -135,7 +139,8 @@ TEST(Cache, DamageIsNoticedAndMended) {
   const auto recipe = recipe_in(folder.path());
   build_cache(recipe, /*shards=*/2, fill);
   const auto good = contents(folder.path());
-  const auto damage = [&](const std::string& ending, const std::function<void(std::string&)>& change) {
+  const auto damage = [&](const std::string& ending,
+                          const std::function<void(std::string&)>& change) {
     for (const auto& [name, bytes] : good) {
       if (!name.ends_with(ending)) continue;
       std::string changed = bytes;

@@ -25,7 +25,7 @@ Rows all(int64_t count) {
 }
 
 TEST(Order, SequentialEndsAnEpochWithAShorterStep) {
-  RowOrder order(10, {.strategy = SamplingStrategy::sequential, .rows_per_step = 4});
+  RowOrder order(10, {.strategy = OrderStrategy::sequential, .rows_per_step = 4});
   EXPECT_EQ(order.steps_per_epoch(), 3);
   EXPECT_EQ(order.batch(0), (Rows{0, 1, 2, 3}));
   EXPECT_EQ(order.batch(2), (Rows{8, 9}));
@@ -33,12 +33,14 @@ TEST(Order, SequentialEndsAnEpochWithAShorterStep) {
   EXPECT_EQ(order.epoch_of(3), 1);
 }
 
-// transformers: ceil(batches / accumulation) steps, batches = ceil(rows / micro) or, with drop_last, floor.
+// transformers: ceil(batches / accumulation) steps, batches = ceil(rows / micro) or, with
+// drop_last, floor.
 TEST(Order, CountsStepsAsTransformers) {
   for (int64_t rows = 1; rows < 40; ++rows) {
     for (const int64_t micro : {1, 2, 3}) {
       for (const int64_t accumulation : {1, 2, 4}) {
-        OrderOptions options{.strategy = SamplingStrategy::sequential, .rows_per_step = micro * accumulation,
+        OrderOptions options{.strategy = OrderStrategy::sequential,
+                             .rows_per_step = micro * accumulation,
                              .micro_batch_rows = micro};
         const auto ceil = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
         EXPECT_EQ(RowOrder(rows, options).steps_per_epoch(), ceil(ceil(rows, micro), accumulation));
@@ -52,7 +54,10 @@ TEST(Order, CountsStepsAsTransformers) {
 
 TEST(Order, DropLastLeavesOutIncompleteMicroBatches) {
   // 11 rows in micro-batches of 2, two a step: batches 01 23 45 67 89, steps of 4, 4 and 2 rows.
-  RowOrder order(11, {.strategy = SamplingStrategy::sequential, .rows_per_step = 4, .micro_batch_rows = 2, .drop_last = true});
+  RowOrder order(11, {.strategy = OrderStrategy::sequential,
+                      .rows_per_step = 4,
+                      .micro_batch_rows = 2,
+                      .drop_last = true});
   EXPECT_EQ(order.batch(2), (Rows{8, 9}));
   EXPECT_EQ(order.batch(3).front(), 0);
   EXPECT_THROW(RowOrder(1, {.rows_per_step = 2, .drop_last = true}), UserError);
@@ -66,11 +71,12 @@ TEST(Order, AnyStepAloneIsTheStepOfTheWholeRun) {
     return out;
   }();
   for (const auto strategy :
-       {SamplingStrategy::sequential, SamplingStrategy::random, SamplingStrategy::group_by_length}) {
+       {OrderStrategy::sequential, OrderStrategy::random, OrderStrategy::group_by_length}) {
     const OrderOptions options{.strategy = strategy, .rows_per_step = 6};
     RowOrder run(53, options, lengths);
     std::vector<Rows> steps;
-    for (int64_t step = 0; step < 4 * run.steps_per_epoch(); ++step) steps.push_back(run.batch(step));
+    for (int64_t step = 0; step < 4 * run.steps_per_epoch(); ++step)
+      steps.push_back(run.batch(step));
     for (int64_t step = static_cast<int64_t>(steps.size()) - 1; step >= 0; step -= 5) {
       EXPECT_EQ(RowOrder(53, options, lengths).batch(step), steps[static_cast<size_t>(step)]);
     }
@@ -93,26 +99,31 @@ TEST(Order, EpochsAndSeedsDiffer) {
   EXPECT_NE(order.batch(0), all(100));
 }
 
-// Every row comes first about equally often: 6 rows over 6000 epochs, 1000 each, standard deviation 29.
+// Every row comes first about equally often: 6 rows over 6000 epochs, 1000 each, standard
+// deviation 29.
 TEST(Order, RandomIsUniform) {
   RowOrder order(6, {.rows_per_step = 6});
   std::vector<int> first(6);
-  for (int64_t epoch = 0; epoch < 6000; ++epoch) ++first[static_cast<size_t>(order.batch(epoch).front())];
+  for (int64_t epoch = 0; epoch < 6000; ++epoch)
+    ++first[static_cast<size_t>(order.batch(epoch).front())];
   for (const int count : first) EXPECT_NEAR(count, 1000, 5 * 29);
 }
 
 TEST(Order, GroupsLikeLengthsWithTheLongestFirst) {
   Rows lengths = all(400);
   std::reverse(lengths.begin(), lengths.end());
-  RowOrder order(400, {.strategy = SamplingStrategy::group_by_length, .rows_per_step = 10}, lengths);
+  RowOrder order(400, {.strategy = OrderStrategy::group_by_length, .rows_per_step = 10}, lengths);
   EXPECT_EQ(order.batch(0).front(), 0);  // the longest row
-  // Runs of 10 steps (400 / (4 · 10)), each sorted: behind the first rows of two runs, which may have changed places,
-  // a batch of neighbours spans about a tenth of the lengths; a random batch spans nearly all.
+  // Runs of 10 steps (400 / (4 · 10)), each sorted: behind the first rows of two runs, which may
+  // have changed places, a batch of neighbours spans about a tenth of the lengths; a random batch
+  // spans nearly all.
   for (int64_t step = 1; step < 10; ++step) {
     const Rows batch = order.batch(step);
-    EXPECT_LT(lengths[static_cast<size_t>(batch.front())] - lengths[static_cast<size_t>(batch.back())], 120);
+    EXPECT_LT(
+        lengths[static_cast<size_t>(batch.front())] - lengths[static_cast<size_t>(batch.back())],
+        120);
   }
-  EXPECT_THROW(RowOrder(4, {.strategy = SamplingStrategy::group_by_length}, {1, 2}), Error);
+  EXPECT_THROW(RowOrder(4, {.strategy = OrderStrategy::group_by_length}, {1, 2}), Error);
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ using Packs = std::vector<std::vector<PackPiece>>;
 
 Packs packs_of(const PackPlan& plan) {
   Packs packs;
-  for (int64_t i = 0; i < plan.packs(); ++i) packs.emplace_back(plan.pack(i).begin(), plan.pack(i).end());
+  for (int64_t i = 0; i < plan.packs(); ++i)
+    packs.emplace_back(plan.pack(i).begin(), plan.pack(i).end());
   return packs;
 }
 
@@ -22,7 +23,8 @@ Packs pack(std::vector<int64_t> lengths, PackStrategy strategy, std::vector<int6
 
 // The example of TRL's documentation of pack_dataset: lengths 5, 2, 3, 1 into 4.
 TEST(Pack, FollowsTheDocumentedExample) {
-  EXPECT_EQ(pack({5, 2, 3, 1}, PackStrategy::bfd), (Packs{{{0, 0, 4}}, {{2, 0, 3}, {3, 0, 1}}, {{1, 0, 2}}}));
+  EXPECT_EQ(pack({5, 2, 3, 1}, PackStrategy::bfd),
+            (Packs{{{0, 0, 4}}, {{2, 0, 3}, {3, 0, 1}}, {{1, 0, 2}}}));
   EXPECT_EQ(pack({5, 2, 3, 1}, PackStrategy::bfd_split),
             (Packs{{{0, 0, 4}}, {{2, 0, 3}, {0, 4, 5}}, {{1, 0, 2}, {3, 0, 1}}}));
   EXPECT_EQ(pack({5, 2, 3, 1}, PackStrategy::wrapped),
@@ -30,7 +32,8 @@ TEST(Pack, FollowsTheDocumentedExample) {
 }
 
 TEST(Pack, TakesRowsInTheGivenOrder) {
-  EXPECT_EQ(pack({2, 2, 2}, PackStrategy::wrapped, {2, 0, 1}), (Packs{{{2, 0, 2}, {0, 0, 2}}, {{1, 0, 2}}}));
+  EXPECT_EQ(pack({2, 2, 2}, PackStrategy::wrapped, {2, 0, 1}),
+            (Packs{{{2, 0, 2}, {0, 0, 2}}, {{1, 0, 2}}}));
 }
 
 TEST(Pack, CountsWhatIsCut) {
@@ -52,7 +55,8 @@ TEST(Pack, EveryTokenOnceAndNoPackTooLong) {
       for (int64_t p = 0; p < plan.packs(); ++p) {
         EXPECT_LE(plan.length(p), 128);
         for (const PackPiece& piece : plan.pack(p)) {
-          for (int64_t i = piece.begin; i < piece.end; ++i) ++seen[static_cast<size_t>(piece.row)][static_cast<size_t>(i)];
+          for (int64_t i = piece.begin; i < piece.end; ++i)
+            ++seen[static_cast<size_t>(piece.row)][static_cast<size_t>(i)];
         }
       }
       for (const auto& row : seen) {
@@ -66,7 +70,8 @@ TEST(Pack, EveryTokenOnceAndNoPackTooLong) {
 
 TEST(Pack, RefusesNonsense) {
   EXPECT_THROW(pack_rows(std::vector<int64_t>{1}, {.max_length = 0}), Error);
-  EXPECT_THROW(pack_rows(std::vector<int64_t>{1}, {.max_length = 4}, std::vector<int64_t>{0, 1}), Error);
+  EXPECT_THROW(pack_rows(std::vector<int64_t>{1}, {.max_length = 4}, std::vector<int64_t>{0, 1}),
+               Error);
 }
 
 }  // namespace

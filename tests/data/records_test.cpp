@@ -19,7 +19,8 @@ using Rows = std::vector<std::pair<int64_t, std::string>>;
 
 TEST(RowScanner, SkipsByteOrderMarkBlankLinesAndCarriageReturns) {
   const TemporaryFolder folder;
-  const auto path = folder.write("a.jsonl", "\xEF\xBB\xBF{\"a\":1}\r\n\r\n   \n{\"a\":2}\n\n{\"a\":3}");
+  const auto path =
+      folder.write("a.jsonl", "\xEF\xBB\xBF{\"a\":1}\r\n\r\n   \n{\"a\":2}\n\n{\"a\":3}");
   EXPECT_EQ(all_rows(path), (Rows{{1, R"({"a":1})"}, {4, R"({"a":2})"}, {6, R"({"a":3})"}}));
   EXPECT_EQ(DataFile(path).blank_lines(), 3);
 }
@@ -33,7 +34,8 @@ TEST(RowScanner, EmptyFileHasNoRows) {
 
 TEST(RowScanner, ReadsAnArrayWithTheLineOfEachElement) {
   const TemporaryFolder folder;
-  const auto path = folder.write("a.json", "\n[ {\"a\": \"x]}\\\"{\"},\n\n {\n \"b\": [1, {\"c\": 2}]}\n]\n");
+  const auto path =
+      folder.write("a.json", "\n[ {\"a\": \"x]}\\\"{\"},\n\n {\n \"b\": [1, {\"c\": 2}]}\n]\n");
   EXPECT_EQ(all_rows(path), (Rows{{2, R"({"a": "x]}\"{"})"}, {4, "{\n \"b\": [1, {\"c\": 2}]}"}}));
 }
 
@@ -64,7 +66,8 @@ TEST(ByteStream, ReadsGzipWithSeveralMembersAndRefusesDamage) {
   const TemporaryFolder folder;
   const std::string first = TemporaryFolder::gzip("{\"a\":1}\n{\"a\"");
   const std::string second = TemporaryFolder::gzip(":2}\n");
-  EXPECT_EQ(all_rows(folder.write("a.jsonl.gz", first + second)), (Rows{{1, R"({"a":1})"}, {2, R"({"a":2})"}}));
+  EXPECT_EQ(all_rows(folder.write("a.jsonl.gz", first + second)),
+            (Rows{{1, R"({"a":1})"}, {2, R"({"a":2})"}}));
   const auto cut = folder.write("b.jsonl.gz", first + second.substr(0, second.size() - 9));
   EXPECT_HAS(user_error([&] { DataFile{cut}; }), "ends too early");
   std::string damaged = first;
@@ -73,7 +76,8 @@ TEST(ByteStream, ReadsGzipWithSeveralMembersAndRefusesDamage) {
   EXPECT_HAS(user_error([&] { DataFile{broken}; }), "damaged");
 }
 
-// Rows of uneven length, some blank lines between them; 40 MB, so that a gzip file has restart points.
+// Rows of uneven length, some blank lines between them; 40 MB, so that a gzip file has restart
+// points.
 std::string many_rows(int64_t rows, std::vector<int64_t>& lines) {
   Random random(1, {7});
   std::string text;
@@ -84,7 +88,8 @@ std::string many_rows(int64_t rows, std::vector<int64_t>& lines) {
       ++line;
     }
     lines.push_back(++line);
-    text += fmt::format("{{\"row\":{},\"fill\":\"{}\"}}\n", row, std::string(random.below(8000), 'a'));
+    text +=
+        fmt::format("{{\"row\":{},\"fill\":\"{}\"}}\n", row, std::string(random.below(8000), 'a'));
   }
   return text;
 }
@@ -103,7 +108,8 @@ TEST(DataFile, ReadsAnyRowOfPlainAndGzipFiles) {
       const auto row = static_cast<int64_t>(random.below(kRows));
       for (int64_t next = row; next < std::min(kRows, row + 3); ++next) {
         const RawRow raw = cursor.read(next);
-        ASSERT_TRUE(raw.text.starts_with(fmt::format("{{\"row\":{},", next))) << raw.text.substr(0, 40);
+        ASSERT_TRUE(raw.text.starts_with(fmt::format("{{\"row\":{},", next)))
+            << raw.text.substr(0, 40);
         ASSERT_EQ(raw.line, lines[static_cast<size_t>(next)]);
       }
     }
@@ -131,7 +137,8 @@ TEST(ParseRecord, NamesWhatIsWrong) {
   };
   EXPECT_EQ(problem(R"({"a": 1})"), "");
   EXPECT_EQ(record.where, "d/train.jsonl:17");
-  EXPECT_HAS(problem("{\"a\": \"\xff\"}"), "[d/train.jsonl:17] UTF-8 was expected, got byte 0xff at byte 8 of the row.");
+  EXPECT_HAS(problem("{\"a\": \"\xff\"}"),
+             "[d/train.jsonl:17] UTF-8 was expected, got byte 0xff at byte 8 of the row.");
   EXPECT_HAS(problem(R"({"a": 1)"), "a JSON object was expected, got column 8");
   EXPECT_HAS(problem(R"({"a": NaN})"), "a JSON object was expected");
   EXPECT_HAS(problem("[1]"), "a JSON object was expected, got array");

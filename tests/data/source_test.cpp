@@ -38,9 +38,10 @@ std::vector<std::string> names(const std::vector<fs::path>& files) {
 
 TEST(Source, FindsTheFilesOfASplit) {
   const TemporaryFolder folder;
-  for (const char* name : {"named/train.jsonl", "named/test.jsonl.gz", "named/info.json", "shards/train-1.jsonl",
-                           "shards/train-0.jsonl", "plain/b.jsonl", "plain/a.jsonl", "plain/info.json",
-                           "inner/train/x.jsonl", "inner/test/y.jsonl", "only_test/test.jsonl"}) {
+  for (const char* name :
+       {"named/train.jsonl", "named/test.jsonl.gz", "named/info.json", "shards/train-1.jsonl",
+        "shards/train-0.jsonl", "plain/b.jsonl", "plain/a.jsonl", "plain/info.json",
+        "inner/train/x.jsonl", "inner/test/y.jsonl", "only_test/test.jsonl"}) {
     folder.write(name, "{}\n");
   }
   const auto find = [&](const char* name, const char* split) {
@@ -53,11 +54,14 @@ TEST(Source, FindsTheFilesOfASplit) {
   EXPECT_EQ(find("plain", "train"), (Names{"a.jsonl", "b.jsonl"}));
   EXPECT_EQ(find("inner", "test"), Names{"y.jsonl"});
   EXPECT_EQ(find("plain/a.jsonl", "train"), Names{"a.jsonl"});
-  EXPECT_EQ(names(resolve_files({.path = folder.path(), .name = "plain", .data_files = {"b*"}})), Names{"b.jsonl"});
+  EXPECT_EQ(names(resolve_files({.path = folder.path(), .name = "plain", .data_files = {"b*"}})),
+            Names{"b.jsonl"});
   EXPECT_FALSE(has_split({.path = folder.path() / "plain", .split = "test"}));
   EXPECT_FALSE(has_split({.path = folder.path() / "only_test"}));
-  EXPECT_HAS(user_error([&] { find("named", "validation"); }), "validation.jsonl, validation.jsonl.gz");
-  EXPECT_HAS(user_error([&] { find("plain/a.jsonl", "test"); }), "a file holds the split `train` alone");
+  EXPECT_HAS(user_error([&] { find("named", "validation"); }),
+             "validation.jsonl, validation.jsonl.gz");
+  EXPECT_HAS(user_error([&] { find("plain/a.jsonl", "test"); }),
+             "a file holds the split `train` alone");
   EXPECT_HAS(user_error([&] { find("nowhere", "train"); }), "there is none");
 }
 
@@ -70,8 +74,8 @@ TEST(Mixture, FollowsFractions) {
   // Shares 1/4 and 3/4; the total is min(100 / 0.25, 60 / 0.75) = 80.
   EXPECT_EQ(counts({100, 60}, {1.0, 3.0}), (Counts{20, 60}));
   EXPECT_EQ(counts({100, 60}, {0.0, 0.5}), (Counts{0, 60}));
-  // Shares 1/2: total 5, halves to even: round(2.5) = 2.
-  EXPECT_EQ(counts({10, 5}, {0.5, 0.5}), (Counts{5, 5}));
+  // Shares 2/3 and 1/3: total 5 / (2/3) = 7.5, and halves go to even: round(2.5) = 2.
+  EXPECT_EQ(counts({5, 100}, {2.0, 1.0}), (Counts{5, 2}));
   EXPECT_EQ(counts({5, 15}, {0.25, 0.75}), (Counts{5, 15}));
   EXPECT_EQ(counts({7, 5, 100}, {0.25, 0.25, 0.5}), (Counts{5, 5, 10}));
   EXPECT_EQ(counts({5, 3}, {0.5, 0.3}), (Counts{5, 3}));
@@ -80,14 +84,16 @@ TEST(Mixture, FollowsFractions) {
 
 TEST(RowSet, JoinsSourcesInOrder) {
   const TemporaryFolder folder;
-  const DataSpec spec{.sources = {{.path = folder.write("a.jsonl", rows_text(4, "a")), .fraction = 0.5},
-                                  {.path = folder.write("b.jsonl", rows_text(2, "b")), .fraction = 0.5}}};
+  const DataSpec spec{
+      .sources = {{.path = folder.write("a.jsonl", rows_text(4, "a")), .fraction = 0.5},
+                  {.path = folder.write("b.jsonl", rows_text(2, "b")), .fraction = 0.5}}};
   EXPECT_EQ(read_all(RowSet(spec, kText)), (std::vector<std::string>{"a0", "a1", "b0", "b1"}));
 }
 
 TEST(RowSet, SplitsWithoutOverlapInFileOrder) {
   const TemporaryFolder folder;
-  DataSpec spec{.sources = {{.path = folder.write("a.jsonl", rows_text(1000, ""))}}, .test_size = 0.1005};
+  DataSpec spec{.sources = {{.path = folder.write("a.jsonl", rows_text(1000, ""))}},
+                .test_size = 0.1005};
   const auto part = [&](DataSpec::Part which) {
     spec.part = which;
     std::vector<int> rows;
@@ -140,7 +146,8 @@ TEST(RowSet, PiecesCoverAllRows) {
   EXPECT_GT(ends.size(), 4U);
   EXPECT_EQ(ends.back(), 1010);
   EXPECT_TRUE(std::is_sorted(ends.begin(), ends.end()));
-  EXPECT_EQ(set.pieces(/*bytes=*/1 << 30, /*most=*/300), (std::vector<int64_t>{300, 600, 900, 1010}));
+  EXPECT_EQ(set.pieces(/*bytes=*/1 << 30, /*most=*/300),
+            (std::vector<int64_t>{300, 600, 900, 1010}));
 }
 
 }  // namespace
