@@ -81,16 +81,13 @@ def main():
             source = wheel.read(f"trl/experimental/{folder}/{folder}_config.py").decode()
             classes[name] = parse_class(source, name)
             assert classes[name], name
-    fixture = {
-        "versions": {"trl": trl.__version__, "transformers": transformers.__version__, "older": "trl 1.12.0"},
-        "classes": classes,
-    }
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f'{json.dumps("versions")}: {json.dumps(fixture["versions"])}']
+    versions = {"trl": trl.__version__, "transformers": transformers.__version__, "older": "trl 1.12.0"}
+    blocks = []
     for name, keys in classes.items():
         rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in keys.items())
-        lines.append(f"{json.dumps(name)}: {{\n{rows}\n}}")
-    OUTPUT.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        blocks.append(f"{json.dumps(name)}: {{\n{rows}\n}}")
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(f'{{\n"versions": {json.dumps(versions)},\n"classes": {{\n' + ",\n".join(blocks) + "\n}\n}\n")
     print(OUTPUT, sum(len(keys) for keys in classes.values()), "keys")
 
 
