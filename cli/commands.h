@@ -1,0 +1,17 @@
+// One function a command. Arguments are those behind the command's name; the result is the exit code. UserError and all
+// else goes up to main.
+#pragma once
+
+#include <span>
+#include <string>
+
+namespace rlhf::cli {
+
+int run_sft(std::span<const std::string> args);
+int run_generate(std::span<const std::string> args);
+int run_score(std::span<const std::string> args);
+int run_eval(std::span<const std::string> args);
+int run_tokenize(std::span<const std::string> args);
+int run_env(std::span<const std::string> args);
+
+}  // namespace rlhf::cli

@@ -1,0 +1,95 @@
+// rlhf: finds the command, runs it, and turns what goes wrong into a message and an exit code.
+#include <fmt/format.h>
+#include <malloc.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "rlhf/core/error.h"
+
+namespace {
+
+constexpr int kUserFault = 2;
+constexpr int kOtherFault = 1;
+
+struct Command {
+  const char* name;
+  const char* meaning;
+  int (*run)(std::span<const std::string> args);
+};
+
+constexpr std::array<Command, 6> kCommands = {{
+    {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
+    {"generate", "sample completions of prompts", rlhf::cli::run_generate},
+    {"score", "log-probabilities of completions", rlhf::cli::run_score},
+    {"eval", "pass@k and mean@k under a reward, with intervals", rlhf::cli::run_eval},
+    {"tokenize", "text to ids and back, chat templates", rlhf::cli::run_tokenize},
+    {"env", "versions, device, threads, measured peaks", rlhf::cli::run_env},
+}};
+
+/// Commands of the family that are known and not in this version.
+constexpr std::array<const char*, 11> kLater = {"reward", "prm",  "dpo",   "kto",  "ppo",   "grpo",
+                                                "rloo",   "chat", "merge", "plan", "report"};
+
+std::string usage() {
+  std::string text = "rlhf " RLHF_VERSION ": aligns language models\n\nUsage: rlhf COMMAND [--key value ...]\n\nCommands:\n";
+  for (const auto& command : kCommands) text += fmt::format("  {:<10} {}\n", command.name, command.meaning);
+  return text + "\nrlhf COMMAND --help shows a command's options.\n";
+}
+
+/// Fresh pages are dear, so blocks stay with the process; and idle threads sleep, which costs nothing alone and halves the
+/// harm of a busy neighbour. The second is read when libgomp loads: so the program starts itself once more.
+void prepare_process(char** argv) {
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
+  mallopt(M_TOP_PAD, 64 << 20);
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
+    ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/1);
+    ::execv("/proc/self/exe", argv);
+  }
+}
+
+int run(const std::vector<std::string>& args) {
+  if (args.empty() || args[0] == "--help" || args[0] == "-h" || args[0] == "help") {
+    fmt::print("{}", usage());
+    return args.empty() ? kUserFault : 0;
+  }
+  if (args[0] == "--version") {
+    fmt::print("rlhf {}\n", RLHF_VERSION);
+    return 0;
+  }
+  std::vector<std::string> names;
+  for (const auto& command : kCommands) {
+    if (args[0] == command.name) return command.run(std::span(args).subspan(1));
+    names.emplace_back(command.name);
+  }
+  for (const char* later : kLater) {
+    if (args[0] == later) throw rlhf::UserError("rlhf " + args[0], "this command is not built yet.", "see the README's support matrix.");
+  }
+  const std::string nearest = rlhf::nearest_name(args[0], names);
+  throw rlhf::UserError("rlhf", fmt::format("there is no command {}.", args[0]),
+                        nearest.empty() ? "rlhf --help lists the commands." : fmt::format("did you mean {}?", nearest));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  prepare_process(argv);
+  try {
+    return run(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const rlhf::UserError& error) {
+    for (const auto& problem : error.problems()) fmt::print(stderr, "error: {}\n", problem.text());
+    return kUserFault;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "error: out of memory. HINT: lower max_tokens_per_microbatch or set gradient_checkpointing.\n");
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+  }
+  return kOtherFault;
+}

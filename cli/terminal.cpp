@@ -1,0 +1,71 @@
+#include "cli/terminal.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+
+namespace rlhf::cli {
+namespace {
+
+constexpr int kInterrupted = 130;
+
+std::atomic<int> signals_seen{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+void on_signal(int) {
+  if (signals_seen.fetch_add(1) > 0) ::_exit(kInterrupted);
+}
+
+int columns() {
+  winsize size{};
+  return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+Terminal::Terminal(LogLevel least) {
+  previous_ = set_log_sink([this, least](LogLevel level, std::string_view message) {
+    if (level < least) return;
+    line(level == LogLevel::warning ? fmt::format("warning: {}", message) : std::string(message));
+  });
+}
+
+Terminal::~Terminal() {
+  clear();
+  set_log_sink(std::move(previous_));
+}
+
+bool Terminal::interactive() { return ::isatty(STDERR_FILENO) == 1; }
+
+void Terminal::clear() {
+  if (shown_) fmt::print(stderr, "\r\033[K");
+  shown_ = false;
+}
+
+void Terminal::line(std::string_view text) {
+  clear();
+  fmt::print(stderr, "{}\n", text);
+}
+
+void Terminal::progress(const Progress& progress) {
+  if (!interactive()) return;
+  fmt::print(stderr, "\r\033[K{}", progress_line(progress, columns() - 1));
+  std::fflush(stderr);
+  shown_ = true;
+}
+
+void catch_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+bool stop_requested() { return signals_seen.load() > 0; }
+
+}  // namespace rlhf::cli

@@ -1,0 +1,37 @@
+// Standard error as people see it: log lines, and below them one line of progress where there is a terminal.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "rlhf/core/log.h"
+#include "rlhf/report/progress.h"
+
+namespace rlhf::cli {
+
+/// Shows log messages on standard error while it lives; one at a time.
+class Terminal {
+ public:
+  explicit Terminal(LogLevel least = LogLevel::info);
+  ~Terminal();
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+
+  /// Whether standard error is a terminal.
+  static bool interactive();
+
+  void line(std::string_view text);
+  /// Replaces the line of progress; nothing where there is no terminal.
+  void progress(const Progress& progress);
+
+ private:
+  void clear();
+  bool shown_ = false;
+  LogSink previous_;
+};
+
+/// Ctrl-C and SIGTERM ask for an end; a second one ends at once, with exit code 130.
+void catch_signals();
+bool stop_requested();
+
+}  // namespace rlhf::cli

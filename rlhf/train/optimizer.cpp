@@ -1,0 +1,167 @@
+#include "rlhf/train/optimizer.h"
+
+#include <cmath>
+
+#include "rlhf/core/error.h"
+#include "rlhf/kernels/adamw.h"
+
+namespace rlhf {
+namespace {
+
+double root_mean_square(const torch::Tensor& x) {
+  return x.norm().item<double>() / std::sqrt(static_cast<double>(x.numel()));
+}
+
+/// Adafactor's rank-one estimate of 1/sqrt(E[g²]) from row and column means.
+torch::Tensor factored_rsqrt(const torch::Tensor& rows, const torch::Tensor& columns) {
+  const auto row_factor = (rows / rows.mean(-1, /*keepdim=*/true)).rsqrt().unsqueeze(-1);
+  return row_factor * columns.unsqueeze(-2).rsqrt();
+}
+
+}  // namespace
+
+bool decays(const std::string& tensor_name, int64_t dimensions) {
+  // Every norm weight and bias of the architectures is a vector, and no other tensor is.
+  return dimensions >= 2 && !tensor_name.ends_with(".bias");
+}
+
+Optimizer::Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors) : options_(options) {
+  const torch::NoGradGuard no_grad;
+  for (auto& [name, tensor] : tensors) {
+    Slot slot{.name = name, .weight = tensor};
+    slot.weight_decay = decays(name, tensor.dim()) ? options_.weight_decay : 0.0;
+    const auto type = tensor.scalar_type();
+    if (type == torch::kBFloat16 || type == torch::kHalf) slot.master = tensor.detach().to(torch::kFloat32);
+    make_moments(slot);
+    slots_.push_back(std::move(slot));
+  }
+}
+
+void Optimizer::make_moments(Slot& slot) const {
+  const auto like = (slot.master.defined() ? slot.master : slot.weight).detach();
+  switch (options_.kind) {
+    case OptimizerKind::adamw:
+      slot.moments["exp_avg"] = torch::zeros_like(like);
+      slot.moments["exp_avg_sq"] = torch::zeros_like(like);
+      break;
+    case OptimizerKind::sgd:
+      if (options_.momentum != 0.0) slot.moments["momentum"] = torch::zeros_like(like);
+      break;
+    case OptimizerKind::adafactor:
+      if (like.dim() >= 2) {
+        slot.moments["exp_avg_sq_row"] = torch::zeros_like(like.select(-1, 0));
+        slot.moments["exp_avg_sq_col"] = torch::zeros_like(like.select(-2, 0));
+      } else {
+        slot.moments["exp_avg_sq"] = torch::zeros_like(like);
+      }
+      break;
+  }
+}
+
+double Optimizer::gradient_norm() const {
+  double squares = 0.0;
+  for (const auto& slot : slots_) {
+    if (slot.weight.grad().defined()) squares += sum_of_squares(slot.weight.grad());
+  }
+  return std::sqrt(squares);
+}
+
+void Optimizer::step(double learning_rate, double gradient_scale) {
+  const torch::NoGradGuard no_grad;
+  ++steps_;
+  for (auto& slot : slots_) {
+    const auto gradient = slot.weight.grad();
+    if (!gradient.defined()) continue;
+    if (options_.kind == OptimizerKind::adamw) {
+      update_adamw(slot, gradient, learning_rate, gradient_scale);
+    } else {
+      const auto scaled = gradient.to((slot.master.defined() ? slot.master : slot.weight).scalar_type()) * gradient_scale;
+      options_.kind == OptimizerKind::sgd ? update_sgd(slot, scaled, learning_rate)
+                                          : update_adafactor(slot, scaled, learning_rate);
+      if (slot.master.defined()) slot.weight.copy_(slot.master);
+    }
+    slot.weight.mutable_grad() = torch::Tensor();
+  }
+}
+
+void Optimizer::update_adamw(Slot& slot, const torch::Tensor& gradient, double learning_rate, double scale) const {
+  const double t = static_cast<double>(steps_);
+  const AdamWStep step{.lr = learning_rate,
+                       .beta1 = options_.beta1,
+                       .beta2 = options_.beta2,
+                       .eps = options_.epsilon,
+                       .weight_decay = slot.weight_decay,
+                       .bias_correction1 = 1.0 - std::pow(options_.beta1, t),
+                       .bias_correction2 = 1.0 - std::pow(options_.beta2, t),
+                       .grad_scale = scale};
+  adamw_step(slot.weight, gradient, slot.moments.at("exp_avg"), slot.moments.at("exp_avg_sq"), step, slot.master);
+}
+
+void Optimizer::update_sgd(Slot& slot, torch::Tensor gradient, double learning_rate) const {
+  auto weight = slot.master.defined() ? slot.master : slot.weight.detach();
+  if (slot.weight_decay != 0.0) gradient = gradient.add(weight, slot.weight_decay);
+  if (options_.momentum != 0.0) {
+    // torch's first step sets the buffer to the gradient whatever the dampening.
+    auto& buffer = slot.moments.at("momentum");
+    const double dampening = steps_ == 1 ? 0.0 : options_.dampening;
+    buffer.mul_(options_.momentum).add_(gradient, 1.0 - dampening);
+    gradient = options_.nesterov ? gradient.add(buffer, options_.momentum) : buffer;
+  }
+  weight.add_(gradient, -learning_rate);
+}
+
+void Optimizer::update_adafactor(Slot& slot, const torch::Tensor& gradient, double learning_rate) const {
+  auto weight = slot.master.defined() ? slot.master : slot.weight.detach();
+  const double beta = 1.0 - std::pow(static_cast<double>(steps_), options_.decay_rate);
+  auto squares = gradient * gradient + options_.adafactor_epsilon;
+  torch::Tensor update;
+  if (weight.dim() >= 2) {
+    auto& rows = slot.moments.at("exp_avg_sq_row").mul_(beta).add_(squares.mean(-1), 1.0 - beta);
+    auto& columns = slot.moments.at("exp_avg_sq_col").mul_(beta).add_(squares.mean(-2), 1.0 - beta);
+    update = factored_rsqrt(rows, columns).mul_(gradient);
+  } else {
+    update = slot.moments.at("exp_avg_sq").mul_(beta).add_(squares, 1.0 - beta).rsqrt().mul_(gradient);
+  }
+  update.mul_(learning_rate / std::max(1.0, root_mean_square(update) / options_.clip_threshold));
+  if (slot.weight_decay != 0.0) weight.mul_(1.0 - slot.weight_decay * learning_rate);
+  weight.sub_(update);
+}
+
+std::map<std::string, torch::Tensor> Optimizer::state() const {
+  std::map<std::string, torch::Tensor> state;
+  for (const auto& slot : slots_) {
+    if (slot.master.defined()) state["master." + slot.name] = slot.master;
+    for (const auto& [moment, tensor] : slot.moments) state[moment + "." + slot.name] = tensor;
+  }
+  return state;
+}
+
+void Optimizer::set_state(const std::map<std::string, torch::Tensor>& state, int64_t steps) {
+  const torch::NoGradGuard no_grad;
+  size_t used = 0;
+  const auto restore = [&](const std::string& name, torch::Tensor& into) {
+    const auto found = state.find(name);
+    check(found != state.end(), "Optimizer", "the checkpoint has no {}.", name);
+    check(found->second.sizes() == into.sizes(), "Optimizer", "{} has the wrong shape in the checkpoint.", name);
+    into.copy_(found->second);
+    ++used;
+  };
+  for (auto& slot : slots_) {
+    if (slot.master.defined()) {
+      restore("master." + slot.name, slot.master);
+      slot.weight.copy_(slot.master);
+    }
+    for (auto& [moment, tensor] : slot.moments) restore(moment + "." + slot.name, tensor);
+  }
+  check(used == state.size(), "Optimizer", "the checkpoint holds {} tensors of state, {} were expected.", state.size(),
+        used);
+  steps_ = steps;
+}
+
+uint64_t Optimizer::state_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [name, tensor] : state()) bytes += tensor.nbytes();
+  return bytes;
+}
+
+}  // namespace rlhf

@@ -1,0 +1,76 @@
+#include "rlhf/train/sft_batch.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "rlhf/core/random.h"
+
+namespace rlhf {
+
+std::vector<int64_t> SftRows::lengths() const {
+  if (!plan_) return data_.lengths();
+  std::vector<int64_t> lengths(static_cast<size_t>(plan_->packs()));
+  for (size_t pack = 0; pack < lengths.size(); ++pack) lengths[pack] = plan_->length(static_cast<int64_t>(pack));
+  return lengths;
+}
+
+std::vector<PackRow> SftRows::pieces(std::span<const int64_t> rows) const {
+  std::vector<PackRow> pieces;
+  for (const int64_t row : rows) {
+    if (!plan_) {
+      pieces.push_back({.ids = data_.ids(row), .supervised = data_.supervised(row), .row = std::ssize(pieces)});
+      continue;
+    }
+    for (const auto& piece : plan_->pack(row)) {
+      const auto begin = static_cast<size_t>(piece.begin);
+      const auto length = static_cast<size_t>(piece.end - piece.begin);
+      pieces.push_back({.ids = data_.ids(piece.row).subspan(begin, length),
+                        .supervised = data_.supervised(piece.row).subspan(begin, length),
+                        .row = std::ssize(pieces)});
+    }
+  }
+  return pieces;
+}
+
+int64_t count_supervised(std::span<const PackRow> pieces) {
+  int64_t count = 0;
+  for (const auto& piece : pieces) {
+    count += std::count_if(piece.supervised.begin() + 1, piece.supervised.end(), [](uint8_t on) { return on != 0; });
+  }
+  return count;
+}
+
+std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64_t max_tokens) {
+  std::vector<int64_t> lengths;
+  for (const auto& piece : pieces) lengths.push_back(std::ssize(piece.ids));
+  const auto cuts = cut_by_tokens(lengths, max_tokens);
+  std::vector<PackedBatch> batches;
+  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
+    const auto begin = static_cast<size_t>(cuts[cut]);
+    batches.push_back(pack_rows(pieces.subspan(begin, static_cast<size_t>(cuts[cut + 1]) - begin)));
+  }
+  return batches;
+}
+
+torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTable& segments, double alpha, uint64_t seed,
+                                int64_t step, int64_t first_piece) {
+  const int64_t width = embeddings.size(1);
+  auto noise = torch::empty(embeddings.sizes(), torch::kFloat32);
+  auto* out = noise.data_ptr<float>();
+  at::parallel_for(0, std::ssize(segments), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s) {
+      const auto& segment = segments[static_cast<size_t>(s)];
+      const double bound = alpha / std::sqrt(static_cast<double>(segment.length * width));
+      Random random(seed, {kRandomNeftune, static_cast<uint64_t>(step), static_cast<uint64_t>(first_piece + s)});
+      float* row = out + segment.begin * width;
+      for (int64_t i = 0; i < segment.length * width; ++i) {
+        row[i] = static_cast<float>((2.0 * random.uniform() - 1.0) * bound);
+      }
+    }
+  });
+  return embeddings + noise.to(embeddings.options());
+}
+
+}  // namespace rlhf
