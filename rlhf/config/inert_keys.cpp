@@ -146,7 +146,7 @@ constexpr const char* kNoLora =
 constexpr const char* kNoQuantised = "train in bfloat16 or float32: weights are not quantised.";
 constexpr const char* kWithoutQuantised = "it only matters with load_in_4bit.";
 constexpr const char* kNoRemoteCode =
-    "no Python runs here: the architecture must be one of `rlhf env`'s list.";
+    "no Python runs here: the architecture must be a supported one.";
 
 constexpr Row kModel[] = {
     {kAccepted, "model_revision", "\"main\"", "a folder has no revisions."},

@@ -235,6 +235,15 @@ Json OptionSet::values() const {
   return object;
 }
 
+Json OptionSet::changed_values() const {
+  Json object = Json::object();
+  for (const auto& option : options_) {
+    Json value = option->get();
+    if (value != option->default_value) object[option->name] = std::move(value);
+  }
+  return object;
+}
+
 void OptionSet::apply(const ConfigNode& map, const std::string& file, const std::string& prefix,
                       Problems& problems, std::vector<std::string>* notes) const {
   const auto path_of = [&](const std::string& name) {

@@ -183,6 +183,8 @@ class OptionSet {
 
   /// Every option's value now, in order.
   Json values() const;
+  /// The values that differ from their defaults.
+  Json changed_values() const;
 
  private:
   Option& append(std::string name, std::string meaning, ValueType type);
@@ -313,7 +315,7 @@ Option& OptionSet::add_record(std::string name, Struct& member, std::string mean
   auto inner = std::make_shared<OptionSet>();
   declare(*inner, member);
   option.shape = inner;
-  option.get = [inner] { return inner->values(); };
+  option.get = [inner] { return inner->changed_values(); };
   option.read_record_ = [inner](const ConfigNode& node, const std::string& file,
                                 const std::string& path, Problems& problems,
                                 std::vector<std::string>* notes) {
@@ -333,10 +335,13 @@ Option& OptionSet::add_records(std::string name, std::vector<Struct>& member, st
   option.shape = std::shared_ptr<const OptionSet>(element, &element->second);
   option.get = [&member, declare] {
     Json list = Json::array();
-    for (Struct& item : member) {
+    for (const Struct& item : member) {
+      Struct
+          copy;  // declared before it takes the item's values, so that these are not the defaults
       OptionSet inner;
-      declare(inner, item);
-      list.push_back(inner.values());
+      declare(inner, copy);
+      copy = item;
+      list.push_back(inner.changed_values());
     }
     return list;
   };

@@ -79,7 +79,8 @@ std::string placeholder(const Option& option) {
     default:
       word = "YAML";
   }
-  return option.type.list ? word + " ..." : word;
+  const bool words = option.type.list && option.type.kind != ValueKind::record;
+  return words ? word + " ..." : word;
 }
 
 std::string help_details(const Option& option) {
