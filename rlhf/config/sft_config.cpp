@@ -101,9 +101,10 @@ std::string sft_help() {
 }
 
 std::string resolved_yaml(const SftConfig& config) {
-  SftConfig copy = config;
+  SftConfig values;  // declared before it takes the values, so that these are not the defaults
   OptionSet set;
-  declare(set, copy);
+  declare(set, values);
+  values = config;
   return options_yaml(set);
 }
 

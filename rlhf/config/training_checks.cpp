@@ -69,8 +69,9 @@ void check_schedule(const TrainingOptions& options, Problems& problems) {
   const std::string name = enum_text(options.lr_scheduler_type);
   const Keys allowed = keys_of(options.lr_scheduler_type);
   OptionSet set;
-  TrainingOptions copy = options;
+  TrainingOptions copy;  // declared before it takes the values, so that these are not the defaults
   declare(set, copy);
+  copy = options;
   const Json given = set.find("lr_scheduler_kwargs")->get();
   for (const auto& [key, value] : given.items()) {
     if (!value.is_null() && !contains(allowed, key)) {
