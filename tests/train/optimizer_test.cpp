@@ -1,0 +1,122 @@
+// Golden values: tools/make_train_goldens.py (torch.optim and transformers' Adafactor).
+#include "rlhf/train/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include "rlhf/core/error.h"
+#include "rlhf/core/file.h"
+
+namespace rlhf {
+namespace {
+
+const Json& goldens() {
+  static const Json all = Json::parse(read_file(fs::path(RLHF_FIXTURES) / "train/optimization.json"));
+  return all;
+}
+
+torch::Tensor values(const Json& numbers, const std::string& name) {
+  const auto flat = at::tensor(numbers.at(name).get<std::vector<double>>(), torch::kFloat64).to(torch::kFloat32);
+  return name == "layer.weight" ? flat.view({4, 6}) : flat;
+}
+
+std::vector<NamedTensor> tensors_of(const Json& numbers) {
+  std::vector<NamedTensor> tensors;
+  for (const char* name : {"layer.weight", "layer.bias"}) {
+    tensors.push_back({name, values(numbers, name).clone().set_requires_grad(true)});
+  }
+  return tensors;
+}
+
+OptimizerOptions options_of(const std::string& name) {
+  OptimizerOptions options{.weight_decay = 0.1};
+  if (name == "adamw") {
+    options.beta1 = 0.8;
+    options.beta2 = 0.95;
+    options.epsilon = 1e-6;
+  } else if (name == "adafactor") {
+    options.kind = OptimizerKind::adafactor;
+  } else {
+    options.kind = OptimizerKind::sgd;
+    options.momentum = 0.9;
+    options.dampening = name == "sgd" ? 0.2 : 0.0;
+    options.nesterov = name == "sgd_nesterov";
+  }
+  return options;
+}
+
+class OptimizerGolden : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(OptimizerGolden, StepsEqualTheOriginalAcrossACheckpoint) {
+  const Json& golden = goldens().at("optimizers").at(GetParam());
+  auto tensors = tensors_of(golden.at("start"));
+  auto optimizer = std::make_unique<Optimizer>(options_of(GetParam()), tensors);
+  int64_t step = 0;
+  for (const Json& entry : golden.at("history")) {
+    for (auto& [name, tensor] : tensors) tensor.mutable_grad() = values(entry.at("gradients"), name);
+    optimizer->step(1e-2);
+    for (const auto& [name, tensor] : tensors) {
+      // fp32 on both sides, a handful of operations each step: 2e-6 absolute on values of size 1.
+      EXPECT_TRUE(tensor.detach().allclose(values(entry.at("weights"), name), 0, 2e-6)) << name << " after step " << step;
+      EXPECT_FALSE(tensor.grad().defined());
+    }
+    std::map<std::string, torch::Tensor> state;
+    for (const auto& [name, tensor] : optimizer->state()) state[name] = tensor.clone();
+    optimizer = std::make_unique<Optimizer>(options_of(GetParam()), tensors);
+    optimizer->set_state(state, ++step);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OptimizerGolden, ::testing::Values("adamw", "sgd", "sgd_nesterov", "adafactor"),
+                         [](const auto& param) { return param.param; });
+
+TEST(Optimizer, GradientScaleIsTheClipCoefficient) {
+  const Json& golden = goldens().at("optimizers").at("sgd");
+  auto scaled = tensors_of(golden.at("start"));
+  auto plain = tensors_of(golden.at("start"));
+  Optimizer a(options_of("sgd"), scaled);
+  Optimizer b(options_of("sgd"), plain);
+  for (size_t i = 0; i < scaled.size(); ++i) {
+    const auto gradient = at::ones_like(plain[i].tensor);
+    scaled[i].tensor.mutable_grad() = gradient * 4.0;
+    plain[i].tensor.mutable_grad() = gradient;
+  }
+  // √(30 · 4²) over 24 + 6 elements.
+  EXPECT_NEAR(a.gradient_norm(), std::sqrt(30.0 * 16.0), 1e-9);
+  a.step(1e-2, 0.25);
+  b.step(1e-2);
+  for (size_t i = 0; i < scaled.size(); ++i) EXPECT_TRUE(scaled[i].tensor.equal(plain[i].tensor));
+}
+
+// Trap O1: updates far below a bf16 weight's spacing must add up in the fp32 master.
+TEST(Optimizer, SmallStepsMoveBf16Weights) {
+  auto weight = at::ones({4, 4}, torch::kBFloat16).set_requires_grad(true);
+  Optimizer optimizer({}, {{"w", weight}});
+  for (int step = 0; step < 1000; ++step) {
+    weight.mutable_grad() = at::ones_like(weight);
+    optimizer.step(1e-5);
+  }
+  // AdamW with a constant gradient moves by the learning rate each step: 1 − 1000·1e-5 = 0.99, to bf16's spacing 2^-8.
+  EXPECT_NEAR(weight.detach().to(torch::kFloat32).mean().item<double>(), 0.99, 0.004);
+  EXPECT_NEAR(optimizer.state().at("master.w").mean().item<double>(), 0.99, 1e-4);
+}
+
+TEST(Optimizer, DecayLeavesNormsAndBiasesAlone) {
+  EXPECT_TRUE(decays("model.layers.0.mlp.up_proj.weight", 2));
+  EXPECT_TRUE(decays("model.embed_tokens.weight", 2));
+  EXPECT_FALSE(decays("model.layers.0.input_layernorm.weight", 1));
+  EXPECT_FALSE(decays("transformer.h.0.attn.c_attn.bias", 1));
+}
+
+TEST(Optimizer, AForeignStateIsRefused) {
+  auto tensors = tensors_of(goldens().at("optimizers").at("adamw").at("start"));
+  Optimizer optimizer({}, tensors);
+  auto state = optimizer.state();
+  state.erase("exp_avg.layer.bias");
+  EXPECT_THROW(optimizer.set_state(state, 1), Error);
+  state = optimizer.state();
+  state["exp_avg.other"] = at::zeros({1});
+  EXPECT_THROW(optimizer.set_state(state, 1), Error);
+}
+
+}  // namespace
+}  // namespace rlhf

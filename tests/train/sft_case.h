@@ -1,0 +1,70 @@
+// Runs of `rlhf sft` on the tiny model of tests/fixtures/train.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "rlhf/core/file.h"
+#include "rlhf/models/folder.h"
+#include "rlhf/train/sft.h"
+
+namespace rlhf::testing {
+
+inline fs::path fixtures() { return fs::path(RLHF_FIXTURES) / "train"; }
+
+/// A new folder for one test.
+inline fs::path scratch(const std::string& name) {
+  const fs::path folder = fs::path(::testing::TempDir()) / "rlhf_sft" / name;
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  return folder;
+}
+
+using Arguments = std::vector<std::string>;
+
+/// What all runs here share: fp32, two threads, no checkpoints unless asked for.
+inline SftConfig config_of(const fs::path& output, const std::string& data, const Arguments& more) {
+  Arguments all = {"--model_name_or_path", (fixtures() / "model").string(),
+                   "--dataset_name", (fixtures() / (data + ".jsonl")).string(),
+                   "--output_dir", output.string(),
+                   "--cache_dir", (output.parent_path() / "cache").string(),
+                   "--max_length", "64", "--logging_steps", "1", "--save_strategy", "no",
+                   "--gradient_checkpointing", "false", "--threads", "2", "--learning_rate", "2e-3"};
+  all.insert(all.end(), more.begin(), more.end());
+  return read_sft_config(all, nullptr);
+}
+
+inline std::vector<Json> metrics_of(const fs::path& run) {
+  std::vector<Json> lines;
+  std::istringstream text(read_file(run / "metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+inline std::map<std::string, torch::Tensor> weights_of(const fs::path& folder) {
+  std::map<std::string, torch::Tensor> weights;
+  const Model model = load_model(folder);
+  for (const auto& [name, tensor] : model.decoder.tensors()) weights[name] = tensor.clone();
+  return weights;
+}
+
+inline void expect_same_bits(const fs::path& a, const fs::path& b) {
+  const auto left = weights_of(a);
+  const auto right = weights_of(b);
+  ASSERT_EQ(left.size(), right.size());
+  for (const auto& [name, tensor] : left) EXPECT_TRUE(tensor.equal(right.at(name))) << name;
+}
+
+inline double largest_difference(const fs::path& a, const fs::path& b) {
+  const auto left = weights_of(a);
+  const auto right = weights_of(b);
+  double largest = 0.0;
+  for (const auto& [name, tensor] : left) {
+    largest = std::max(largest, (tensor - right.at(name)).abs().max().item<double>());
+  }
+  return largest;
+}
+
+}  // namespace rlhf::testing
