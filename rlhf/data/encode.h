@@ -45,13 +45,13 @@ struct EncodeOptions {
   TruncationMode truncation_mode = TruncationMode::keep_start;
   /// Learn the answer only. Unset: yes where a row has a prompt or a completion mask, else all
   /// tokens are learned.
-  std::optional<bool> completion_only_loss;
+  std::optional<bool> completion_only_loss = std::nullopt;
   /// Learn what assistants say only; needs conversational rows (or given `assistant_masks`).
   bool assistant_only_loss = false;
   /// In place of the tokenizer's own.
-  std::string eos_token;
+  std::string eos_token{};
   /// Further ids that end a turn or text; they count as EOS in the statistics.
-  std::vector<int32_t> stop_ids;
+  std::vector<int32_t> stop_ids{};
   /// For every row's template; a row's `chat_template_kwargs` win.
   Json chat_template_kwargs = Json::object();
   OnBadRow on_bad_row = OnBadRow::error;
@@ -71,8 +71,8 @@ struct EncodedRow {
 
 /// A prompt and what follows it.
 struct EncodedAnswer {
-  std::vector<int32_t> prompt;
-  std::vector<int32_t> completion;
+  std::vector<int32_t> prompt{};
+  std::vector<int32_t> completion{};
   bool rerendered =
       false;  ///< the template rendered the prompt differently once the answer followed
 };

@@ -68,9 +68,9 @@ std::optional<Problem> check_row(const Record& record, const Schema& schema);
 struct RowReshape {
   /// Wanted name to the name in the file: {"prompt": "question", "completion": "answer"}. The
   /// column is renamed.
-  std::map<std::string, std::string> rename;
+  std::map<std::string, std::string> rename{};
   /// Columns to keep (names in the file); empty keeps all.
-  std::vector<std::string> select;
+  std::vector<std::string> select{};
 };
 
 /// Applies `reshape`, then rewrites what other tools write:

@@ -18,24 +18,25 @@ namespace rlhf {
 
 /// One set: a file, or a folder with a file (or several) for each split.
 struct DataSource {
-  fs::path path;
-  std::string name;      ///< a folder inside `path`
-  std::string data_dir;  ///< a folder inside that
-  std::vector<std::string>
-      data_files;  ///< files inside that, `*` allowed in the last part; they replace the split
+  fs::path path{};
+  std::string name{};      ///< a folder inside `path`
+  std::string data_dir{};  ///< a folder inside that
+  /// Files inside that, `*` allowed in the last part; they replace the split.
+  std::vector<std::string> data_files{};
   std::string split = "train";
-  RowReshape reshape;
-  std::optional<double> fraction;  ///< share of the mixture; of all sources or of none
+  RowReshape reshape{};
+  std::optional<double> fraction =
+      std::nullopt;  ///< share of the mixture; of all sources or of none
 };
 
 /// What a run reads. Rows stand in the order of the sources and their files.
 struct DataSpec {
   enum class Part { all, train, test };
 
-  std::vector<DataSource> sources;
+  std::vector<DataSource> sources{};
   /// Rows set aside: below 1 a share (rounded up), otherwise a count. Chosen by `seed`; both parts
   /// keep file order.
-  std::optional<double> test_size;
+  std::optional<double> test_size = std::nullopt;
   Part part = Part::all;  ///< must be `all` without test_size
   uint64_t seed = 42;
 };
