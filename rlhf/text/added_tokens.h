@@ -1,8 +1,10 @@
-// Tokens that stand outside the model: they are found in the text as written, before anything else cuts it.
+// Tokens that stand outside the model: they are found in the text as written, before anything else
+// cuts it.
 //
-// Tokens without `normalized` are looked for in the raw text; then each gap is normalised, and tokens with it (their
-// contents normalised too) are looked for there. Of several that match, the leftmost wins, and of those the longest.
-// Ids are given as `tokenizers` gives them: the model's id for a content that it has, else the next free one.
+// Tokens without `normalized` are looked for in the raw text; then each gap is normalised, and
+// tokens with it (their contents normalised too) are looked for there. Of several that match, the
+// leftmost wins, and of those the longest. Ids are given as `tokenizers` gives them: the model's id
+// for a content that it has, else the next free one.
 #pragma once
 
 #include <array>
@@ -24,7 +26,7 @@ struct AddedToken {
   bool lstrip = false;       ///< takes the white space before it along
   bool rstrip = false;       ///< takes the white space behind it along
   bool normalized = false;
-  bool special = false;      ///< left out by decode(skip_special_tokens)
+  bool special = false;  ///< left out by decode(skip_special_tokens)
 
   bool operator==(const AddedToken&) const = default;
 };
@@ -50,8 +52,8 @@ class AddedTokens {
   void split(std::string_view text, bool normalized, std::vector<Span>& out) const;
 
   const AddedToken* find(int32_t id) const;
-  /// What decoding takes for the token: its content, in the form of the normaliser for the `normalized` kind. nullptr
-  /// for an id that is not an added token's.
+  /// What decoding takes for the token: its content, in the form of the normaliser for the
+  /// `normalized` kind. nullptr for an id that is not an added token's.
   const std::string* text(int32_t id) const;
   int32_t find(std::string_view content) const;  ///< the id, or -1
   bool is_special(std::string_view content) const { return special_.contains(content); }

@@ -24,7 +24,8 @@ bool later(const ModelScratch::Candidate& a, const ModelScratch::Candidate& b) {
 }  // namespace
 
 MergeTable::MergeTable(size_t count)
-    : slots_(std::bit_ceil(2 * count + 2), Merge{kFree, 0, 0}), shift_(64 - std::countr_zero(slots_.size())) {}
+    : slots_(std::bit_ceil(2 * count + 2), Merge{kFree, 0, 0}),
+      shift_(64 - std::countr_zero(slots_.size())) {}
 
 size_t MergeTable::slot(uint64_t pair) const {
   return static_cast<size_t>(((pair ^ (pair >> 29)) * 0x9E3779B97F4A7C15u) >> shift_);
@@ -62,7 +63,8 @@ BpeModel::BpeModel(Vocabulary vocabulary, MergeTable merges, Options options)
 }
 
 /// Appends the symbol of one character, as written in the vocabulary.
-void BpeModel::add_unit(std::string_view unit, bool& pending_unknown, std::vector<int32_t>& ids) const {
+void BpeModel::add_unit(std::string_view unit, bool& pending_unknown,
+                        std::vector<int32_t>& ids) const {
   const int32_t id = vocabulary_.find(unit);
   if (id >= 0) {
     if (pending_unknown) {
@@ -73,7 +75,8 @@ void BpeModel::add_unit(std::string_view unit, bool& pending_unknown, std::vecto
     return;
   }
   const auto fallback = [&](char c) { return fallback_ids_[static_cast<unsigned char>(c)]; };
-  if (options_.byte_fallback && std::all_of(unit.begin(), unit.end(), [&](char c) { return fallback(c) >= 0; })) {
+  if (options_.byte_fallback &&
+      std::all_of(unit.begin(), unit.end(), [&](char c) { return fallback(c) >= 0; })) {
     for (const char c : unit) {
       ids.push_back(fallback(c));
     }
@@ -99,7 +102,8 @@ void BpeModel::split(std::string_view piece, ModelScratch& scratch) const {
   }
   bool pending_unknown = false;
   for (size_t at = 0; at < piece.size();) {
-    const size_t length = options_.raw_bytes ? 1 : utf8_length(static_cast<unsigned char>(piece[at]));
+    const size_t length =
+        options_.raw_bytes ? 1 : utf8_length(static_cast<unsigned char>(piece[at]));
     std::string_view unit = piece.substr(at, length);
     if (options_.raw_bytes) {
       unit = byte_level_char(static_cast<unsigned char>(piece[at]));
@@ -137,7 +141,8 @@ void BpeModel::merge_short(std::vector<int32_t>& ids, std::vector<int32_t>& out)
       break;
     }
     ids[best] = joined[best];
-    std::copy(ids.begin() + static_cast<ptrdiff_t>(best) + 2, ids.begin() + static_cast<ptrdiff_t>(n),
+    std::copy(ids.begin() + static_cast<ptrdiff_t>(best) + 2,
+              ids.begin() + static_cast<ptrdiff_t>(n),
               ids.begin() + static_cast<ptrdiff_t>(best) + 1);
     std::copy(ranks + best + 1, ranks + n - 1, ranks + best);
     std::copy(joined + best + 1, joined + n - 1, joined + best);
@@ -161,7 +166,9 @@ void BpeModel::merge_long(ModelScratch& scratch, std::vector<int32_t>& out) cons
   for (int32_t i = 0; i < n; ++i) {
     symbols.push_back({scratch.ids[static_cast<size_t>(i)], i - 1, i + 1 < n ? i + 1 : -1});
   }
-  const auto at = [&](int32_t i) -> ModelScratch::Symbol& { return symbols[static_cast<size_t>(i)]; };
+  const auto at = [&](int32_t i) -> ModelScratch::Symbol& {
+    return symbols[static_cast<size_t>(i)];
+  };
   const auto propose = [&](int32_t i, bool ordered) {
     if (i < 0 || at(i).next < 0) {
       return;
@@ -206,14 +213,16 @@ void BpeModel::merge_long(ModelScratch& scratch, std::vector<int32_t>& out) cons
   }
 }
 
-void BpeModel::encode(std::string_view piece, ModelScratch& scratch, std::vector<int32_t>& out) const {
+void BpeModel::encode(std::string_view piece, ModelScratch& scratch,
+                      std::vector<int32_t>& out) const {
   check(piece.size() < INT32_MAX, "tokenizer", "a piece of {} bytes is too long.", piece.size());
   if (options_.ignore_merges) {
     scratch.text.clear();
     if (options_.raw_bytes) {
       append_byte_level(scratch.text, piece);
     }
-    const int32_t id = vocabulary_.find(options_.raw_bytes ? std::string_view(scratch.text) : piece);
+    const int32_t id =
+        vocabulary_.find(options_.raw_bytes ? std::string_view(scratch.text) : piece);
     if (id >= 0) {
       out.push_back(id);
       return;
@@ -227,11 +236,13 @@ void BpeModel::encode(std::string_view piece, ModelScratch& scratch, std::vector
   }
 }
 
-std::unique_ptr<TokenModel> make_bpe(const TokenizerFile& file, const JsonFields& model, bool raw_bytes) {
+std::unique_ptr<TokenModel> make_bpe(const TokenizerFile& file, const JsonFields& model,
+                                     bool raw_bytes) {
   Problems& problems = model.problems();
   if (const Json* const dropout = model.find("dropout"); dropout != nullptr && *dropout != 0.0) {
-    model.problem(fmt::format("`dropout` is {}; encoding must not depend on chance.", dropout->dump()),
-                  "Set it to null.");
+    model.problem(
+        fmt::format("`dropout` is {}; encoding must not depend on chance.", dropout->dump()),
+        "Set it to null.");
   }
   BpeModel::Options options;
   options.unknown = model.text("unk_token");
@@ -249,14 +260,17 @@ std::unique_ptr<TokenModel> make_bpe(const TokenizerFile& file, const JsonFields
     const int32_t left_id = vocabulary.find(left);
     const int32_t right_id = vocabulary.find(right);
     joined = left;
-    joined += right.starts_with(options.prefix) ? std::string_view(right).substr(options.prefix.size()) : right;
+    joined += right.starts_with(options.prefix)
+                  ? std::string_view(right).substr(options.prefix.size())
+                  : right;
     const int32_t id = vocabulary.find(joined);
     if (left_id >= 0 && right_id >= 0 && id >= 0) {
       merges.add(left_id, right_id, static_cast<uint32_t>(rank), id);
     } else {
-      problems.add("model.merges", fmt::format("entry {} (`{}` and `{}`) needs `{}`, which is not in the vocabulary.",
-                                               rank, left, right,
-                                               left_id < 0 ? left : (right_id < 0 ? right : joined)));
+      problems.add(
+          "model.merges",
+          fmt::format("entry {} (`{}` and `{}`) needs `{}`, which is not in the vocabulary.", rank,
+                      left, right, left_id < 0 ? left : (right_id < 0 ? right : joined)));
     }
   }
   if (!options.unknown.empty() && vocabulary.find(options.unknown) < 0) {

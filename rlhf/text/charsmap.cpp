@@ -95,7 +95,8 @@ std::optional<std::string_view> Charsmap::replacement(std::string_view chunk) co
     }
     if (has_leaf(unit)) {
       const size_t begin = leaf_value(units_[node]);
-      if (begin >= replacements_.size() || (static_cast<unsigned char>(replacements_[begin]) & 0xC0) == 0x80) {
+      if (begin >= replacements_.size() ||
+          (static_cast<unsigned char>(replacements_[begin]) & 0xC0) == 0x80) {
         return std::nullopt;
       }
       return std::string_view(replacements_.c_str() + begin);

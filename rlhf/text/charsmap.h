@@ -1,9 +1,11 @@
-// SentencePiece's precompiled character map: a double-array trie (darts-clone) from byte strings to replacements.
+// SentencePiece's precompiled character map: a double-array trie (darts-clone) from byte strings to
+// replacements.
 //
-// Layout after base64: 32-bit size of the trie in bytes, the trie's 32-bit units, then the replacements, each ended by
-// a zero byte; all little-endian. A unit holds a label (bits 0-7), a leaf mark (8), a large-offset mark (9) and an
-// offset (10-30); a leaf unit holds the position of its replacement. `tokenizers` looks up a whole grapheme cluster
-// of up to five bytes first, and takes the *shortest* entry that begins it; then each character by itself. So does this.
+// Layout after base64: 32-bit size of the trie in bytes, the trie's 32-bit units, then the
+// replacements, each ended by a zero byte; all little-endian. A unit holds a label (bits 0-7), a
+// leaf mark (8), a large-offset mark (9) and an offset (10-30); a leaf unit holds the position of
+// its replacement. `tokenizers` looks up a whole grapheme cluster of up to five bytes first, and
+// takes the *shortest* entry that begins it; then each character by itself. So does this.
 #pragma once
 
 #include <cstdint>

@@ -95,8 +95,10 @@ int fallback_byte(std::string_view token) {
   }
   int value = 0;
   for (const char c : token.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                      : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) {
       return -1;
     }
@@ -175,7 +177,8 @@ void Decoder::read(const JsonFields& part, int depth) {
     steps_.push_back([=](std::vector<std::string>& tokens) {
       for (size_t i = 0; i < tokens.size(); ++i) {
         if (i > 0) {
-          tokens[i] = tokens[i].starts_with(prefix) ? tokens[i].substr(prefix.size()) : " " + tokens[i];
+          tokens[i] =
+              tokens[i].starts_with(prefix) ? tokens[i].substr(prefix.size()) : " " + tokens[i];
         }
         tokens[i] = cleanup ? cleaned(std::move(tokens[i])) : tokens[i];
       }
@@ -188,8 +191,10 @@ void Decoder::read(const JsonFields& part, int depth) {
       }
     });
   } else if (!type.empty()) {
-    part.problem(fmt::format("`{}` is no decoder known here; known are ByteLevel, Metaspace, ByteFallback, Fuse, "
-                             "Strip, Replace, WordPiece, BPEDecoder, Sequence.", type));
+    part.problem(fmt::format(
+        "`{}` is no decoder known here; known are ByteLevel, Metaspace, ByteFallback, Fuse, "
+        "Strip, Replace, WordPiece, BPEDecoder, Sequence.",
+        type));
   }
 }
 

@@ -1,7 +1,7 @@
 // Decoders of tokenizer.json: tokens back to text.
 //
-// A decoder is a chain of steps over the list of token texts; what is left is joined. Without a decoder the tokens are
-// joined by spaces, as `tokenizers` does.
+// A decoder is a chain of steps over the list of token texts; what is left is joined. Without a
+// decoder the tokens are joined by spaces, as `tokenizers` does.
 #pragma once
 
 #include <functional>
@@ -23,8 +23,8 @@ class Decoder {
   };
 
   Decoder() = default;  ///< no decoder
-  /// Adds what is wrong to the fields' problems. Known: ByteLevel, Metaspace, ByteFallback, Fuse, Strip, Replace,
-  /// WordPiece, BPEDecoder, Sequence.
+  /// Adds what is wrong to the fields' problems. Known: ByteLevel, Metaspace, ByteFallback, Fuse,
+  /// Strip, Replace, WordPiece, BPEDecoder, Sequence.
   explicit Decoder(const JsonFields& part);
 
   std::string decode(std::vector<std::string> tokens) const;

@@ -39,14 +39,17 @@ bool JsonFields::boolean(std::string_view key, bool fallback) const {
   return found->get<bool>();
 }
 
-int64_t JsonFields::integer(std::string_view key, int64_t fallback, int64_t low, int64_t high) const {
+int64_t JsonFields::integer(std::string_view key, int64_t fallback, int64_t low,
+                            int64_t high) const {
   const Json* const found = find(key);
   if (found == nullptr) {
     return fallback;
   }
-  if (!found->is_number_integer() || (found->is_number_unsigned() && found->get<uint64_t>() > INT64_MAX) ||
+  if (!found->is_number_integer() ||
+      (found->is_number_unsigned() && found->get<uint64_t>() > INT64_MAX) ||
       found->get<int64_t>() < low || found->get<int64_t>() > high) {
-    problem(fmt::format("`{}` must be a whole number from {} to {}, got {}.", key, low, high, found->dump()));
+    problem(fmt::format("`{}` must be a whole number from {} to {}, got {}.", key, low, high,
+                        found->dump()));
     return fallback;
   }
   return found->get<int64_t>();

@@ -29,10 +29,13 @@ class JsonFields {
   int64_t integer(std::string_view key, int64_t fallback, int64_t low, int64_t high) const;
   std::string text(std::string_view key, std::string_view fallback = "") const;
   std::string required_text(std::string_view key) const;
-  /// The elements of an array field, with names such as `normalizer.normalizers[2]`; at most `kMaxDepth` deep.
+  /// The elements of an array field, with names such as `normalizer.normalizers[2]`; at most
+  /// `kMaxDepth` deep.
   std::vector<JsonFields> list(std::string_view key) const;
 
-  void problem(std::string what, std::string hint = "") const { problems_.add(where_, std::move(what), std::move(hint)); }
+  void problem(std::string what, std::string hint = "") const {
+    problems_.add(where_, std::move(what), std::move(hint));
+  }
 
  private:
   const Json& value_;

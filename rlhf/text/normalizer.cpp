@@ -79,19 +79,21 @@ void strip(std::string& text, bool* at_start, bool left, bool right) {
 /// SentencePiece's "nmt" rules: control characters go, odd spaces become a space.
 void nmt(std::string& text, bool* at_start) {
   map_characters(text, at_start, [](std::string& out, char32_t c) {
-    if ((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F) {
+    if ((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
+        c == 0x8F || c == 0x9F) {
       return;
     }
     const bool space = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
-                       (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF ||
-                       c == 0xFFFD;
+                       (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                       c == 0xFEFF || c == 0xFFFD;
     append_utf8(out, space ? U' ' : c);
   });
 }
 
 bool is_chinese(char32_t c) {
-  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
-         (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+         (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
@@ -207,10 +209,12 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonFields& part, int depth) {
   if (type == "Strip") {
     const bool left = part.boolean("strip_left", true);
     const bool right = part.boolean("strip_right", true);
-    return normalizer([=](std::string& text, bool* at_start) { strip(text, at_start, left, right); });
+    return normalizer(
+        [=](std::string& text, bool* at_start) { strip(text, at_start, left, right); });
   }
   if (type == "StripAccents") {
-    return normalizer([](std::string& text, bool* at_start) { remove_characters(text, at_start, is_mark); });
+    return normalizer(
+        [](std::string& text, bool* at_start) { remove_characters(text, at_start, is_mark); });
   }
   if (type == "Replace") {
     return make_replace(part);
@@ -237,9 +241,10 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonFields& part, int depth) {
     });
   }
   if (!type.empty()) {
-    part.problem(fmt::format("`{}` is no normaliser known here; known are Sequence, NFC, NFD, NFKC, NFKD, Lowercase, "
-                             "Strip, StripAccents, Replace, Prepend, Nmt, Precompiled, BertNormalizer, ByteLevel.",
-                             type));
+    part.problem(fmt::format(
+        "`{}` is no normaliser known here; known are Sequence, NFC, NFD, NFKC, NFKD, Lowercase, "
+        "Strip, StripAccents, Replace, Prepend, Nmt, Precompiled, BertNormalizer, ByteLevel.",
+        type));
   }
   return nullptr;
 }

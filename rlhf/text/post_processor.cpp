@@ -24,8 +24,10 @@ void PostProcessor::read(const JsonFields& part, int depth) {
   } else if (type == "BertProcessing" || type == "RobertaProcessing") {
     read_pair(part);
   } else if (type != "ByteLevel" && !type.empty()) {
-    part.problem(fmt::format("`{}` is no post-processor known here; known are TemplateProcessing, BertProcessing, "
-                             "RobertaProcessing, ByteLevel, Sequence.", type));
+    part.problem(fmt::format(
+        "`{}` is no post-processor known here; known are TemplateProcessing, BertProcessing, "
+        "RobertaProcessing, ByteLevel, Sequence.",
+        type));
   }
 }
 
@@ -41,9 +43,11 @@ void PostProcessor::read_template(const JsonFields& part) {
     if (special == nullptr) {
       continue;
     }
-    const std::string name = JsonFields(*special, one.where() + ".SpecialToken", one.problems()).required_text("id");
+    const std::string name =
+        JsonFields(*special, one.where() + ".SpecialToken", one.problems()).required_text("id");
     const Json* ids = nullptr;
-    if (specials != nullptr && specials->is_object() && specials->contains(name) && (*specials)[name].is_object()) {
+    if (specials != nullptr && specials->is_object() && specials->contains(name) &&
+        (*specials)[name].is_object()) {
       const Json& entry = (*specials)[name];
       ids = entry.contains("ids") && entry["ids"].is_array() ? &entry["ids"] : nullptr;
     }

@@ -8,8 +8,8 @@
 
 namespace rlhf {
 
-/// Known: TemplateProcessing (its `single` form), BertProcessing, RobertaProcessing, ByteLevel (moves offsets only, so
-/// nothing to do), Sequence.
+/// Known: TemplateProcessing (its `single` form), BertProcessing, RobertaProcessing, ByteLevel
+/// (moves offsets only, so nothing to do), Sequence.
 class PostProcessor {
  public:
   PostProcessor() = default;
@@ -21,7 +21,7 @@ class PostProcessor {
 
  private:
   struct Item {
-    bool text;                     ///< the ids so far; else `ids`
+    bool text;  ///< the ids so far; else `ids`
     std::vector<int32_t> ids;
   };
   void read(const JsonFields& part, int depth);

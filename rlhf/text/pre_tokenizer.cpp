@@ -72,7 +72,8 @@ class SplitStage : public PreTokenizerStage {
       apply_behavior(tokens.matches, behavior_);
       for (const Match& m : tokens.matches) {
         if (m.end > m.begin) {
-          tokens.spare.push_back({piece.begin + m.begin, piece.begin + m.end, piece.at_start && m.begin == 0});
+          tokens.spare.push_back(
+              {piece.begin + m.begin, piece.begin + m.end, piece.at_start && m.begin == 0});
         }
       }
     }
@@ -110,14 +111,17 @@ class RewriteStage : public PreTokenizerStage {
   bool maps_bytes_;
 };
 
-void add_split(PreTokenizerStages& stages, SplitStage::Find find, Behavior behavior, bool invert = false) {
+void add_split(PreTokenizerStages& stages, SplitStage::Find find, Behavior behavior,
+               bool invert = false) {
   stages.push_back(std::make_unique<SplitStage>(std::move(find), behavior, invert));
 }
 
 void add_split(PreTokenizerStages& stages, Regex regex, Behavior behavior, bool invert = false) {
   add_split(
       stages,
-      [regex = std::move(regex)](std::string_view text, std::vector<Match>& out) { regex.find_all(text, out); },
+      [regex = std::move(regex)](std::string_view text, std::vector<Match>& out) {
+        regex.find_all(text, out);
+      },
       behavior, invert);
 }
 
@@ -179,14 +183,17 @@ Behavior read_behavior(const JsonFields& part, std::string_view fallback) {
     return Behavior::contiguous;
   }
   if (name != "Isolated") {
-    part.problem(fmt::format("`behavior` must be Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous, "
-                             "got `{}`.", name));
+    part.problem(fmt::format(
+        "`behavior` must be Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous, "
+        "got `{}`.",
+        name));
   }
   return Behavior::isolated;
 }
 
 /// A field that must be one character.
-std::string read_character(const JsonFields& part, std::string_view key, std::string_view fallback) {
+std::string read_character(const JsonFields& part, std::string_view key,
+                           std::string_view fallback) {
   const std::string text = part.text(key, fallback);
   if (text.empty() || utf8_length(static_cast<unsigned char>(text[0])) != text.size()) {
     part.problem(fmt::format("`{}` must be one character, got `{}`.", key, text));
@@ -234,7 +241,8 @@ void make_metaspace(const JsonFields& part, PreTokenizerStages& stages) {
   });
   if (part.boolean("split", true)) {
     const char32_t c = decode_utf8(mark, 0).value;
-    add_split(stages, each_character([c](char32_t x) { return x == c; }), Behavior::merged_with_next);
+    add_split(stages, each_character([c](char32_t x) { return x == c; }),
+              Behavior::merged_with_next);
   }
 }
 
@@ -305,8 +313,10 @@ void make_pre_tokenizer(const JsonFields& part, PreTokenizerStages& stages, int 
     make_fixed_length(part, stages);
   } else if (!type.empty()) {
     part.problem(fmt::format(
-        "`{}` is no pre-tokeniser known here; known are Sequence, ByteLevel, Split, Digits, Punctuation, Metaspace, "
-        "Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit, FixedLength.", type));
+        "`{}` is no pre-tokeniser known here; known are Sequence, ByteLevel, Split, Digits, "
+        "Punctuation, Metaspace, "
+        "Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit, FixedLength.",
+        type));
   }
 }
 

@@ -1,7 +1,8 @@
-// Pre-tokenisers of tokenizer.json: cut a normalised text into pieces that the model then encodes one by one.
+// Pre-tokenisers of tokenizer.json: cut a normalised text into pieces that the model then encodes
+// one by one.
 //
-// A pre-tokeniser is kept as a flat list of stages; each cuts the pieces further or rewrites them. A later stage sees
-// every piece as a text of its own, so look-ahead never crosses a cut.
+// A pre-tokeniser is kept as a flat list of stages; each cuts the pieces further or rewrites them.
+// A later stage sees every piece as a text of its own, so look-ahead never crosses a cut.
 #pragma once
 
 #include <cstddef>
@@ -42,15 +43,16 @@ class PreTokenizerStage {
  public:
   virtual ~PreTokenizerStage() = default;
   virtual void apply(PreTokens& tokens) const = 0;
-  /// True for the stage that writes bytes in the byte alphabet: a byte-level BPE can take that over.
+  /// True for the stage that writes bytes in the byte alphabet: a byte-level BPE can take that
+  /// over.
   virtual bool maps_bytes() const { return false; }
 };
 
 using PreTokenizerStages = std::vector<std::unique_ptr<PreTokenizerStage>>;
 
 /// The stages of `part`; adds what is wrong to the fields' problems.
-/// Known: Sequence, ByteLevel, Split, Digits, Punctuation, Metaspace, Whitespace, WhitespaceSplit, BertPreTokenizer,
-/// CharDelimiterSplit, FixedLength.
+/// Known: Sequence, ByteLevel, Split, Digits, Punctuation, Metaspace, Whitespace, WhitespaceSplit,
+/// BertPreTokenizer, CharDelimiterSplit, FixedLength.
 void make_pre_tokenizer(const JsonFields& part, PreTokenizerStages& stages, int depth = 0);
 
 }  // namespace rlhf

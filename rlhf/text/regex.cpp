@@ -64,11 +64,13 @@ Regex::Regex(const std::string& pattern, const std::string& where) {
   int error = 0;
   PCRE2_SIZE offset = 0;
   auto code = std::make_shared<Code>();
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                             PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, context.get());
+  code->code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &error, &offset, context.get());
   if (code->code == nullptr) {
-    throw UserError(where, fmt::format("the pattern `{}` does not compile: {} (at byte {} of `{}`).", pattern,
-                                       error_text(error), offset, translated));
+    throw UserError(
+        where, fmt::format("the pattern `{}` does not compile: {} (at byte {} of `{}`).", pattern,
+                           error_text(error), offset, translated));
   }
   code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
   code_ = std::move(code);
@@ -137,7 +139,8 @@ std::optional<Regex> make_pattern(const JsonFields& part) {
   const JsonFields fields(*pattern, part.where() + ".pattern", part.problems());
   const std::string text = one ? fields.text(kind) : "";
   if (kind != "String" && kind != "Regex") {
-    part.problem(fmt::format("`pattern` must be {{\"String\": ...}} or {{\"Regex\": ...}}, got {}.", pattern->dump()));
+    part.problem(fmt::format("`pattern` must be {{\"String\": ...}} or {{\"Regex\": ...}}, got {}.",
+                             pattern->dump()));
     return std::nullopt;
   }
   try {

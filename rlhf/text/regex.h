@@ -1,9 +1,11 @@
-// Regular expressions of tokenizer.json: written for Oniguruma (Ruby syntax), run by PCRE2 with its JIT.
+// Regular expressions of tokenizer.json: written for Oniguruma (Ruby syntax), run by PCRE2 with its
+// JIT.
 //
-// Most syntax is common to both. Translated: `\h` (a hexadecimal digit), `\s` `\w` `\b` and `[:punct:]` by their
-// Unicode definitions, `^` and `$` (always by line), `(?m)` (dot matches all), long property names (`\p{Letter}`), scripts as
-// `sc:`, nested classes and class intersection (`[a-z&&[^q]]`). PCRE2 10.42 knows Unicode 14, Oniguruma Unicode 16:
-// letters assigned since then (CJK extensions H and I, a few scripts) are no `\p{L}` here.
+// Most syntax is common to both. Translated: `\h` (a hexadecimal digit), `\s` `\w` `\b` and
+// `[:punct:]` by their Unicode definitions, `^` and `$` (always by line), `(?m)` (dot matches all),
+// long property names (`\p{Letter}`), scripts as `sc:`, nested classes and class intersection
+// (`[a-z&&[^q]]`). PCRE2 10.42 knows Unicode 14, Oniguruma Unicode 16: letters assigned since then
+// (CJK extensions H and I, a few scripts) are no `\p{L}` here.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +34,9 @@ class Regex {
   /// Matches `text` itself, character for character.
   static Regex literal(std::string_view text, const std::string& where);
 
-  /// Covers `text` (valid UTF-8) with matched and unmatched spans in order, appended to `out`. Empty matches appear
-  /// except right behind a match. An empty text gives one empty unmatched span.
+  /// Covers `text` (valid UTF-8) with matched and unmatched spans in order, appended to `out`.
+  /// Empty matches appear except right behind a match. An empty text gives one empty unmatched
+  /// span.
   void find_all(std::string_view text, std::vector<Match>& out) const;
 
   /// `text` with every match replaced by `replacement`, taken literally.
@@ -44,7 +47,8 @@ class Regex {
   std::shared_ptr<const Code> code_;
 };
 
-/// The `pattern` field of a Split or Replace: {"String": "..."} or {"Regex": "..."}. nullopt after adding a problem.
+/// The `pattern` field of a Split or Replace: {"String": "..."} or {"Regex": "..."}. nullopt after
+/// adding a problem.
 std::optional<Regex> make_pattern(const JsonFields& part);
 
 /// The pattern in PCRE2's syntax. UserError when it uses what has no counterpart.

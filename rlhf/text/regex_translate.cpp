@@ -17,15 +17,33 @@ constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
 constexpr std::string_view kHex = "0-9a-fA-F";
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 27> kLongNames = {{
-    {"letter", "L"},           {"uppercaseletter", "Lu"}, {"lowercaseletter", "Ll"},
-    {"titlecaseletter", "Lt"}, {"modifierletter", "Lm"},  {"otherletter", "Lo"},
-    {"mark", "M"},             {"nonspacingmark", "Mn"},  {"spacingmark", "Mc"},
-    {"enclosingmark", "Me"},   {"number", "N"},           {"decimalnumber", "Nd"},
-    {"letternumber", "Nl"},    {"othernumber", "No"},     {"punctuation", "P"},
-    {"symbol", "S"},           {"mathsymbol", "Sm"},      {"currencysymbol", "Sc"},
-    {"modifiersymbol", "Sk"},  {"othersymbol", "So"},     {"separator", "Z"},
-    {"spaceseparator", "Zs"},  {"other", "C"},            {"control", "Cc"},
-    {"format", "Cf"},          {"privateuse", "Co"},      {"unassigned", "Cn"},
+    {"letter", "L"},
+    {"uppercaseletter", "Lu"},
+    {"lowercaseletter", "Ll"},
+    {"titlecaseletter", "Lt"},
+    {"modifierletter", "Lm"},
+    {"otherletter", "Lo"},
+    {"mark", "M"},
+    {"nonspacingmark", "Mn"},
+    {"spacingmark", "Mc"},
+    {"enclosingmark", "Me"},
+    {"number", "N"},
+    {"decimalnumber", "Nd"},
+    {"letternumber", "Nl"},
+    {"othernumber", "No"},
+    {"punctuation", "P"},
+    {"symbol", "S"},
+    {"mathsymbol", "Sm"},
+    {"currencysymbol", "Sc"},
+    {"modifiersymbol", "Sk"},
+    {"othersymbol", "So"},
+    {"separator", "Z"},
+    {"spaceseparator", "Zs"},
+    {"other", "C"},
+    {"control", "Cc"},
+    {"format", "Cf"},
+    {"privateuse", "Co"},
+    {"unassigned", "Cn"},
 }};
 
 /// Whether PCRE2 knows the script `name`.
@@ -33,8 +51,9 @@ bool known_script(const std::string& name) {
   const std::string pattern = "\\p{sc:" + name + "}";
   int error = 0;
   PCRE2_SIZE offset = 0;
-  pcre2_code* const code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                         PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
+  pcre2_code* const code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                    PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
   pcre2_code_free(code);
   return code != nullptr;
 }
@@ -70,7 +89,8 @@ class Translator {
   std::string group_options() {
     std::string out = "(?";
     at_ += 2;
-    while (at_ < in_.size() && (in_[at_] == 'i' || in_[at_] == 'm' || in_[at_] == 'x' || in_[at_] == '-')) {
+    while (at_ < in_.size() &&
+           (in_[at_] == 'i' || in_[at_] == 'm' || in_[at_] == 'x' || in_[at_] == '-')) {
       out += in_[at_] == 'm' ? 's' : in_[at_];
       ++at_;
     }
@@ -91,11 +111,16 @@ class Translator {
       return in_class ? std::string(set) : fmt::format("[{}]", set);
     };
     switch (c) {
-      case 's': return positive(kSpace);
-      case 'w': return positive(kWord);
-      case 'h': return positive(kHex);
-      case 'S': return in_class ? std::string("\\S") : fmt::format("[^{}]", kSpace);
-      case 'W': return in_class ? std::string("\\W") : fmt::format("[^{}]", kWord);
+      case 's':
+        return positive(kSpace);
+      case 'w':
+        return positive(kWord);
+      case 'h':
+        return positive(kHex);
+      case 'S':
+        return in_class ? std::string("\\S") : fmt::format("[^{}]", kSpace);
+      case 'W':
+        return in_class ? std::string("\\W") : fmt::format("[^{}]", kWord);
       case 'b':
         return in_class ? "\\b" : fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kWord);
       case 'B':
@@ -105,7 +130,8 @@ class Translator {
           refuse("has \\H inside a class, which is not supported");
         }
         return fmt::format("[^{}]", kHex);
-      default: return {'\\', c};
+      default:
+        return {'\\', c};
     }
   }
 
@@ -160,7 +186,8 @@ class Translator {
     return std::string(whole);
   }
 
-  /// A bracketed class, with nested classes and intersections turned into look-ahead over one character.
+  /// A bracketed class, with nested classes and intersections turned into look-ahead over one
+  /// character.
   std::string char_class() {
     if (++depth_ > 32) {
       refuse("nests classes too deeply");

@@ -1,4 +1,5 @@
-// What turns one piece of text (the pre-tokeniser's output) into ids: BPE, Unigram, WordPiece, WordLevel.
+// What turns one piece of text (the pre-tokeniser's output) into ids: BPE, Unigram, WordPiece,
+// WordLevel.
 #pragma once
 
 #include <cstdint>
@@ -43,20 +44,24 @@ class TokenModel {
   virtual ~TokenModel() = default;
 
   /// Appends the ids of `piece` (valid UTF-8, or any bytes for a byte-level BPE).
-  virtual void encode(std::string_view piece, ModelScratch& scratch, std::vector<int32_t>& out) const = 0;
-  virtual int32_t find(std::string_view token) const = 0;    ///< the id, or -1
-  virtual std::string_view text(int32_t id) const = 0;       ///< empty for an id without a token
+  virtual void encode(std::string_view piece, ModelScratch& scratch,
+                      std::vector<int32_t>& out) const = 0;
+  virtual int32_t find(std::string_view token) const = 0;  ///< the id, or -1
+  virtual std::string_view text(int32_t id) const = 0;     ///< empty for an id without a token
   virtual bool contains(int32_t id) const = 0;
-  virtual size_t size() const = 0;                           ///< number of tokens
-  virtual int64_t id_bound() const = 0;                      ///< largest id + 1
+  virtual size_t size() const = 0;       ///< number of tokens
+  virtual int64_t id_bound() const = 0;  ///< largest id + 1
 };
 
-/// The model that `file` describes. `raw_bytes`: pieces come as plain bytes and the model applies the byte alphabet
-/// itself (BPE only). Adds what is wrong to `problems` and then may return nullptr.
-std::unique_ptr<TokenModel> make_token_model(const TokenizerFile& file, bool raw_bytes, Problems& problems);
+/// The model that `file` describes. `raw_bytes`: pieces come as plain bytes and the model applies
+/// the byte alphabet itself (BPE only). Adds what is wrong to `problems` and then may return
+/// nullptr.
+std::unique_ptr<TokenModel> make_token_model(const TokenizerFile& file, bool raw_bytes,
+                                             Problems& problems);
 
 /// Makers of the single models; `model` names the fields of `model` in tokenizer.json.
-std::unique_ptr<TokenModel> make_bpe(const TokenizerFile& file, const JsonFields& model, bool raw_bytes);
+std::unique_ptr<TokenModel> make_bpe(const TokenizerFile& file, const JsonFields& model,
+                                     bool raw_bytes);
 std::unique_ptr<TokenModel> make_unigram(const TokenizerFile& file, const JsonFields& model);
 std::unique_ptr<TokenModel> make_word_piece(const TokenizerFile& file, const JsonFields& model);
 std::unique_ptr<TokenModel> make_word_level(const TokenizerFile& file, const JsonFields& model);

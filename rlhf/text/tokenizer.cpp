@@ -46,7 +46,8 @@ std::optional<int32_t> Tokenizer::Impl::named_id(std::string_view name) const {
   return found == names.end() ? std::nullopt : id(found->second);
 }
 
-void Tokenizer::Impl::encode_piece(std::string_view piece, EncodeWorkspace& work, std::vector<int32_t>& out) const {
+void Tokenizer::Impl::encode_piece(std::string_view piece, EncodeWorkspace& work,
+                                   std::vector<int32_t>& out) const {
   if (piece.size() > WordCache::kLongest) {
     model->encode(piece, work.scratch, out);
     return;
@@ -90,8 +91,8 @@ void Tokenizer::Impl::encode_gap(std::string_view gap, bool at_start, EncodeWork
 void Tokenizer::Impl::encode(std::string_view text, bool add_special_tokens, EncodeWorkspace& work,
                              std::vector<int32_t>& out) const {
   if (const size_t at = invalid_utf8_at(text); at != std::string_view::npos) {
-    throw UserError("tokenizer", fmt::format("text must be valid UTF-8; byte {} (0x{:02x}) is not.", at,
-                                             static_cast<unsigned char>(text[at])));
+    throw UserError("tokenizer", fmt::format("text must be valid UTF-8; byte {} (0x{:02x}) is not.",
+                                             at, static_cast<unsigned char>(text[at])));
   }
   work.raw_spans.clear();
   added.split(text, /*normalized=*/false, work.raw_spans);
@@ -152,14 +153,18 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_to
   return byte_level ? replace_invalid_utf8(bytes) : impl_->decoder.decode(std::move(tokens));
 }
 
-std::optional<int32_t> Tokenizer::token_to_id(std::string_view token) const { return impl_->id(token); }
+std::optional<int32_t> Tokenizer::token_to_id(std::string_view token) const {
+  return impl_->id(token);
+}
 
 std::string Tokenizer::id_to_token(int32_t id) const {
   bool known = false;
   return std::string(impl_->token(id, &known));
 }
 
-int64_t Tokenizer::vocab_size() const { return std::max(impl_->model->id_bound(), impl_->added.id_bound()); }
+int64_t Tokenizer::vocab_size() const {
+  return std::max(impl_->model->id_bound(), impl_->added.id_bound());
+}
 
 bool Tokenizer::is_special(int32_t id) const {
   const AddedToken* const token = impl_->added.find(id);
@@ -187,9 +192,13 @@ std::string StreamDecoder::push(int32_t id) {
     return "";
   }
   switch (tokenizer_.impl_->decoder.streaming()) {
-    case Decoder::Streaming::bytes: return push_bytes(token);
-    case Decoder::Streaming::window: return push_window(id, token);
-    case Decoder::Streaming::whole: window_.push_back(id); break;
+    case Decoder::Streaming::bytes:
+      return push_bytes(token);
+    case Decoder::Streaming::window:
+      return push_window(id, token);
+    case Decoder::Streaming::whole:
+      window_.push_back(id);
+      break;
   }
   return "";
 }

@@ -12,13 +12,14 @@ constexpr std::string_view kMerges = "model.merges";
 
 void add_token(TokenizerFile& file, std::string token, const Json& id, Problems& problems) {
   if (!valid_utf8(token)) {
-    problems.add(std::string(kVocab), fmt::format("the token of id {} is not valid UTF-8.", id.dump()));
+    problems.add(std::string(kVocab),
+                 fmt::format("the token of id {} is not valid UTF-8.", id.dump()));
     return;
   }
   if (!id.is_number_integer() || id < 0 || id > kMaxTokenId) {
     problems.add(std::string(kVocab),
-                 fmt::format("the id of `{}` must be a whole number from 0 to {}, got {}.", token, kMaxTokenId,
-                             id.dump()));
+                 fmt::format("the id of `{}` must be a whole number from 0 to {}, got {}.", token,
+                             kMaxTokenId, id.dump()));
     return;
   }
   file.vocab.emplace_back(std::move(token), id.get<int64_t>());
@@ -26,9 +27,10 @@ void add_token(TokenizerFile& file, std::string token, const Json& id, Problems&
 
 void add_piece(TokenizerFile& file, const Json& piece, Problems& problems) {
   if (!piece.is_array() || piece.size() != 2 || !piece[0].is_string() || !piece[1].is_number() ||
-      !std::isfinite(piece[1].get<double>()) || !valid_utf8(piece[0].get_ref<const std::string&>())) {
-    problems.add(std::string(kVocab), fmt::format("entry {} must be [piece, score], got {}.", file.pieces.size(),
-                                                  piece.dump()));
+      !std::isfinite(piece[1].get<double>()) ||
+      !valid_utf8(piece[0].get_ref<const std::string&>())) {
+    problems.add(std::string(kVocab), fmt::format("entry {} must be [piece, score], got {}.",
+                                                  file.pieces.size(), piece.dump()));
     file.pieces.emplace_back("", 0.0);
     return;
   }
@@ -51,13 +53,14 @@ void add_merge(TokenizerFile& file, const Json& merge, Problems& problems) {
       return;
     }
   }
-  problems.add(std::string(kMerges), fmt::format("entry {} must be two tokens (\"a b\" or [\"a\", \"b\"]), got {}.",
-                                                 file.merges.size(), merge.dump()));
+  problems.add(std::string(kMerges),
+               fmt::format("entry {} must be two tokens (\"a b\" or [\"a\", \"b\"]), got {}.",
+                           file.merges.size(), merge.dump()));
 }
 
 /// Where a table entry goes; `key` is its token when the table is an object.
-void add_entry(TokenizerFile& file, std::string_view table, const std::string* key, const Json& value,
-               Problems& problems) {
+void add_entry(TokenizerFile& file, std::string_view table, const std::string* key,
+               const Json& value, Problems& problems) {
   if (table == kMerges) {
     add_merge(file, value, problems);
   } else if (key != nullptr) {
@@ -91,7 +94,8 @@ class Reader : public nlohmann::json_sax<Json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
 
-  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) override {
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception& e) override {
     error = fmt::format("is no JSON at byte {}: {}.", position, e.what());
     return false;
   }
@@ -150,11 +154,13 @@ class Reader : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-TokenizerFile TokenizerFile::read(std::string_view text, const std::string& where, Problems& problems) {
+TokenizerFile TokenizerFile::read(std::string_view text, const std::string& where,
+                                  Problems& problems) {
   TokenizerFile file;
   Reader reader(file, problems);
   if (!Json::sax_parse(text, &reader)) {
-    throw UserError(where, reader.error, "The file may be cut off or a Git LFS pointer; fetch it again.");
+    throw UserError(where, reader.error,
+                    "The file may be cut off or a Git LFS pointer; fetch it again.");
   }
   return file;
 }

@@ -69,26 +69,32 @@ struct Tokenizer::Impl {
   std::optional<int32_t> id(std::string_view token) const;
   std::optional<int32_t> named_id(std::string_view name) const;
   std::string named_token(std::string_view name) const;
-  void encode(std::string_view text, bool add_special_tokens, EncodeWorkspace& work, std::vector<int32_t>& out) const;
+  void encode(std::string_view text, bool add_special_tokens, EncodeWorkspace& work,
+              std::vector<int32_t>& out) const;
 
  private:
-  void encode_gap(std::string_view gap, bool at_start, EncodeWorkspace& work, std::vector<int32_t>& out) const;
+  void encode_gap(std::string_view gap, bool at_start, EncodeWorkspace& work,
+                  std::vector<int32_t>& out) const;
   void encode_piece(std::string_view piece, EncodeWorkspace& work, std::vector<int32_t>& out) const;
 };
 
 /// What stands beside tokenizer.json in a model folder.
 struct TokenizerSurroundings {
-  Json config = Json::object();    ///< tokenizer_config.json, with special_tokens_map.json merged in
-  std::string model_type;          ///< of config.json
+  Json config = Json::object();  ///< tokenizer_config.json, with special_tokens_map.json merged in
+  std::string model_type;        ///< of config.json
   std::string chat_template_file;  ///< contents of chat_template.jinja
 };
 
-/// Builds the parts. UserError with every problem found, in the form and in the references between parts.
-std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerFile file, TokenizerSurroundings around,
+/// Builds the parts. UserError with every problem found, in the form and in the references between
+/// parts.
+std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerFile file,
+                                                       TokenizerSurroundings around,
                                                        Problems& problems);
 
-/// The tokenizer class that transformers would use, without `Fast`; empty where it takes tokenizer.json as it is.
-std::string rebuilding_class(const TokenizerFile& file, const Json& config, std::string_view model_type);
+/// The tokenizer class that transformers would use, without `Fast`; empty where it takes
+/// tokenizer.json as it is.
+std::string rebuilding_class(const TokenizerFile& file, const Json& config,
+                             std::string_view model_type);
 /// Does to `file` what transformers' class of that name does.
 void apply_class(std::string_view name, const Json& config, TokenizerFile& file);
 

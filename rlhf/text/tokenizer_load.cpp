@@ -11,8 +11,8 @@
 namespace rlhf {
 namespace {
 
-constexpr std::array<const char*, 7> kNamedTokens = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                                     "pad_token", "cls_token", "mask_token"};
+constexpr std::array<const char*, 7> kNamedTokens = {
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
 
 /// A gzip file's contents.
 std::string read_gzip(const fs::path& path) {
@@ -49,7 +49,8 @@ Json read_optional_object(const fs::path& path, Problems& problems) {
 }
 
 /// A named token: a string, or an AddedToken as an object.
-std::optional<AddedToken> read_named(const Json& value, const std::string& where, Problems& problems) {
+std::optional<AddedToken> read_named(const Json& value, const std::string& where,
+                                     Problems& problems) {
   if (value.is_null() || (value.is_boolean() && !value.get<bool>())) {
     return std::nullopt;
   }
@@ -63,7 +64,8 @@ std::optional<AddedToken> read_named(const Json& value, const std::string& where
     }
     return token;
   }
-  AddedToken token = read_added_token(JsonFields(value, where, problems), /*normalized_by_default=*/true);
+  AddedToken token =
+      read_added_token(JsonFields(value, where, problems), /*normalized_by_default=*/true);
   token.special = true;
   return token;
 }
@@ -86,7 +88,8 @@ class ConfigTokens {
     }
     // Names of a model's own, such as `image_token`.
     for (const auto& [key, value] : config_.items()) {
-      if (key.ends_with("_token") && value.is_string() && std::ranges::find(kNamedTokens, key) == kNamedTokens.end()) {
+      if (key.ends_with("_token") && value.is_string() &&
+          std::ranges::find(kNamedTokens, key) == kNamedTokens.end()) {
         add_list_entry(value, key);
       }
     }
@@ -96,7 +99,9 @@ class ConfigTokens {
   }
 
  private:
-  static std::string where(std::string_view key) { return fmt::format("tokenizer_config.json: {}", key); }
+  static std::string where(std::string_view key) {
+    return fmt::format("tokenizer_config.json: {}", key);
+  }
 
   void add_decoder() {
     const auto decoder = config_.find("added_tokens_decoder");
@@ -112,16 +117,19 @@ class ConfigTokens {
     }
     std::vector<std::pair<int64_t, AddedToken>> tokens;
     for (const auto& [key, value] : decoder->items()) {
-      const bool digits = !key.empty() && key.size() <= 9 &&
-                          std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
+      const bool digits =
+          !key.empty() && key.size() <= 9 &&
+          std::all_of(key.begin(), key.end(), [](char c) { return c >= '0' && c <= '9'; });
       if (!digits || std::stoll(key) > kMaxTokenId) {
-        fields.problem(fmt::format("a key must be an id from 0 to {}, got `{}`.", kMaxTokenId, key));
+        fields.problem(
+            fmt::format("a key must be an id from 0 to {}, got `{}`.", kMaxTokenId, key));
         continue;
       }
       const JsonFields part(value, fmt::format("{}.{}", fields.where(), key), problems_);
       tokens.emplace_back(std::stoll(key), read_added_token(part, /*normalized_by_default=*/true));
     }
-    std::stable_sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::stable_sort(tokens.begin(), tokens.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
     for (const auto& [id, token] : tokens) {
       by_content_[token.content] = token;
       add(token, id);
@@ -131,14 +139,17 @@ class ConfigTokens {
   void add(const AddedToken& token, int64_t expected) {
     const int32_t id = impl_.added.add(token, *impl_.model);
     if (expected >= 0 && id >= 0 && id != expected) {
-      log_warning("[tokenizer_config.json] the added token `{}` should have the id {} and gets {}, for the ids below it "
-                  "are not all taken. HINT: check that tokenizer.json and tokenizer_config.json belong together.",
-                  token.content, expected, id);
+      log_warning(
+          "[tokenizer_config.json] the added token `{}` should have the id {} and gets {}, for the "
+          "ids below it "
+          "are not all taken. HINT: check that tokenizer.json and tokenizer_config.json belong "
+          "together.",
+          token.content, expected, id);
     }
   }
 
-  /// A token that is special by its name. Its flags are those of added_tokens_decoder (of tokenizer.json where there is
-  /// no such thing), else those that the entry spells out.
+  /// A token that is special by its name. Its flags are those of added_tokens_decoder (of
+  /// tokenizer.json where there is no such thing), else those that the entry spells out.
   void add_special(AddedToken token, bool has_flags) {
     const auto known = by_content_.find(token.content);
     if (known != by_content_.end()) {
@@ -162,7 +173,8 @@ class ConfigTokens {
       return;
     }
     if (!list->is_array() && !list->is_object()) {
-      problems_.add(where(key), fmt::format("must be a list of tokens, got {}.", list->type_name()));
+      problems_.add(where(key),
+                    fmt::format("must be a list of tokens, got {}.", list->type_name()));
       return;
     }
     for (const Json& one : *list) {
@@ -184,10 +196,14 @@ void add_file_tokens(const TokenizerFile& file, Tokenizer::Impl& impl, Problems&
   }
   for (const JsonFields& part : root.list("added_tokens")) {
     const int64_t expected = part.integer("id", -1, 0, kMaxTokenId);
-    const int32_t id = impl.added.add(read_added_token(part, /*normalized_by_default=*/true), *impl.model);
+    const int32_t id =
+        impl.added.add(read_added_token(part, /*normalized_by_default=*/true), *impl.model);
     if (expected >= 0 && id >= 0 && id != expected) {
-      log_warning("[{}] the added token `{}` should have the id {} and gets {}, for the ids below it are not all "
-                  "taken.", part.where(), impl.added.find(id)->content, expected, id);
+      log_warning(
+          "[{}] the added token `{}` should have the id {} and gets {}, for the ids below it are "
+          "not all "
+          "taken.",
+          part.where(), impl.added.find(id)->content, expected, id);
     }
   }
 }
@@ -204,12 +220,14 @@ std::string find_chat_template(const TokenizerSurroundings& around, Problems& pr
     return found->get<std::string>();
   }
   for (const Json& one : *found) {
-    if (one.is_object() && one.value("name", Json()) == "default" && one.value("template", Json()).is_string()) {
+    if (one.is_object() && one.value("name", Json()) == "default" &&
+        one.value("template", Json()).is_string()) {
       return one["template"].get<std::string>();
     }
   }
   if (!found->is_array()) {
-    problems.add("tokenizer_config.json: chat_template", "must be a string or a list of {name, template}.");
+    problems.add("tokenizer_config.json: chat_template",
+                 "must be a string or a list of {name, template}.");
   }
   return "";
 }
@@ -233,7 +251,8 @@ void read_parts(const JsonFields& root, Tokenizer::Impl& impl) {
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerFile file, TokenizerSurroundings around,
+std::shared_ptr<const Tokenizer::Impl> build_tokenizer(TokenizerFile file,
+                                                       TokenizerSurroundings around,
                                                        Problems& problems) {
   auto impl = std::make_shared<Tokenizer::Impl>();
   apply_class(rebuilding_class(file, around.config, around.model_type), around.config, file);
@@ -275,12 +294,14 @@ Tokenizer Tokenizer::load(const fs::path& folder) {
   const fs::path zipped = folder / "tokenizer.json.gz";
   if (!fs::exists(plain) && !fs::exists(zipped)) {
     throw UserError(folder.string(), "has no tokenizer.json.",
-                    "Where it has only tokenizer.model or vocab.json, load it once with transformers' AutoTokenizer and "
+                    "Where it has only tokenizer.model or vocab.json, load it once with "
+                    "transformers' AutoTokenizer and "
                     "save_pretrained().");
   }
   Problems problems;
   const fs::path& path = fs::exists(plain) ? plain : zipped;
-  TokenizerFile file = TokenizerFile::read(path == plain ? read_file(plain) : read_gzip(zipped), path.string(), problems);
+  TokenizerFile file = TokenizerFile::read(path == plain ? read_file(plain) : read_gzip(zipped),
+                                           path.string(), problems);
   TokenizerSurroundings around;
   around.config = read_optional_object(folder / "tokenizer_config.json", problems);
   if (!around.config.contains("added_tokens_decoder")) {

@@ -1,10 +1,11 @@
 // Unicode as the tokenizers need it: UTF-8, properties, normal forms, case, grapheme clusters.
 //
-// Properties and normal forms come from utf8proc (Debian 12: Unicode 14). The `tokenizers` library mixes Unicode
-// versions: 8 to 12 for normal forms, marks and punctuation of its own normalisers and pre-tokenisers, 16 for regular
-// expressions and white space. Measured over all code points against its version 0.23: NFC and NFD, white space, digits
-// and word characters agree on everything assigned by Unicode 14 but U+11938; NFKC and NFKD differ on 73 characters
-// (U+32FF among them), combining marks on 315 and punctuation on 106, all of them assigned since Unicode 8.
+// Properties and normal forms come from utf8proc (Debian 12: Unicode 14). The `tokenizers` library
+// mixes Unicode versions: 8 to 12 for normal forms, marks and punctuation of its own normalisers
+// and pre-tokenisers, 16 for regular expressions and white space. Measured over all code points
+// against its version 0.23: NFC and NFD, white space, digits and word characters agree on
+// everything assigned by Unicode 14 but U+11938; NFKC and NFKD differ on 73 characters (U+32FF
+// among them), combining marks on 315 and punctuation on 106, all of them assigned since Unicode 8.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +15,8 @@
 
 namespace rlhf {
 
-/// Position of the first byte that is not part of well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms,
-/// nothing above U+10FFFF), or npos when all of it is.
+/// Position of the first byte that is not part of well-formed UTF-8 (RFC 3629: no surrogates, no
+/// overlong forms, nothing above U+10FFFF), or npos when all of it is.
 size_t invalid_utf8_at(std::string_view text);
 
 inline bool valid_utf8(std::string_view text) {
@@ -39,20 +40,22 @@ CodePoint decode_utf8(std::string_view text, size_t at);
 /// Appends one character; `c` must be a Unicode scalar value.
 void append_utf8(std::string& out, char32_t c);
 
-/// Well-formed text: every maximal ill-formed run becomes one U+FFFD, as the Unicode standard (3.9) recommends.
+/// Well-formed text: every maximal ill-formed run becomes one U+FFFD, as the Unicode standard (3.9)
+/// recommends.
 std::string replace_invalid_utf8(std::string_view bytes);
 
 /// Bytes at the end of `bytes` that begin a character but do not complete it (0 to 3).
 size_t incomplete_utf8_tail(std::string_view bytes);
 
-bool is_white_space(char32_t c);         ///< the property White_Space
-bool is_ascii_punctuation(char32_t c);   ///< !"#$%&'()*+,-./:;<=>?@[\]^_`{|}~
-bool is_punctuation(char32_t c);         ///< general category P*
-bool is_numeric(char32_t c);             ///< general category N*
-bool is_other(char32_t c);               ///< general category Cc, Cf or Co: control, format, private use
-bool is_mark(char32_t c);                ///< general category M*
-bool is_nonspacing_mark(char32_t c);     ///< general category Mn
-bool is_word_character(char32_t c);      ///< \w of the regular expressions: letters, marks, digits, connectors
+bool is_white_space(char32_t c);        ///< the property White_Space
+bool is_ascii_punctuation(char32_t c);  ///< !"#$%&'()*+,-./:;<=>?@[\]^_`{|}~
+bool is_punctuation(char32_t c);        ///< general category P*
+bool is_numeric(char32_t c);            ///< general category N*
+bool is_other(char32_t c);  ///< general category Cc, Cf or Co: control, format, private use
+bool is_mark(char32_t c);   ///< general category M*
+bool is_nonspacing_mark(char32_t c);  ///< general category Mn
+bool is_word_character(
+    char32_t c);  ///< \w of the regular expressions: letters, marks, digits, connectors
 
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 

@@ -1,6 +1,7 @@
-// Unigram: the split into pieces with the largest sum of scores (log-probabilities), by Viterbi's algorithm; a
-// character without a piece costs the smallest score less 10. Kudo, "Subword Regularization" (2018); scores, ties
-// (the first found stays) and fused unknown runs as in SentencePiece and `tokenizers`.
+// Unigram: the split into pieces with the largest sum of scores (log-probabilities), by Viterbi's
+// algorithm; a character without a piece costs the smallest score less 10. Kudo, "Subword
+// Regularization" (2018); scores, ties (the first found stays) and fused unknown runs as in
+// SentencePiece and `tokenizers`.
 #include <algorithm>
 #include <limits>
 
@@ -14,10 +15,12 @@ constexpr double kUnknownPenalty = 10.0;
 
 class UnigramModel : public TokenModel {
  public:
-  UnigramModel(std::vector<std::pair<std::string, double>> pieces, int32_t unknown, bool byte_fallback)
+  UnigramModel(std::vector<std::pair<std::string, double>> pieces, int32_t unknown,
+               bool byte_fallback)
       : pieces_(std::move(pieces)), unknown_(unknown), byte_fallback_(byte_fallback) {
     double smallest = std::numeric_limits<double>::infinity();
-    for (size_t i = pieces_.size(); i-- > 0;) {  // from the back: of equal pieces the last one counts
+    for (size_t i = pieces_.size();
+         i-- > 0;) {  // from the back: of equal pieces the last one counts
       trie_.add(pieces_[i].first, static_cast<int32_t>(i));
       smallest = std::min(smallest, pieces_[i].second);
     }
@@ -28,7 +31,8 @@ class UnigramModel : public TokenModel {
     }
   }
 
-  void encode(std::string_view piece, ModelScratch& scratch, std::vector<int32_t>& out) const override {
+  void encode(std::string_view piece, ModelScratch& scratch,
+              std::vector<int32_t>& out) const override {
     auto& best = scratch.lattice;
     best.assign(piece.size() + 1, {0.0, -1, -1});
     for (size_t at = 0; at < piece.size();) {
@@ -46,8 +50,11 @@ class UnigramModel : public TokenModel {
       });
       if (!whole_character) {
         if (unknown_ < 0) {
-          throw UserError("tokenizer", fmt::format("the text has `{}`, for which the vocabulary has no piece, and "
-                                                   "`unk_id` is null.", piece.substr(at, length)));
+          throw UserError(
+              "tokenizer",
+              fmt::format("the text has `{}`, for which the vocabulary has no piece, and "
+                          "`unk_id` is null.",
+                          piece.substr(at, length)));
         }
         offer(at + length, unknown_score_ + here, unknown_);
       }
@@ -62,7 +69,8 @@ class UnigramModel : public TokenModel {
     return found;
   }
   std::string_view text(int32_t id) const override {
-    return contains(id) ? std::string_view(pieces_[static_cast<size_t>(id)].first) : std::string_view();
+    return contains(id) ? std::string_view(pieces_[static_cast<size_t>(id)].first)
+                        : std::string_view();
   }
   bool contains(int32_t id) const override { return id >= 0 && id < id_bound(); }
   size_t size() const override { return pieces_.size(); }
@@ -100,7 +108,8 @@ class UnigramModel : public TokenModel {
       return;
     }
     const auto byte_id = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)]; };
-    if (byte_fallback_ && std::all_of(span.begin(), span.end(), [&](char c) { return byte_id(c) >= 0; })) {
+    if (byte_fallback_ &&
+        std::all_of(span.begin(), span.end(), [&](char c) { return byte_id(c) >= 0; })) {
       std::transform(span.rbegin(), span.rend(), std::back_inserter(reversed), byte_id);
     } else {
       reversed.push_back(unknown_);
@@ -120,12 +129,13 @@ class UnigramModel : public TokenModel {
 std::unique_ptr<TokenModel> make_unigram(const TokenizerFile& file, const JsonFields& model) {
   const auto count = static_cast<int64_t>(file.pieces.size());
   if (count == 0 || count > kMaxTokenId) {
-    model.problem(fmt::format("`vocab` must be an array of 1 to {} [piece, score], got {} of them.", kMaxTokenId,
-                              count));
+    model.problem(fmt::format("`vocab` must be an array of 1 to {} [piece, score], got {} of them.",
+                              kMaxTokenId, count));
     return nullptr;
   }
   const auto unknown = static_cast<int32_t>(model.integer("unk_id", -1, 0, count - 1));
-  return std::make_unique<UnigramModel>(file.pieces, unknown, model.boolean("byte_fallback", false));
+  return std::make_unique<UnigramModel>(file.pieces, unknown,
+                                        model.boolean("byte_fallback", false));
 }
 
 }  // namespace rlhf

@@ -29,7 +29,8 @@ uint64_t hash_bytes(std::string_view bytes) {
   return hash ^ (hash >> 32);
 }
 
-Vocabulary::Vocabulary(const std::vector<std::pair<std::string, int64_t>>& tokens, Problems& problems) {
+Vocabulary::Vocabulary(const std::vector<std::pair<std::string, int64_t>>& tokens,
+                       Problems& problems) {
   int64_t bound = 0;
   size_t bytes = 0;
   for (const auto& [token, id] : tokens) {
@@ -42,8 +43,8 @@ Vocabulary::Vocabulary(const std::vector<std::pair<std::string, int64_t>>& token
   for (const auto& [token, id] : tokens) {
     Span& span = spans_[static_cast<size_t>(id)];
     if (span.length != Span::kNone) {
-      problems.add("model.vocab",
-                   fmt::format("`{}` and `{}` have the same id {}.", text(static_cast<int32_t>(id)), token, id));
+      problems.add("model.vocab", fmt::format("`{}` and `{}` have the same id {}.",
+                                              text(static_cast<int32_t>(id)), token, id));
       continue;
     }
     const size_t mask = slots_.size() - 1;
@@ -52,7 +53,8 @@ Vocabulary::Vocabulary(const std::vector<std::pair<std::string, int64_t>>& token
       slot = (slot + 1) & mask;
     }
     if (slots_[slot] >= 0) {
-      problems.add("model.vocab", fmt::format("`{}` appears twice, with the ids {} and {}.", token, slots_[slot], id));
+      problems.add("model.vocab", fmt::format("`{}` appears twice, with the ids {} and {}.", token,
+                                              slots_[slot], id));
       continue;
     }
     slots_[slot] = static_cast<int32_t>(id);

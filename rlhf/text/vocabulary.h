@@ -12,7 +12,8 @@
 
 namespace rlhf {
 
-/// An open-addressing table over token texts held in one block of memory. Built once, then read only.
+/// An open-addressing table over token texts held in one block of memory. Built once, then read
+/// only.
 class Vocabulary {
  public:
   Vocabulary() = default;
@@ -25,8 +26,8 @@ class Vocabulary {
   std::string_view text(int32_t id) const;
   bool contains(int32_t id) const;
 
-  size_t size() const { return count_; }                                         ///< number of tokens
-  int64_t id_bound() const { return static_cast<int64_t>(spans_.size()); }       ///< largest id + 1
+  size_t size() const { return count_; }                                    ///< number of tokens
+  int64_t id_bound() const { return static_cast<int64_t>(spans_.size()); }  ///< largest id + 1
 
  private:
   struct Span {
@@ -86,7 +87,9 @@ class ByteTrie {
       }
     }
   }
-  static size_t slot_of(uint64_t key) { return static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> 20); }
+  static size_t slot_of(uint64_t key) {
+    return static_cast<size_t>((key * 0x9E3779B97F4A7C15u) >> 20);
+  }
   void insert(uint64_t key, uint32_t node);
 
   std::vector<Slot> slots_;

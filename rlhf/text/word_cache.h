@@ -11,7 +11,8 @@
 
 namespace rlhf {
 
-/// A direct-mapped cache: each piece has one slot, a newcomer takes it over. Bounded memory; for one thread.
+/// A direct-mapped cache: each piece has one slot, a newcomer takes it over. Bounded memory; for
+/// one thread.
 class WordCache {
  public:
   /// Longer pieces are not kept: they rarely come again.
@@ -36,8 +37,9 @@ class WordCache {
       texts_.clear();
       ids_.clear();
     }
-    slots_[hash % kSlots] = {hash, static_cast<uint32_t>(texts_.size()), static_cast<uint32_t>(ids_.size()),
-                             static_cast<uint16_t>(piece.size()), static_cast<uint16_t>(ids.size())};
+    slots_[hash % kSlots] = {
+        hash, static_cast<uint32_t>(texts_.size()), static_cast<uint32_t>(ids_.size()),
+        static_cast<uint16_t>(piece.size()), static_cast<uint16_t>(ids.size())};
     texts_ += piece;
     ids_.insert(ids_.end(), ids.begin(), ids.end());
   }

@@ -1,5 +1,6 @@
-// WordPiece: the longest token from the left, then again, with a prefix inside the word (Schuster and Nakajima, 2012).
-// WordLevel: a word is a token or unknown. And the choice of a model by its `type`.
+// WordPiece: the longest token from the left, then again, with a prefix inside the word (Schuster
+// and Nakajima, 2012). WordLevel: a word is a token or unknown. And the choice of a model by its
+// `type`.
 #include "rlhf/text/token_model.h"
 #include "rlhf/text/unicode.h"
 
@@ -24,8 +25,11 @@ class WordLevelModel : public TokenModel {
  protected:
   static void add(int32_t id, std::string_view piece, std::vector<int32_t>& out) {
     if (id < 0) {
-      throw UserError("tokenizer", fmt::format("the text has `{}`, which is not in the vocabulary, and the unknown "
-                                               "token is not either.", piece));
+      throw UserError(
+          "tokenizer",
+          fmt::format("the text has `{}`, which is not in the vocabulary, and the unknown "
+                      "token is not either.",
+                      piece));
     }
     out.push_back(id);
   }
@@ -37,11 +41,15 @@ class WordLevelModel : public TokenModel {
 class WordPieceModel : public WordLevelModel {
  public:
   WordPieceModel(Vocabulary vocabulary, int32_t unknown, std::string prefix, size_t longest)
-      : WordLevelModel(std::move(vocabulary), unknown), prefix_(std::move(prefix)), longest_(longest) {}
+      : WordLevelModel(std::move(vocabulary), unknown),
+        prefix_(std::move(prefix)),
+        longest_(longest) {}
 
-  void encode(std::string_view piece, ModelScratch& scratch, std::vector<int32_t>& out) const override {
+  void encode(std::string_view piece, ModelScratch& scratch,
+              std::vector<int32_t>& out) const override {
     size_t characters = 0;
-    for (size_t at = 0; at < piece.size(); at += utf8_length(static_cast<unsigned char>(piece[at]))) {
+    for (size_t at = 0; at < piece.size();
+         at += utf8_length(static_cast<unsigned char>(piece[at]))) {
       ++characters;
     }
     const size_t before = out.size();
@@ -62,7 +70,8 @@ class WordPieceModel : public WordLevelModel {
   }
 
  private:
-  int32_t longest_token(std::string_view piece, size_t begin, std::string& buffer, size_t* end) const {
+  int32_t longest_token(std::string_view piece, size_t begin, std::string& buffer,
+                        size_t* end) const {
     buffer = begin > 0 ? prefix_ : "";
     const size_t head = buffer.size();
     buffer += piece.substr(begin);
@@ -99,7 +108,8 @@ std::unique_ptr<TokenModel> make_word_level(const TokenizerFile& file, const Jso
   return std::make_unique<WordLevelModel>(std::move(vocabulary), unknown);
 }
 
-std::unique_ptr<TokenModel> make_token_model(const TokenizerFile& file, bool raw_bytes, Problems& problems) {
+std::unique_ptr<TokenModel> make_token_model(const TokenizerFile& file, bool raw_bytes,
+                                             Problems& problems) {
   const JsonFields root(file.parts, "tokenizer.json", problems);
   const Json* const part = root.require("model");
   if (part == nullptr) {
@@ -125,7 +135,8 @@ std::unique_ptr<TokenModel> make_token_model(const TokenizerFile& file, bool raw
   if (type == "WordLevel") {
     return make_word_level(file, model);
   }
-  model.problem(fmt::format("`{}` is no model known here; known are BPE, Unigram, WordPiece, WordLevel.", type));
+  model.problem(fmt::format(
+      "`{}` is no model known here; known are BPE, Unigram, WordPiece, WordLevel.", type));
   return nullptr;
 }
 

@@ -1,4 +1,5 @@
-// Against what transformers and `tokenizers` make of the same folders and texts (tools/make_tokenizers.py).
+// Against what transformers and `tokenizers` make of the same folders and texts
+// (tools/make_tokenizers.py).
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <zlib.h>
@@ -63,8 +64,10 @@ TEST_P(SmallTokenizer, EncodesAsTransformers) {
   const auto all = texts();
   ASSERT_EQ(all.size(), ids.size());
   for (size_t i = 0; i < all.size(); ++i) {
-    EXPECT_EQ(tokenizer_.encode(all[i], /*add_special_tokens=*/false), ids[i]) << Json(all[i]).dump();
-    EXPECT_EQ(tokenizer_.encode(all[i], /*add_special_tokens=*/true), special_ids[i]) << Json(all[i]).dump();
+    EXPECT_EQ(tokenizer_.encode(all[i], /*add_special_tokens=*/false), ids[i])
+        << Json(all[i]).dump();
+    EXPECT_EQ(tokenizer_.encode(all[i], /*add_special_tokens=*/true), special_ids[i])
+        << Json(all[i]).dump();
   }
   EXPECT_EQ(tokenizer_.encode_batch(all, /*add_special_tokens=*/true), special_ids);
 }
@@ -75,8 +78,10 @@ TEST_P(SmallTokenizer, DecodesAsTransformers) {
   const auto all = rows();
   ASSERT_EQ(all.size(), decoded.size());
   for (size_t i = 0; i < all.size(); ++i) {
-    EXPECT_EQ(tokenizer_.decode(all[i], /*skip_special_tokens=*/false), decoded[i]) << Json(all[i]).dump();
-    EXPECT_EQ(tokenizer_.decode(all[i], /*skip_special_tokens=*/true), skipped[i]) << Json(all[i]).dump();
+    EXPECT_EQ(tokenizer_.decode(all[i], /*skip_special_tokens=*/false), decoded[i])
+        << Json(all[i]).dump();
+    EXPECT_EQ(tokenizer_.decode(all[i], /*skip_special_tokens=*/true), skipped[i])
+        << Json(all[i]).dump();
   }
 }
 
@@ -89,14 +94,17 @@ TEST_P(SmallTokenizer, KnowsSizeAndNamedTokens) {
       {"unk_token", {tokenizer_.unk_token(), tokenizer_.unk_id()}}};
   for (const auto& [name, token] : named) {
     const Json& want = expected_["named"][name];
-    // Class defaults of transformers (a Qwen2Tokenizer's unk_token) are not followed: only the configuration names.
+    // Class defaults of transformers (a Qwen2Tokenizer's unk_token) are not followed: only the
+    // configuration names.
     if (!tokenizer_.config().contains(name)) {
       EXPECT_EQ(token.first, "") << name;
       EXPECT_FALSE(token.second) << name;
       continue;
     }
     EXPECT_EQ(token.first, want[0].is_null() ? "" : want[0].get<std::string>()) << name;
-    EXPECT_EQ(token.second, want[1].is_null() ? std::nullopt : std::optional(want[1].get<int32_t>())) << name;
+    EXPECT_EQ(token.second,
+              want[1].is_null() ? std::nullopt : std::optional(want[1].get<int32_t>()))
+        << name;
     if (token.second) {
       EXPECT_TRUE(tokenizer_.is_special(*token.second)) << name;
       EXPECT_EQ(tokenizer_.token_to_id(token.first), token.second);
@@ -115,7 +123,8 @@ TEST_P(SmallTokenizer, StreamsWhatDecodeGives) {
         ASSERT_TRUE(valid_utf8(piece));
         text += piece;
         // What is out must be the beginning of every continuation's text: here of the whole row's.
-        ASSERT_TRUE(tokenizer_.decode(ids, skip).starts_with(text)) << Json(ids).dump() << " at " << i;
+        ASSERT_TRUE(tokenizer_.decode(ids, skip).starts_with(text))
+            << Json(ids).dump() << " at " << i;
       }
       EXPECT_EQ(text + stream.flush(), tokenizer_.decode(ids, skip)) << Json(ids).dump();
       EXPECT_EQ(stream.flush(), "");
@@ -173,7 +182,8 @@ TEST_P(RealTokenizer, GivesTheRecordedIds) {
   for (size_t i = 0; i < all.size(); ++i) {
     const auto ids = expected["ids"][i].get<Ids>();
     EXPECT_EQ(tokenizer.encode(all[i]), ids) << Json(all[i]).dump();
-    EXPECT_EQ(tokenizer.decode(ids, /*skip_special_tokens=*/false), expected["decoded"][i].get<std::string>());
+    EXPECT_EQ(tokenizer.decode(ids, /*skip_special_tokens=*/false),
+              expected["decoded"][i].get<std::string>());
   }
   std::vector<std::string> gsm;
   for (const std::string& line : lines(read_file(data_folder() / "gsm8k/train.jsonl"))) {
@@ -187,7 +197,8 @@ TEST_P(RealTokenizer, GivesTheRecordedIds) {
     harmless.push_back(row["chosen"].get<std::string>());
     harmless.push_back(row["rejected"].get<std::string>());
   }
-  EXPECT_EQ(hash_ids(tokenizer.encode_batch(harmless, /*add_special_tokens=*/false)), expected["hh"]);
+  EXPECT_EQ(hash_ids(tokenizer.encode_batch(harmless, /*add_special_tokens=*/false)),
+            expected["hh"]);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RealTokenizer, testing::Values("qwen3", "deepseek_v3"),

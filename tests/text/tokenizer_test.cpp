@@ -17,7 +17,8 @@ namespace {
 using Ids = std::vector<int32_t>;
 
 /// A BPE over `tokens` (ids in order) and `merges`, with `more` put beside the model.
-Json bpe(const std::vector<std::string>& tokens, const std::vector<std::pair<std::string, std::string>>& merges,
+Json bpe(const std::vector<std::string>& tokens,
+         const std::vector<std::pair<std::string, std::string>>& merges,
          Json more = Json::object()) {
   Json model = {{"type", "BPE"}, {"vocab", Json::object()}, {"merges", Json::array()}};
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -31,7 +32,8 @@ Json bpe(const std::vector<std::string>& tokens, const std::vector<std::pair<std
 }
 
 TEST(Bpe, JoinsByRankThenFromTheLeft) {
-  // Ranks: bc 0, ab 1, abc 2. "abc": bc joins first although ab stands before it; a|bc has no merge left.
+  // Ranks: bc 0, ab 1, abc 2. "abc": bc joins first although ab stands before it; a|bc has no merge
+  // left.
   const Tokenizer t = Tokenizer::from_json(
       bpe({"a", "b", "c", "bc", "ab", "abc"}, {{"b", "c"}, {"a", "b"}, {"ab", "c"}}), nullptr);
   EXPECT_EQ(t.encode("abc"), (Ids{0, 3}));
@@ -43,14 +45,16 @@ TEST(Bpe, JoinsByRankThenFromTheLeft) {
 
 TEST(Bpe, LongWordsJoinAsShortOnes) {
   // The same word, below and above the length where the heap takes over from the linear search.
-  const Tokenizer t = Tokenizer::from_json(
-      bpe({"a", "b", "ab", "ba", "aba", "abab"}, {{"a", "b"}, {"ab", "a"}, {"b", "a"}, {"ab", "ab"}}), nullptr);
+  const Tokenizer t = Tokenizer::from_json(bpe({"a", "b", "ab", "ba", "aba", "abab"},
+                                               {{"a", "b"}, {"ab", "a"}, {"b", "a"}, {"ab", "ab"}}),
+                                           nullptr);
   for (const size_t length : {2u, 7u, 48u, 49u, 200u, 1001u}) {
     std::string text;
     for (size_t i = 0; i < length; ++i) {
       text += i % 2 == 0 ? 'a' : 'b';
     }
-    // All ab join; then (ab, a) outranks (ab, ab), but the only a left is that of an odd length's end; pairs of ab join.
+    // All ab join; then (ab, a) outranks (ab, ab), but the only a left is that of an odd length's
+    // end; pairs of ab join.
     Ids want;
     size_t pairs = length / 2;
     const bool odd = length % 2 == 1;
@@ -73,10 +77,12 @@ TEST(Bpe, UnknownCharactersVanishFuseOrBecomeBytes) {
   EXPECT_EQ(Tokenizer::from_json(none, nullptr).encode("axxa"), (Ids{0, 0}));
   const Json single = bpe({"a", "<unk>"}, {}, {{"model", {{"unk_token", "<unk>"}}}});
   EXPECT_EQ(Tokenizer::from_json(single, nullptr).encode("axxa"), (Ids{0, 1, 1, 0}));
-  const Json fused = bpe({"a", "<unk>"}, {}, {{"model", {{"unk_token", "<unk>"}, {"fuse_unk", true}}}});
+  const Json fused =
+      bpe({"a", "<unk>"}, {}, {{"model", {{"unk_token", "<unk>"}, {"fuse_unk", true}}}});
   EXPECT_EQ(Tokenizer::from_json(fused, nullptr).encode("axxa"), (Ids{0, 1, 0}));
   // é is C3 A9; ê (C3 AA) lacks a byte token and is unknown as a whole.
-  const Json bytes = bpe({"a", "<unk>", "<0xC3>", "<0xA9>"}, {}, {{"model", {{"unk_token", "<unk>"}, {"byte_fallback", true}}}});
+  const Json bytes = bpe({"a", "<unk>", "<0xC3>", "<0xA9>"}, {},
+                         {{"model", {{"unk_token", "<unk>"}, {"byte_fallback", true}}}});
   EXPECT_EQ(Tokenizer::from_json(bytes, nullptr).encode("a\u00e9\u00ea"), (Ids{0, 2, 3, 1}));
 }
 
@@ -88,11 +94,15 @@ TEST(Bpe, IgnoreMergesTakesWholeWords) {
 }
 
 TEST(Unigram, TakesTheBestSum) {
-  // ab+c = -3, a+bc = -2.5, a+b+c = -6, and x is unknown: the smallest score less 10, two of them one token.
-  Json file = {{"model",
-                {{"type", "Unigram"},
-                 {"unk_id", 0},
-                 {"vocab", Json::parse(R"([["<unk>", 0], ["a", -2], ["b", -2], ["c", -2], ["ab", -1], ["bc", -0.5]])")}}}};
+  // ab+c = -3, a+bc = -2.5, a+b+c = -6, and x is unknown: the smallest score less 10, two of them
+  // one token.
+  Json file = {
+      {"model",
+       {{"type", "Unigram"},
+        {"unk_id", 0},
+        {"vocab",
+         Json::parse(
+             R"([["<unk>", 0], ["a", -2], ["b", -2], ["c", -2], ["ab", -1], ["bc", -0.5]])")}}}};
   const Tokenizer t = Tokenizer::from_json(file, nullptr);
   EXPECT_EQ(t.encode("abc"), (Ids{1, 5}));
   EXPECT_EQ(t.encode("abxxc"), (Ids{4, 0, 3}));
@@ -106,8 +116,11 @@ TEST(Tokenizer, ByteLevelTextSurvivesTheRoundTrip) {
     tokens.emplace_back(byte_level_char(static_cast<unsigned char>(b)));
   }
   tokens.insert(tokens.end(), {"\u0120t", "he", "\u0120the", "\u010a\u010a", "\u00e4\u00b8"});
-  const Json file = bpe(tokens, {{"\u0120", "t"}, {"h", "e"}, {"\u0120t", "he"}, {"\u010a", "\u010a"}, {"\u00e4", "\u00b8"}},
-                        {{"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}}, {"decoder", {{"type", "ByteLevel"}}}});
+  const Json file = bpe(
+      tokens,
+      {{"\u0120", "t"}, {"h", "e"}, {"\u0120t", "he"}, {"\u010a", "\u010a"}, {"\u00e4", "\u00b8"}},
+      {{"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+       {"decoder", {{"type", "ByteLevel"}}}});
   const Tokenizer t = Tokenizer::from_json(file, nullptr);
   Random random(11, {1});
   for (int round = 0; round < 2000; ++round) {
@@ -115,7 +128,10 @@ TEST(Tokenizer, ByteLevelTextSurvivesTheRoundTrip) {
     const uint64_t length = random.below(30);
     for (uint64_t i = 0; i < length; ++i) {
       const uint64_t kind = random.below(6);
-      char32_t c = static_cast<char32_t>(kind < 3 ? random.below(0x80) : kind < 4 ? random.below(0x800) : kind < 5 ? 0x4E00 + random.below(64) : random.below(0x110000));
+      char32_t c = static_cast<char32_t>(kind < 3   ? random.below(0x80)
+                                         : kind < 4 ? random.below(0x800)
+                                         : kind < 5 ? 0x4E00 + random.below(64)
+                                                    : random.below(0x110000));
       c = c >= 0xD800 && c <= 0xDFFF ? U' ' : c;
       append_utf8(text, c);
     }
@@ -125,7 +141,8 @@ TEST(Tokenizer, ByteLevelTextSurvivesTheRoundTrip) {
 
 TEST(Tokenizer, RefusesTextThatIsNotUtf8) {
   const Tokenizer t = Tokenizer::from_json(bpe({"a"}, {}), nullptr);
-  for (const std::string text : {"a\xFF", "\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE4\xB8", "\x80"}) {
+  for (const std::string text :
+       {"a\xFF", "\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE4\xB8", "\x80"}) {
     EXPECT_THROW(t.encode(text), UserError) << text.size();
     EXPECT_THROW(t.encode_batch(std::vector<std::string>{"a", text}, false), UserError);
   }
@@ -162,7 +179,8 @@ TEST(Tokenizer, ChatTemplateFromConfigListOrFile) {
   const Json file = bpe({"a"}, {});
   EXPECT_EQ(Tokenizer::from_json(file, nullptr).chat_template(), "");
   EXPECT_EQ(Tokenizer::from_json(file, {{"chat_template", "one"}}).chat_template(), "one");
-  const Json list = {{{"name", "tool_use"}, {"template", "two"}}, {{"name", "default"}, {"template", "three"}}};
+  const Json list = {{{"name", "tool_use"}, {"template", "two"}},
+                     {{"name", "default"}, {"template", "three"}}};
   EXPECT_EQ(Tokenizer::from_json(file, {{"chat_template", list}}).chat_template(), "three");
   const fs::path folder = fs::path(testing::TempDir()) / "rlhf_tokenizer_template";
   fs::create_directories(folder);
@@ -188,7 +206,8 @@ TEST(StreamDecoder, HoldsHalfCharactersAndByteRuns) {
   StreamDecoder run(llama, false);
   EXPECT_EQ(run.push(*llama.token_to_id("\u2581")), "");
   EXPECT_EQ(run.push(*llama.token_to_id("<0xC3>")), "");
-  EXPECT_EQ(run.push(*llama.token_to_id("<0xA9>")), "");  // valid, but one more byte token would spoil the run
+  EXPECT_EQ(run.push(*llama.token_to_id("<0xA9>")),
+            "");  // valid, but one more byte token would spoil the run
   EXPECT_EQ(run.push(*llama.token_to_id("t")), "\u00e9t");
   EXPECT_EQ(run.flush(), "");
 }
@@ -217,18 +236,19 @@ TEST(Regex, TranslatesWhatOnigurumaMeans) {
     Regex(pattern, "test").find_all(text, spans);
     std::string out;
     for (const Match& m : spans) {
-      out += fmt::format("{}{}{}", m.matched ? "(" : "", text.substr(m.begin, m.end - m.begin), m.matched ? ")" : "");
+      out += fmt::format("{}{}{}", m.matched ? "(" : "", text.substr(m.begin, m.end - m.begin),
+                         m.matched ? ")" : "");
     }
     return out;
   };
-  EXPECT_EQ(matches(R"(\h+)", "xyz1fg"), "xyz(1f)g");                      // hexadecimal, not horizontal space
-  EXPECT_EQ(matches(R"([a-z&&[^aeiou]]+)", "banana"), "(b)a(n)a(n)a");     // intersection
-  EXPECT_EQ(matches(R"([x[0-9]]+)", "ax1b2"), "a(x1)b(2)");                // union
+  EXPECT_EQ(matches(R"(\h+)", "xyz1fg"), "xyz(1f)g");  // hexadecimal, not horizontal space
+  EXPECT_EQ(matches(R"([a-z&&[^aeiou]]+)", "banana"), "(b)a(n)a(n)a");  // intersection
+  EXPECT_EQ(matches(R"([x[0-9]]+)", "ax1b2"), "a(x1)b(2)");             // union
   EXPECT_EQ(matches(R"([^x[0-9]])", "x1b"), "x1(b)");
-  EXPECT_EQ(matches("(?m:a.b)", "a\nb"), "(a\nb)");                        // Ruby's m: dot matches all
-  EXPECT_EQ(matches("^b", "a\nb"), "a\n(b)");                              // always by line
-  EXPECT_EQ(matches(R"([[:punct:]])", "a+b"), "a(+)b");                    // symbols too
-  EXPECT_EQ(matches(R"(\s)", "a\u180eb\u3000"), "a\u180eb(\u3000)");       // U+180E is no white space
+  EXPECT_EQ(matches("(?m:a.b)", "a\nb"), "(a\nb)");                   // Ruby's m: dot matches all
+  EXPECT_EQ(matches("^b", "a\nb"), "a\n(b)");                         // always by line
+  EXPECT_EQ(matches(R"([[:punct:]])", "a+b"), "a(+)b");               // symbols too
+  EXPECT_EQ(matches(R"(\s)", "a\u180eb\u3000"), "a\u180eb(\u3000)");  // U+180E is no white space
   EXPECT_EQ(matches(R"(\p{Han}|\p{^Letter}|\p{Decimal_Number})", "a\u4e2d1"), "a(\u4e2d)(1)");
   EXPECT_EQ(matches("x*", "axb"), "()a(x)b()");
   EXPECT_THROW(Regex("(", "test"), UserError);
