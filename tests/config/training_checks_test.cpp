@@ -101,6 +101,7 @@ TEST(BestModel, NeedsMatchingIntervals) {
   EXPECT_EQ(with({"--eval_strategy", "steps", "--eval_steps", "0.1", "--save_steps", "0.3"}), 0U);
   EXPECT_EQ(with({"--eval_strategy", "steps", "--eval_steps", "0.1", "--save_steps", "0.25"}), 1U);
   EXPECT_EQ(with({"--eval_strategy", "steps", "--eval_steps", "0.1", "--save_steps", "100"}), 1U);
+  EXPECT_EQ(with({"--eval_strategy", "steps", "--eval_steps", "0.6", "--save_steps", "100"}), 1U);
   EXPECT_EQ(problems_of({"--save_strategy", "best"}).size(), 1U);
   EXPECT_EQ(problems_of({"--early_stopping_patience", "3"}).size(), 1U);
   EXPECT_EQ(problems_of({"--early_stopping_patience", "3", "--eval_strategy", "epoch"}), Texts{});
