@@ -1,8 +1,105 @@
 #include "rlhf/kernels/norm.h"
 
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/elementwise_simd.h"
 
 namespace rlhf {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+constexpr int64_t kGradRows = 256;  // rows whose part of the weight's gradient is summed at a time
+
+int64_t grain(int64_t width) { return std::max<int64_t>(1, 32768 / std::max<int64_t>(1, width)); }
+
+template <class T>
+void forward_rows(const torch::Tensor& x, const torch::Tensor& weight, double eps, double offset,
+                  const torch::Tensor& out, const torch::Tensor& inverse) {
+  const simd::NormArgs<T> args{x.data_ptr<T>(),      weight.data_ptr<T>(), static_cast<T>(offset),
+                               static_cast<T>(eps),  x.size(-1),           out.data_ptr<T>(),
+                               inverse.data_ptr<T>()};
+  at::parallel_for(0, inverse.numel(), grain(x.size(-1)),
+                   [&](int64_t begin, int64_t end) { simd::rms_norm(args, begin, end); });
+}
+
+// Returns the weight's gradient, or nothing where it is not wanted.
+template <class T>
+torch::Tensor backward_rows(const torch::Tensor& gradient, const torch::Tensor& x,
+                            const torch::Tensor& weight, const torch::Tensor& inverse,
+                            double offset, bool want_weight, const torch::Tensor& dx) {
+  const int64_t rows = inverse.numel();
+  const int64_t width = x.size(-1);
+  const simd::NormGradArgs<T> args{
+      gradient.data_ptr<T>(), x.data_ptr<T>(), weight.data_ptr<T>(), inverse.data_ptr<T>(),
+      static_cast<T>(offset), width,           dx.data_ptr<T>()};
+  if (!want_weight) {
+    at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {
+      simd::rms_norm_grad(args, static_cast<T*>(nullptr), begin, end);
+    });
+    return {};
+  }
+  const int64_t blocks = (rows + kGradRows - 1) / kGradRows;
+  const auto parts = torch::zeros({blocks, width}, x.options());
+  T* data = parts.data_ptr<T>();
+  at::parallel_for(0, blocks, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      simd::rms_norm_grad(args, data + b * width, b * kGradRows,
+                          std::min(rows, (b + 1) * kGradRows));
+    }
+  });
+  return parts.sum(0);
+}
+
+class RmsNorm : public torch::autograd::Function<RmsNorm> {
+ public:
+  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& weight_in,
+                          double eps, double offset) {
+    const auto x = x_in.contiguous();
+    const auto weight = weight_in.contiguous();
+    auto out = torch::empty_like(x);
+    const auto inverse =
+        torch::empty(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)), x.options());
+    if (x.scalar_type() == torch::kFloat) {
+      forward_rows<float>(x, weight, eps, offset, out, inverse);
+    } else {
+      forward_rows<double>(x, weight, eps, offset, out, inverse);
+    }
+    ctx->save_for_backward({x_in, weight_in, inverse});
+    ctx->saved_data["offset"] = offset;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto x = saved[0].contiguous();
+    const auto weight = saved[1].contiguous();
+    const double offset = ctx->saved_data["offset"].toDouble();
+    const auto gradient = grads[0].contiguous();
+    const auto dx = torch::empty_like(x);
+    const bool want_weight = ctx->needs_input_grad(1);
+    const auto dw =
+        x.scalar_type() == torch::kFloat
+            ? backward_rows<float>(gradient, x, weight, saved[2], offset, want_weight, dx)
+            : backward_rows<double>(gradient, x, weight, saved[2], offset, want_weight, dx);
+    return {dx, dw, {}, {}};
+  }
+};
+
+bool fused(const torch::Tensor& x, const torch::Tensor& weight) {
+  return x.device().is_cpu() && weight.device().is_cpu() &&
+         x.scalar_type() == weight.scalar_type() &&
+         (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kDouble);
+}
+
+}  // namespace
+
 namespace reference {
 
 torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps,
@@ -23,7 +120,8 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
   check(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0), "rms_norm",
         "x (..., C) and weight (C) were expected, got ({}) and ({}).", fmt::join(x.sizes(), ", "),
         fmt::join(weight.sizes(), ", "));
-  return reference::rms_norm(x, weight, eps, weight_offset);
+  return fused(x, weight) ? RmsNorm::apply(x, weight, eps, weight_offset)
+                          : reference::rms_norm(x, weight, eps, weight_offset);
 }
 
 }  // namespace rlhf

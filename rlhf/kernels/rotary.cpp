@@ -1,8 +1,70 @@
 #include "rlhf/kernels/rotary.h"
 
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/elementwise_simd.h"
 
 namespace rlhf {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+template <class T>
+void turn_tokens(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
+                 RotaryPairs pairs, double sign, const torch::Tensor& out) {
+  const simd::RotaryArgs<T> args{x.data_ptr<T>(),   x.stride(0),
+                                 x.stride(1),       cos.data_ptr<T>(),
+                                 sin.data_ptr<T>(), static_cast<T>(sign),
+                                 x.size(1),         x.size(2),
+                                 cos.size(1),       pairs == RotaryPairs::interleaved,
+                                 out.data_ptr<T>()};
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, x.size(1) * x.size(2)));
+  at::parallel_for(0, x.size(0), grain,
+                   [&](int64_t begin, int64_t end) { simd::rotary(args, begin, end); });
+}
+
+torch::Tensor turn(const torch::Tensor& x_in, const torch::Tensor& cos, const torch::Tensor& sin,
+                   RotaryPairs pairs, double sign) {
+  const auto x = x_in.stride(2) == 1 ? x_in : x_in.contiguous();
+  auto out = torch::empty(x.sizes(), x.options());
+  if (x.scalar_type() == torch::kFloat) {
+    turn_tokens<float>(x, cos, sin, pairs, sign, out);
+  } else {
+    turn_tokens<double>(x, cos, sin, pairs, sign, out);
+  }
+  return out;
+}
+
+class Rotary : public torch::autograd::Function<Rotary> {
+ public:
+  static Variable forward(AutogradContext* ctx, const Variable& x, const torch::Tensor& cos,
+                          const torch::Tensor& sin, RotaryPairs pairs) {
+    ctx->save_for_backward({cos, sin});
+    ctx->saved_data["interleaved"] = pairs == RotaryPairs::interleaved;
+    return turn(x, cos, sin, pairs, /*sign=*/1.0);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto pairs = ctx->saved_data["interleaved"].toBool() ? RotaryPairs::interleaved
+                                                               : RotaryPairs::half_split;
+    return {turn(grads[0], saved[0], saved[1], pairs, /*sign=*/-1.0), {}, {}, {}};
+  }
+};
+
+bool fused(const torch::Tensor& x) {
+  return x.device().is_cpu() &&
+         (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kDouble);
+}
+
+}  // namespace
+
 namespace reference {
 
 torch::Tensor rotary(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
@@ -33,7 +95,12 @@ torch::Tensor rotary(const torch::Tensor& x, const torch::Tensor& cos, const tor
         "rotary",
         "x (T, H, D), cos and sin (T, Dr / 2) with Dr <= D were expected, got ({}), ({}) and ({}).",
         fmt::join(x.sizes(), ", "), fmt::join(cos.sizes(), ", "), fmt::join(sin.sizes(), ", "));
-  return reference::rotary(x, cos, sin, pairs);
+  if (!fused(x)) {
+    return reference::rotary(x, cos, sin, pairs);
+  }
+  const auto type = x.scalar_type();
+  return Rotary::apply(x, cos.detach().to(type).contiguous(), sin.detach().to(type).contiguous(),
+                       pairs);
 }
 
 }  // namespace rlhf

@@ -1,0 +1,132 @@
+#include "rlhf/kernels/adamw.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "rlhf/core/error.h"
+#include "rlhf/kernels/elementwise_simd.h"
+
+namespace rlhf {
+namespace {
+
+constexpr int64_t kBlock = 1 << 16;
+
+bool fused(const torch::Tensor& t) {
+  return t.device().is_cpu() && t.is_contiguous() &&
+         (t.scalar_type() == torch::kFloat || t.scalar_type() == torch::kDouble);
+}
+
+void check_arguments(const torch::Tensor& parameter, const torch::Tensor& gradient,
+                     const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
+                     const torch::Tensor& target) {
+  check(gradient.sizes() == parameter.sizes() && exp_avg.sizes() == parameter.sizes() &&
+            exp_avg_sq.sizes() == parameter.sizes() && target.sizes() == parameter.sizes(),
+        "adamw_step", "gradient, state and master of the parameter's shape ({}) were expected.",
+        fmt::join(parameter.sizes(), ", "));
+  check(exp_avg.scalar_type() == target.scalar_type() &&
+            exp_avg_sq.scalar_type() == target.scalar_type(),
+        "adamw_step", "state of the type {} was expected, got {} and {}.",
+        toString(target.scalar_type()), toString(exp_avg.scalar_type()),
+        toString(exp_avg_sq.scalar_type()));
+}
+
+template <class T>
+void adamw_fused(const torch::Tensor& target, const torch::Tensor& gradient,
+                 const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
+                 const AdamWStep& step) {
+  const auto g = gradient.to(target.scalar_type()).contiguous();
+  const simd::AdamWArgs<T> args{target.data_ptr<T>(),
+                                g.data_ptr<T>(),
+                                exp_avg.data_ptr<T>(),
+                                exp_avg_sq.data_ptr<T>(),
+                                static_cast<T>(step.grad_scale),
+                                static_cast<T>(1.0 - step.lr * step.weight_decay),
+                                static_cast<T>(1.0 - step.beta1),
+                                static_cast<T>(step.beta2),
+                                static_cast<T>(1.0 - step.beta2),
+                                static_cast<T>(step.eps),
+                                static_cast<T>(step.lr / step.bias_correction1),
+                                static_cast<T>(std::sqrt(step.bias_correction2))};
+  at::parallel_for(0, target.numel(), kBlock,
+                   [&](int64_t begin, int64_t end) { simd::adamw(args, begin, end); });
+}
+
+template <class T>
+double squares_fused(const torch::Tensor& x) {
+  const T* data = x.data_ptr<T>();
+  const int64_t n = x.numel();
+  std::vector<double> blocks(static_cast<size_t>((n + kBlock - 1) / kBlock));
+  at::parallel_for(
+      0, static_cast<int64_t>(blocks.size()), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
+        for (int64_t b = begin; b < end; ++b) {
+          blocks[static_cast<size_t>(b)] =
+              simd::sum_of_squares(data + b * kBlock, std::min(kBlock, n - b * kBlock));
+        }
+      });
+  double sum = 0.0;
+  for (const double block : blocks) {
+    sum += block;
+  }
+  return sum;
+}
+
+}  // namespace
+
+namespace reference {
+
+void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
+                const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
+                const AdamWStep& step, const torch::Tensor& master) {
+  const at::NoGradGuard no_grad;
+  const auto target = master.defined() ? master : parameter;
+  const auto g = gradient.to(target.scalar_type()) * step.grad_scale;
+  target.mul_(1.0 - step.lr * step.weight_decay);
+  exp_avg.lerp_(g, 1.0 - step.beta1);
+  exp_avg_sq.mul_(step.beta2).addcmul_(g, g, 1.0 - step.beta2);
+  const auto denominator = (exp_avg_sq.sqrt() / std::sqrt(step.bias_correction2)).add_(step.eps);
+  target.addcdiv_(exp_avg, denominator, -step.lr / step.bias_correction1);
+  if (master.defined()) {
+    parameter.copy_(master);
+  }
+}
+
+double sum_of_squares(const torch::Tensor& x) {
+  return x.defined() ? x.detach().to(torch::kDouble).square().sum().item<double>() : 0.0;
+}
+
+}  // namespace reference
+
+void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
+                const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
+                const AdamWStep& step, const torch::Tensor& master) {
+  const at::NoGradGuard no_grad;
+  const auto target = master.defined() ? master : parameter;
+  check_arguments(parameter, gradient, exp_avg, exp_avg_sq, target);
+  if (!fused(target) || !fused(exp_avg) || !fused(exp_avg_sq) || !gradient.device().is_cpu()) {
+    reference::adamw_step(parameter, gradient, exp_avg, exp_avg_sq, step, master);
+    return;
+  }
+  if (target.scalar_type() == torch::kFloat) {
+    adamw_fused<float>(target, gradient, exp_avg, exp_avg_sq, step);
+  } else {
+    adamw_fused<double>(target, gradient, exp_avg, exp_avg_sq, step);
+  }
+  target.unsafeGetTensorImpl()->bump_version();
+  exp_avg.unsafeGetTensorImpl()->bump_version();
+  exp_avg_sq.unsafeGetTensorImpl()->bump_version();
+  if (master.defined()) {
+    parameter.copy_(master);
+  }
+}
+
+double sum_of_squares(const torch::Tensor& x) {
+  if (!x.defined() || !fused(x)) {
+    return reference::sum_of_squares(x);
+  }
+  return x.scalar_type() == torch::kFloat ? squares_fused<float>(x) : squares_fused<double>(x);
+}
+
+}  // namespace rlhf

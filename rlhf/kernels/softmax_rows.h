@@ -1,0 +1,96 @@
+// Softmax statistics of rows of logits that are met tile by tile, and what their gradients need:
+// the vector passes of the head (rlhf/math/linear_logprobs.h), which owns the matmuls around them.
+//
+// A tile z (N, n) holds, for N rows, the vocabulary columns [first, first + n). Statistics run over
+// tiles:
+//   m = max z,  s = Σ e^(z−m),  a = Σ e^(z−m)(z−m),   rescaled by e^(m_old−m) whenever m grows, so
+//   that in the end log p_t = (z_t − m) − log s <= 0 (s holds the term of the maximum, 1),   H =
+//   log s − a / s.
+// They are kept in double; terms are computed in z's type and summed per block. Arguments of exp
+// are clamped at −87, and weights that are stored are 0 below e^−60: denormals make exp and the
+// matmul behind it many times slower. A NaN among the logits makes the row's statistics NaN.
+//
+// Source of the running form: Milakov and Gimelshein (arXiv 1805.02867).
+#pragma once
+
+#include <torch/types.h>
+
+namespace rlhf {
+
+/// What comes between the product h·Wᵀ and the logits: z = softcap(scale · (x + bias)) /
+/// temperature.
+struct LogitTransform {
+  torch::Tensor bias;  ///< (V) or undefined
+  double scale = 1.0;
+  double softcap = 0.0;  ///< 0 for none
+  double temperature = 1.0;
+
+  /// The factor that alone does it, where there is neither bias nor soft-cap.
+  double factor() const { return scale / temperature; }
+  bool linear() const { return !bias.defined() && softcap == 0.0; }
+  /// dz/dx = factor · (1 − (z · this)²): the soft-cap's slope from its result. 0 without soft-cap.
+  double cap_inverse() const { return softcap > 0.0 ? temperature / softcap : 0.0; }
+};
+
+/// Running statistics of N rows, (N) double on the rows' device. Undefined where not asked for.
+struct RowStats {
+  torch::Tensor max;      ///< m, −inf at first
+  torch::Tensor sum;      ///< s
+  torch::Tensor target;   ///< z of the target
+  torch::Tensor centred;  ///< a, for the entropy
+  torch::Tensor total;    ///< Σ z, for label smoothing
+  torch::Tensor argmax;   ///< int64, the lowest index of the maximum
+
+  static RowStats make(int64_t rows, bool entropy, bool total, bool argmax, torch::Device device);
+  /// The statistics of rows [begin, begin + count), sharing memory.
+  RowStats narrow(int64_t begin, int64_t count) const;
+  torch::Tensor log_sum() const { return sum.log(); }
+  torch::Tensor logprobs() const { return target - max - log_sum(); }
+  torch::Tensor entropy() const { return log_sum() - centred / sum; }
+};
+
+/// What a row asks of its logits' gradient; each (N) double:
+///   dz_v = onehot · 1[v = target] + prob · p_v + plogp · p_v log p_v + constant
+struct RowGradient {
+  torch::Tensor onehot;
+  torch::Tensor prob;
+  torch::Tensor plogp;     ///< undefined for none
+  torch::Tensor constant;  ///< undefined for none
+
+  /// Of rows [begin, begin + count), sharing memory.
+  RowGradient narrow(int64_t begin, int64_t count) const;
+};
+
+/// z := transform(z) in place, for columns from `first`.
+void transform_logits(const torch::Tensor& z, int64_t first, const LogitTransform& transform);
+
+/// Takes one tile into the statistics. z (N, n) with contiguous rows at any stride, targets (N)
+/// int64.
+void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+                    const RowStats& stats);
+
+/// The same, and overwrites z with the weights e^(z_v − m) · (1 − (z_v · cap_inverse)²), m the
+/// maximum after this tile. Returns (N) in z's type what earlier sums of weights are to be
+/// multiplied with.
+torch::Tensor softmax_weights(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+                              const RowStats& stats, double cap_inverse);
+
+/// out := dz · factor · (1 − (z · cap_inverse)²), the gradient of the product h·Wᵀ, from the final
+/// statistics. out may be z itself.
+void softmax_gradient(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+                      const RowStats& stats, const RowGradient& gradient,
+                      const LogitTransform& transform, const torch::Tensor& out);
+
+namespace reference {
+// The same in plain torch operations, for any device; the fused forms' oracle.
+void transform_logits(const torch::Tensor& z, int64_t first, const LogitTransform& transform);
+void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+                    const RowStats& stats);
+torch::Tensor softmax_weights(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+                              const RowStats& stats, double cap_inverse);
+void softmax_gradient(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+                      const RowStats& stats, const RowGradient& gradient,
+                      const LogitTransform& transform, const torch::Tensor& out);
+}  // namespace reference
+
+}  // namespace rlhf

@@ -1,0 +1,132 @@
+#include "rlhf/math/head_tiles.h"
+
+#include <algorithm>
+
+#include "rlhf/core/error.h"
+
+namespace rlhf {
+namespace {
+
+constexpr int64_t kTileElements = int64_t{4} << 20;
+
+torch::ScalarType compute_type(const torch::Tensor& hidden, const Head& head) {
+  const bool wide =
+      hidden.scalar_type() == torch::kDouble || head.weight.scalar_type() == torch::kDouble;
+  return wide ? torch::kDouble : torch::kFloat;
+}
+
+void check_targets(const torch::Tensor& targets, int64_t vocab) {
+  const auto bad = ((targets < 0) | (targets >= vocab)).nonzero();
+  if (bad.size(0) > 0) {
+    const int64_t row = bad[0][0].item<int64_t>();
+    fail("linear_logprobs",
+         fmt::format("targets in [0, {}) were expected, row {} has {}.", vocab, row,
+                     targets[row].item<int64_t>()),
+         "a masked position must not reach the head; list only supervised rows.");
+  }
+}
+
+}  // namespace
+
+void check_head_arguments(const torch::Tensor& hidden, const Head& head,
+                          const torch::Tensor& targets, const LogprobOptions& options) {
+  check(hidden.dim() == 2 && head.weight.dim() == 2 && hidden.size(1) == head.weight.size(1),
+        "linear_logprobs", "hidden (R, C) and weight (V, C) were expected, got ({}) and ({}).",
+        fmt::join(hidden.sizes(), ", "), fmt::join(head.weight.sizes(), ", "));
+  check(!head.bias.defined() || (head.bias.dim() == 1 && head.bias.size(0) == head.weight.size(0)),
+        "linear_logprobs", "a bias of {} numbers was expected, got {}.", head.weight.size(0),
+        head.bias.defined() ? head.bias.numel() : 0);
+  check(targets.dim() == 1 && targets.size(0) == hidden.size(0) &&
+            targets.scalar_type() == torch::kLong,
+        "linear_logprobs", "{} int64 targets were expected, got {} ({}).", hidden.size(0),
+        toString(targets.scalar_type()), fmt::join(targets.sizes(), ", "));
+  check(options.temperature > 0.0, "linear_logprobs", "a temperature above 0 was expected, got {}.",
+        options.temperature);
+  check_targets(targets, head.weight.size(0));
+}
+
+std::optional<torch::Tensor> as_optional(const torch::Tensor& tensor) {
+  return tensor.defined() ? std::optional<torch::Tensor>(tensor) : std::nullopt;
+}
+
+HeadTiles::HeadTiles(const torch::Tensor& hidden, const Head& head, double temperature)
+    : hidden_(hidden.to(compute_type(hidden, head)).contiguous()),
+      weight_(head.weight),
+      transform_{head.bias, head.logit_scale, head.softcap, temperature} {}
+
+int64_t HeadTiles::tile_width(int64_t rows) const {
+  constexpr int64_t kAlign = 256;
+  const int64_t width = kTileElements / std::max<int64_t>(1, rows) / kAlign * kAlign;
+  return std::clamp<int64_t>(width, 4096, std::max<int64_t>(4096, vocab()));
+}
+
+torch::Tensor HeadTiles::weight(int64_t first, int64_t width) const {
+  return weight_.narrow(0, first, width).to(hidden_.scalar_type());
+}
+
+void HeadTiles::logits(const torch::Tensor& hidden, const torch::Tensor& weight, int64_t first,
+                       const torch::Tensor& z) const {
+  torch::Tensor out = z;
+  const double alpha = transform_.linear() ? transform_.factor() : 1.0;
+  at::addmm_out(out, out, hidden, weight.t(), /*beta=*/0, alpha);
+  if (!transform_.linear()) {
+    transform_logits(z, first, transform_);
+  }
+}
+
+torch::Tensor HeadTiles::target_direction(const torch::Tensor& targets,
+                                          const RowStats& stats) const {
+  const auto rows = weight_.index_select(0, targets).to(hidden_.scalar_type());
+  auto slope = torch::full_like(stats.target, transform_.factor());
+  if (transform_.softcap > 0.0) {
+    slope = slope * (1.0 - (stats.target * transform_.cap_inverse()).square());
+  }
+  return rows * slope.to(rows.scalar_type()).unsqueeze(1);
+}
+
+int64_t head_chunk_rows(const HeadTiles& tiles, const LogprobOptions& options) {
+  const int64_t rows = std::max<int64_t>(1, tiles.rows());
+  if (options.chunk_rows > 0) {
+    return std::min(options.chunk_rows, rows);
+  }
+  const int64_t row_bytes =
+      tiles.vocab() * static_cast<int64_t>(tiles.options().dtype().itemsize());
+  const int64_t most = std::clamp<int64_t>(kHeadBufferBytes / row_bytes, 1, rows);
+  const int64_t chunks = (rows + most - 1) / most;
+  return (rows + chunks - 1) / chunks;
+}
+
+HeadGradients::HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need_weight,
+                             bool need_bias)
+    : tiles_(tiles) {
+  const int64_t rows = tiles.rows();
+  const int64_t width = tiles.hidden(0, 0).size(1);
+  if (need_hidden) {
+    hidden = torch::empty({rows, width}, tiles.options());
+  }
+  // The first cell overwrites; without rows there is none.
+  if (need_weight) {
+    weight = rows > 0 ? torch::empty({tiles.vocab(), width}, tiles.options())
+                      : torch::zeros({tiles.vocab(), width}, tiles.options());
+  }
+  if (need_bias) {
+    bias = torch::zeros({tiles.vocab()}, tiles.options());
+  }
+}
+
+void HeadGradients::add(const torch::Tensor& dx, int64_t row, int64_t first,
+                        const torch::Tensor& weight_tile) {
+  if (hidden.defined()) {
+    auto out = hidden.narrow(0, row, dx.size(0));
+    at::addmm_out(out, out, dx, weight_tile, /*beta=*/first == 0 ? 0 : 1);
+  }
+  if (weight.defined()) {
+    auto out = weight.narrow(0, first, dx.size(1));
+    at::addmm_out(out, out, dx.t(), tiles_.hidden(row, dx.size(0)), /*beta=*/row == 0 ? 0 : 1);
+  }
+  if (bias.defined()) {
+    bias.narrow(0, first, dx.size(1)).add_(dx.sum(0));
+  }
+}
+
+}  // namespace rlhf

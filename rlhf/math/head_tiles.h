@@ -1,0 +1,81 @@
+// The head as a grid: chunks of rows by tiles of the vocabulary, and the products of one cell.
+#pragma once
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "rlhf/kernels/softmax_rows.h"
+#include "rlhf/math/linear_logprobs.h"
+
+namespace rlhf {
+
+/// Error unless the shapes fit, the temperature is positive and every target lies in [0, V); names
+/// the first bad row.
+void check_head_arguments(const torch::Tensor& hidden, const Head& head,
+                          const torch::Tensor& targets, const LogprobOptions& options);
+
+/// How an undefined tensor travels through autograd: its functions take no undefined inputs.
+std::optional<torch::Tensor> as_optional(const torch::Tensor& tensor);
+
+/// One call's view of the head. Products are computed in fp32 (double where an operand is double):
+/// operands of lower precision are widened, the weight tile by tile, so that logits never carry
+/// bf16's rounding.
+class HeadTiles {
+ public:
+  HeadTiles(const torch::Tensor& hidden, const Head& head, double temperature);
+
+  int64_t rows() const { return hidden_.size(0); }
+  int64_t vocab() const { return weight_.size(0); }
+  torch::TensorOptions options() const { return hidden_.options(); }
+  const LogitTransform& transform() const { return transform_; }
+
+  /// Columns of a tile that `rows` rows meet at once: about 16 MB of logits, which caches hold.
+  int64_t tile_width(int64_t rows) const;
+  /// Rows of hidden [row, row + count), (count, C).
+  torch::Tensor hidden(int64_t row, int64_t count) const { return hidden_.narrow(0, row, count); }
+  /// Rows of the weight [first, first + width), (width, C).
+  torch::Tensor weight(int64_t first, int64_t width) const;
+  /// z (count, width) := transform(hidden · weightᵀ); z may be a strided part of a larger buffer.
+  void logits(const torch::Tensor& hidden, const torch::Tensor& weight, int64_t first,
+              const torch::Tensor& z) const;
+  /// dz_t · (w_t's part of the gradient): factor · slope_t · w_t of every row's target, (R, C).
+  torch::Tensor target_direction(const torch::Tensor& targets, const RowStats& stats) const;
+
+ private:
+  torch::Tensor hidden_;  // (R, C) in the type of computation
+  torch::Tensor weight_;  // (V, C) as given
+  LogitTransform transform_;
+};
+
+/// Rows of a chunk: what the options ask for, else what kHeadBufferBytes holds; rows are spread
+/// evenly over the chunks.
+int64_t head_chunk_rows(const HeadTiles& tiles, const LogprobOptions& options);
+
+/// Calls fn(begin, count) over [0, n) in pieces of `size`.
+template <class Fn>
+void for_pieces(int64_t n, int64_t size, Fn fn) {
+  for (int64_t begin = 0; begin < n; begin += size) {
+    fn(begin, std::min(size, n - begin));
+  }
+}
+
+/// The gradients of one call, summed cell by cell into one buffer each. Undefined where not wanted.
+class HeadGradients {
+ public:
+  HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need_weight, bool need_bias);
+
+  /// Takes the gradient dx (count, width) of one cell's product in. Cells of row 0 and of column 0
+  /// come first; `weight_tile` is the tile of the weight.
+  void add(const torch::Tensor& dx, int64_t row, int64_t first, const torch::Tensor& weight_tile);
+
+  torch::Tensor hidden;  ///< (R, C)
+  torch::Tensor weight;  ///< (V, C)
+  torch::Tensor bias;    ///< (V)
+
+ private:
+  const HeadTiles& tiles_;
+};
+
+}  // namespace rlhf

@@ -1,0 +1,32 @@
+#include "rlhf/math/kl.h"
+
+#include "rlhf/core/error.h"
+
+namespace rlhf {
+
+torch::Tensor bounded_exp(const torch::Tensor& x) {
+  const auto inside = x.clamp_max(kLogRatioBound);
+  const auto edge = inside.exp();
+  // Beyond the bound `inside` is constant: the second term alone carries the value's growth and the
+  // gradient.
+  return edge + edge.detach() * (x - inside);
+}
+
+torch::Tensor kl_estimate(KlEstimator estimator, const torch::Tensor& logprobs,
+                          const torch::Tensor& ref_logprobs) {
+  check(logprobs.sizes() == ref_logprobs.sizes(), "kl_estimate",
+        "log-probabilities of one shape were expected, got ({}) and ({}).",
+        fmt::join(logprobs.sizes(), ", "), fmt::join(ref_logprobs.sizes(), ", "));
+  const auto q = ref_logprobs - logprobs;
+  switch (estimator) {
+    case KlEstimator::k1:
+      return -q;
+    case KlEstimator::k2:
+      return q.square() / 2;
+    case KlEstimator::k3:
+      return bounded_exp(q) - q - 1;
+  }
+  fail("kl_estimate", "a known estimator was expected.");
+}
+
+}  // namespace rlhf

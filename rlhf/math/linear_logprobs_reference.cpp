@@ -1,0 +1,64 @@
+#include "rlhf/core/error.h"
+#include "rlhf/math/head_tiles.h"
+#include "rlhf/math/linear_logprobs.h"
+
+namespace rlhf::reference {
+namespace {
+
+// log p over the vocabulary, (R, V), at least fp32.
+torch::Tensor log_softmax(const torch::Tensor& hidden, const Head& head, double temperature) {
+  const auto z = logits(hidden, head);
+  const auto type = z.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
+  return torch::log_softmax(z.to(type) / temperature, -1);
+}
+
+RowLogprobs gather(const torch::Tensor& log_p, const torch::Tensor& targets,
+                   const LogprobOptions& options) {
+  RowLogprobs out;
+  out.logprobs = log_p.gather(1, targets.unsqueeze(1)).squeeze(1);
+  if (options.entropy) {
+    const auto entropy = -(log_p.exp() * log_p).sum(-1);
+    out.entropy = options.entropy_grad ? entropy : entropy.detach();
+  }
+  if (options.top1) {
+    out.top1 = log_p.detach().argmax(-1) == targets;
+  }
+  return out;
+}
+
+}  // namespace
+
+torch::Tensor logits(const torch::Tensor& hidden, const Head& head) {
+  auto z = torch::matmul(hidden, head.weight.t());
+  if (head.bias.defined()) {
+    z = z + head.bias;
+  }
+  if (head.logit_scale != 1.0) {
+    z = z * head.logit_scale;
+  }
+  return head.softcap > 0.0 ? head.softcap * torch::tanh(z / head.softcap) : z;
+}
+
+RowLogprobs linear_logprobs(const torch::Tensor& hidden, const Head& head,
+                            const torch::Tensor& targets, const LogprobOptions& options) {
+  check_head_arguments(hidden, head, targets, options);
+  return gather(log_softmax(hidden, head, options.temperature), targets, options);
+}
+
+SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& head,
+                                      const torch::Tensor& targets,
+                                      const torch::Tensor& coefficients, RowObjective objective,
+                                      double label_smoothing, const LogprobOptions& options) {
+  check_head_arguments(hidden, head, targets, options);
+  const auto log_p = log_softmax(hidden, head, options.temperature);
+  const auto rows = gather(log_p, targets, options);
+  auto losses = -rows.logprobs;
+  if (objective == RowObjective::dft) {
+    losses = losses * rows.logprobs.detach().exp();
+  } else if (label_smoothing > 0.0) {
+    losses = (1.0 - label_smoothing) * losses - label_smoothing * log_p.mean(-1);
+  }
+  return {(losses * coefficients).sum(), rows.logprobs.detach(), rows.entropy, rows.top1};
+}
+
+}  // namespace rlhf::reference

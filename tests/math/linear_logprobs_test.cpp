@@ -1,0 +1,336 @@
+#include "rlhf/math/linear_logprobs.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <limits>
+
+#include "head_cases.h"
+#include "rlhf/core/error.h"
+
+namespace rlhf {
+namespace {
+
+using testing::clear_gradients;
+using testing::difference;
+using testing::gradient_difference;
+using testing::head_cases;
+
+constexpr double kDoubleTolerance = 1e-12;  // rounding of sums of some 30 numbers near 1, in double
+constexpr double kFloatTolerance = 1e-5;    // the same in fp32, with room for the matmul's order
+
+// Random inputs wide enough for several tiles of the vocabulary (a tile is at least 4096 columns).
+struct Wide {
+  torch::Tensor hidden;
+  torch::Tensor weight;
+  torch::Tensor targets;
+};
+
+Wide wide_case(int64_t rows, int64_t vocab, torch::ScalarType type) {
+  torch::manual_seed(7);
+  const auto hidden = torch::randn({rows, 8}, torch::kDouble).to(type);
+  const auto weight = torch::randn({vocab, 8}, torch::kDouble).to(type);
+  return {hidden, weight, torch::randint(vocab, {rows}, torch::kLong)};
+}
+
+TEST(LinearLogprobs, ReferenceReproducesRecordedValuesAndGradients) {
+  for (auto& c : head_cases()) {
+    c.options.entropy_grad = true;
+    const auto rows = reference::linear_logprobs(c.hidden, c.head, c.targets, c.options);
+    EXPECT_LT(difference(rows.logprobs, c["logprobs"]), kDoubleTolerance) << c.name;
+    EXPECT_LT(difference(rows.entropy, c["entropy"]), kDoubleTolerance) << c.name;
+    ((c["g"] * rows.logprobs).sum() + (c["g_entropy"] * rows.entropy).sum()).backward();
+    EXPECT_LT(gradient_difference(c, c.json["grads_both"]), kDoubleTolerance) << c.name;
+  }
+}
+
+TEST(LinearLogprobs, ReproducesRecordedValues) {
+  for (const auto type : {torch::kDouble, torch::kFloat}) {
+    const double tolerance = type == torch::kDouble ? kDoubleTolerance : kFloatTolerance;
+    for (auto& c : head_cases(type)) {
+      const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+      EXPECT_EQ(rows.logprobs.scalar_type(), type);
+      EXPECT_LT(difference(rows.logprobs, c["logprobs"]), tolerance) << c.name;
+      EXPECT_LT(difference(rows.entropy, c["entropy"]), tolerance) << c.name;
+      EXPECT_FALSE(rows.entropy.requires_grad());
+      EXPECT_EQ(difference(rows.top1, c["top1"]), 0.0) << c.name;
+    }
+  }
+}
+
+TEST(LinearLogprobs, ReproducesRecordedGradients) {
+  for (const int64_t keep : {int64_t{0}, int64_t{1} << 20}) {
+    for (const int64_t chunk : {0, 1, 3}) {
+      for (auto& c : head_cases()) {
+        c.options.keep_logits_bytes = keep;
+        c.options.chunk_rows = chunk;
+        (c["g"] * linear_logprobs(c.hidden, c.head, c.targets, c.options).logprobs)
+            .sum()
+            .backward();
+        EXPECT_LT(gradient_difference(c, c.json["grads_logprobs"]), kDoubleTolerance) << c.name;
+        clear_gradients(c);
+        c.options.entropy_grad = true;
+        const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+        ((c["g"] * rows.logprobs).sum() + (c["g_entropy"] * rows.entropy).sum()).backward();
+        EXPECT_LT(gradient_difference(c, c.json["grads_both"]), kDoubleTolerance) << c.name;
+      }
+    }
+  }
+}
+
+TEST(LinearLogprobs, FrozenHeadReproducesRecordedGradients) {
+  for (const bool entropy_grad : {false, true}) {
+    for (auto& c : head_cases()) {
+      c.head.weight = c.head.weight.detach();
+      c.head.bias = c.head.bias.defined() ? c.head.bias.detach() : c.head.bias;
+      c.options.entropy_grad = entropy_grad;
+      const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+      EXPECT_LT(difference(rows.logprobs, c["logprobs"]), kDoubleTolerance) << c.name;
+      auto value = (c["g"] * rows.logprobs).sum();
+      if (entropy_grad) {
+        value = value + (c["g_entropy"] * rows.entropy).sum();
+      }
+      value.backward();
+      const auto& recorded = c.json[entropy_grad ? "grads_both" : "grads_logprobs"]["hidden"];
+      EXPECT_LT(difference(c.hidden.grad(), testing::to_tensor(recorded)), kDoubleTolerance)
+          << c.name;
+    }
+  }
+}
+
+// Every coordinate by central differences: error step² times the third derivative, and rounding
+// over step.
+TEST(LinearLogprobs, GradientsAgreeWithCentralDifferences) {
+  constexpr double kStep = 1e-5;
+  for (auto& c : head_cases()) {
+    c.options.entropy_grad = true;
+    const auto value = [&] {
+      const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+      return (c["g"] * rows.logprobs).sum() + (c["g_entropy"] * rows.entropy).sum();
+    };
+    value().backward();
+    std::vector<torch::Tensor> leaves{c.hidden, c.head.weight};
+    if (c.head.bias.defined()) {
+      leaves.push_back(c.head.bias);
+    }
+    const torch::NoGradGuard no_grad;
+    for (auto& leaf : leaves) {
+      auto flat = leaf.view(-1);
+      const auto gradient = leaf.grad().view(-1);
+      for (int64_t i = 0; i < flat.numel(); ++i) {
+        flat[i] += kStep;
+        const double up = value().item<double>();
+        flat[i] -= 2 * kStep;
+        const double down = value().item<double>();
+        flat[i] += kStep;
+        EXPECT_NEAR(gradient[i].item<double>(), (up - down) / (2 * kStep), 1e-8) << c.name;
+      }
+    }
+  }
+}
+
+// Against double on the same numbers. In fp32 logits near 20 carry 1e-6 each; plain fp32 is off
+// by 4.4e-5 here.
+TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
+  for (const auto type : {torch::kDouble, torch::kFloat}) {
+    const double tolerance = type == torch::kDouble ? kDoubleTolerance : 5e-5;
+    const auto data = wide_case(/*rows=*/11, /*vocab=*/9001, type);
+    const auto g = torch::randn({11}, type);
+    for (const bool frozen : {false, true}) {
+      for (const int64_t chunk : {0, 1, 2, 3, 5, 10, 11, 50}) {
+        LogprobOptions options{.entropy = true, .top1 = true, .chunk_rows = chunk};
+        const auto run = [&](auto fn, torch::ScalarType as) {
+          const auto hidden = data.hidden.detach().to(as, false, /*copy=*/true).requires_grad_();
+          const auto weight =
+              data.weight.detach().to(as, false, /*copy=*/true).requires_grad_(!frozen);
+          const auto rows = fn(hidden, Head{weight}, data.targets, options);
+          (g * rows.logprobs).sum().backward();
+          return std::make_tuple(rows, hidden.grad(), weight.grad());
+        };
+        const auto [got, got_hidden, got_weight] = run(&linear_logprobs, type);
+        const auto [want, want_hidden, want_weight] =
+            run(&reference::linear_logprobs, torch::kDouble);
+        EXPECT_LT(difference(got.logprobs, want.logprobs), tolerance) << chunk;
+        EXPECT_LT(difference(got.entropy, want.entropy), tolerance) << chunk;
+        EXPECT_EQ(difference(got.top1, want.top1), 0.0) << chunk;
+        EXPECT_LT(difference(got_hidden, want_hidden), tolerance) << chunk;
+        if (!frozen) {
+          EXPECT_LT(difference(got_weight, want_weight), tolerance) << chunk;
+        }
+      }
+    }
+  }
+}
+
+TEST(LinearLogprobs, TiedWeightGetsBothGradients) {
+  auto c = head_cases().front();
+  const auto ids = torch::tensor({3, 1, 3, 28, 0, 7, 7}, torch::kLong);
+  const auto run = [&](auto fn) {
+    const auto weight = c.head.weight.detach().clone().requires_grad_();
+    const auto rows = fn(weight.index_select(0, ids), Head{weight}, c.targets, LogprobOptions{});
+    (c["g"] * rows.logprobs).sum().backward();
+    return weight.grad();
+  };
+  EXPECT_LT(difference(run(&linear_logprobs), run(&reference::linear_logprobs)), kDoubleTolerance);
+}
+
+TEST(LinearLogprobs, RowsThatAreNotSelectedChangeNothing) {
+  auto c = head_cases(torch::kFloat).front();
+  const auto selected = torch::tensor({0, 2, 5}, torch::kLong);
+  const auto run = [&](double planted) {
+    auto rows = c.hidden.detach().clone();
+    for (const int64_t row : {1, 3, 4, 6}) {
+      rows[row].fill_(planted);
+    }
+    rows.requires_grad_();
+    const auto out = linear_logprobs(rows.index_select(0, selected), c.head,
+                                     c.targets.index_select(0, selected));
+    out.logprobs.sum().backward();
+    return torch::cat({out.logprobs.detach(), rows.grad().view(-1)});
+  };
+  const auto clean = run(0.0);
+  EXPECT_TRUE(torch::equal(run(std::numeric_limits<double>::quiet_NaN()), clean));
+  EXPECT_TRUE(torch::equal(run(-std::numeric_limits<double>::infinity()), clean));
+}
+
+TEST(LinearLogprobs, NaNInARowIsSeenInThatRowAlone) {
+  for (const double planted :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    auto data = wide_case(/*rows=*/3, /*vocab=*/5003, torch::kFloat);
+    data.hidden[1][4] = planted;
+    const auto rows =
+        linear_logprobs(data.hidden, Head{data.weight}, data.targets, {.entropy = true});
+    EXPECT_EQ(rows.logprobs.isnan().to(torch::kInt).sum().item<int>(), 1);
+    EXPECT_TRUE(rows.logprobs[1].isnan().item<bool>());
+    EXPECT_TRUE(rows.entropy[1].isnan().item<bool>());
+  }
+}
+
+// z = ±1e4 by a weight of one column: token 2 is certain, others impossible; log p = z_t − max
+// exactly.
+TEST(LinearLogprobs, ExtremeLogits) {
+  for (const auto type : {torch::kDouble, torch::kFloat}) {
+    const auto weight = torch::tensor({-1e4, 0.0, 1e4, 5e3}, type).unsqueeze(1).requires_grad_();
+    const auto hidden = torch::ones({4, 1}, type).requires_grad_();
+    const auto targets = torch::arange(4, torch::kLong);
+    const auto rows =
+        linear_logprobs(hidden, Head{weight}, targets, {.entropy = true, .entropy_grad = true});
+    EXPECT_TRUE(torch::equal(rows.logprobs, torch::tensor({-2e4, -1e4, 0.0, -5e3}, type)));
+    EXPECT_LT(rows.entropy.abs().max().item<double>(), 1e-30);
+    (rows.logprobs.sum() + rows.entropy.sum()).backward();
+    // Σ_r (w_t − w_2) = −3.5e4 over the rows; in the weight: 1 each, −4 more on token 2.
+    EXPECT_EQ(hidden.grad().sum().item<double>(), -3.5e4);
+    EXPECT_TRUE(torch::equal(weight.grad().squeeze(1), torch::tensor({1.0, 1.0, -3.0, 1.0}, type)));
+  }
+}
+
+TEST(LinearLogprobs, NeverAboveZero) {
+  torch::manual_seed(3);
+  for (const double scale : {0.01, 1.0, 30.0, 1000.0}) {
+    for (const auto type : {torch::kFloat, torch::kBFloat16}) {
+      const auto hidden = (torch::randn({64, 16}) * scale).to(type);
+      const auto weight = torch::randn({4500, 16}).to(type);
+      const auto best =
+          reference::logits(hidden.to(torch::kFloat), Head{weight.to(torch::kFloat)}).argmax(1);
+      const auto rows = linear_logprobs(hidden, Head{weight}, best);
+      EXPECT_EQ(rows.logprobs.scalar_type(), torch::kFloat);
+      EXPECT_LE(rows.logprobs.max().item<double>(), 0.0) << scale;
+    }
+  }
+}
+
+// bf16 inputs are exact in fp32, so only fp32 rounding is left: against double on the same numbers.
+// Plain bf16 logits near 8 would be off by 2^-6.
+TEST(LinearLogprobs, HalfPrecisionInputsLoseNothing) {
+  const auto data = wide_case(/*rows=*/40, /*vocab=*/5000, torch::kBFloat16);
+  const auto hidden = data.hidden.clone().requires_grad_();
+  const auto weight = data.weight.clone().requires_grad_();
+  const auto got = linear_logprobs(hidden, Head{weight}, data.targets);
+  got.logprobs.sum().backward();
+  const auto wide_hidden = data.hidden.to(torch::kDouble).requires_grad_();
+  const auto wide_weight = data.weight.to(torch::kDouble).requires_grad_();
+  const auto want = reference::linear_logprobs(wide_hidden, Head{wide_weight}, data.targets);
+  want.logprobs.sum().backward();
+  EXPECT_LT(difference(got.logprobs, want.logprobs), 1e-5);
+  EXPECT_EQ(hidden.grad().scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(torch::allclose(hidden.grad().to(torch::kDouble), wide_hidden.grad(), /*rtol=*/4e-3,
+                              /*atol=*/1e-4));
+  EXPECT_TRUE(torch::allclose(weight.grad().to(torch::kDouble), wide_weight.grad(), /*rtol=*/4e-3,
+                              /*atol=*/1e-4));
+}
+
+TEST(LinearLogprobs, NoRows) {
+  const auto hidden = torch::empty({0, 4}).requires_grad_();
+  const auto weight = torch::randn({6, 4}).requires_grad_();
+  const auto targets = torch::empty({0}, torch::kLong);
+  const LogprobOptions options{.entropy = true, .top1 = true};
+  const auto rows = linear_logprobs(hidden, Head{weight}, targets, options);
+  EXPECT_EQ(rows.logprobs.numel() + rows.entropy.numel() + rows.top1.numel(), 0);
+  rows.logprobs.sum().backward();
+  EXPECT_EQ(hidden.grad().numel(), 0);
+  EXPECT_EQ(weight.grad().abs().sum().item<double>(), 0.0);
+  const auto loss =
+      linear_supervised_loss(hidden, Head{weight}, targets, torch::empty({0}), RowObjective::nll);
+  loss.loss.backward();
+  EXPECT_EQ(loss.loss.item<double>(), 0.0);
+  EXPECT_EQ(weight.grad().abs().sum().item<double>(), 0.0);
+  const auto frozen = linear_logprobs(hidden, Head{weight.detach()}, targets, options);
+  EXPECT_TRUE(frozen.logprobs.requires_grad());
+}
+
+// Three logits tie for the best; as with torch.argmax the lowest index counts.
+TEST(LinearLogprobs, TiesGoToTheLowestIndex) {
+  auto logits = torch::zeros({6000});
+  for (const int64_t v : {70, 1500, 5999}) {
+    logits[v] = 2.0;
+  }
+  const auto targets = torch::tensor({70, 1500, 5999, 0}, torch::kLong);
+  const auto rows =
+      linear_logprobs(torch::ones({4, 1}), Head{logits.unsqueeze(1)}, targets, {.top1 = true});
+  EXPECT_TRUE(torch::equal(rows.top1, torch::tensor({true, false, false, false})));
+}
+
+TEST(LinearLogprobs, RepeatsBitForBitAndThreadsChangeNoVectorPass) {
+  const auto data = wide_case(/*rows=*/65, /*vocab=*/9001, torch::kFloat);
+  const auto run = [&] {
+    const auto hidden = data.hidden.clone().requires_grad_();
+    const auto weight = data.weight.clone().requires_grad_();
+    const auto rows = linear_logprobs(hidden, Head{weight}, data.targets,
+                                      {.entropy = true, .entropy_grad = true});
+    (rows.logprobs.sum() + rows.entropy.sum()).backward();
+    return torch::cat({rows.logprobs.detach(), rows.entropy.detach(), hidden.grad().view(-1),
+                       weight.grad().view(-1)});
+  };
+  EXPECT_TRUE(torch::equal(run(), run()));
+}
+
+TEST(LinearLogprobs, RefusesATargetOutsideTheVocabularyByRow) {
+  const auto hidden = torch::randn({3, 2});
+  const Head head{torch::randn({5, 2})};
+  for (const int64_t bad : {-100, 5}) {
+    try {
+      linear_logprobs(hidden, head, torch::tensor({int64_t{1}, int64_t{4}, bad}, torch::kLong));
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(fmt::format("row 2 has {}", bad)), std::string::npos)
+          << error.what();
+    }
+  }
+  EXPECT_THROW(linear_logprobs(hidden, head, torch::zeros({2}, torch::kLong)), Error);
+  EXPECT_THROW(linear_logprobs(hidden, head, torch::zeros({3}, torch::kInt)), Error);
+  EXPECT_THROW(linear_logprobs(hidden, head, torch::zeros({3}, torch::kLong), {.temperature = 0.0}),
+               Error);
+}
+
+TEST(LinearLogprobs, GraphMayBeWalkedTwice) {
+  auto c = head_cases().front();
+  const auto value = (c["g"] * linear_logprobs(c.hidden, c.head, c.targets).logprobs).sum();
+  value.backward({}, /*retain_graph=*/true);
+  const auto once = c.hidden.grad().clone();
+  value.backward();
+  EXPECT_LT(difference(c.hidden.grad(), 2 * once), kDoubleTolerance);
+}
+
+}  // namespace
+}  // namespace rlhf

@@ -1,0 +1,171 @@
+#include <gtest/gtest.h>
+
+#include "head_cases.h"
+#include "rlhf/core/error.h"
+#include "rlhf/math/linear_logprobs.h"
+
+namespace rlhf {
+namespace {
+
+using testing::clear_gradients;
+using testing::difference;
+using testing::gradient_difference;
+using testing::head_cases;
+
+constexpr double kDoubleTolerance = 1e-12;  // rounding of sums of some 30 numbers near 1, in double
+constexpr double kFloatTolerance = 1e-5;
+
+struct Kind {
+  const char* name;
+  RowObjective objective;
+  double smoothing;
+};
+constexpr Kind kKinds[] = {{"nll", RowObjective::nll, 0.0},
+                           {"dft", RowObjective::dft, 0.0},
+                           {"smoothed_mean", RowObjective::nll, 0.1}};
+
+torch::Tensor coefficients_of(const testing::HeadCase& c, const Kind& kind) {
+  const auto recorded = c["coefficients"];
+  return kind.smoothing > 0.0
+             ? torch::full_like(recorded, 1.0 / static_cast<double>(recorded.numel()))
+             : recorded;
+}
+
+TEST(SupervisedLoss, ReproducesRecordedLossesAndGradients) {
+  for (const auto fn : {&linear_supervised_loss, &reference::linear_supervised_loss}) {
+    for (const int64_t chunk : {0, 1, 2, 6}) {
+      for (const auto& kind : kKinds) {
+        for (auto& c : head_cases()) {
+          c.options.chunk_rows = chunk;
+          const auto out = fn(c.hidden, c.head, c.targets, coefficients_of(c, kind), kind.objective,
+                              kind.smoothing, c.options);
+          const auto& recorded = c.json["supervised"][kind.name];
+          EXPECT_NEAR(out.loss.item<double>(), recorded["loss"].get<double>(), kDoubleTolerance)
+              << c.name;
+          EXPECT_LT(difference(out.logprobs, c["logprobs"]), kDoubleTolerance) << c.name;
+          EXPECT_LT(difference(out.entropy, c["entropy"]), kDoubleTolerance) << c.name;
+          EXPECT_EQ(difference(out.top1, c["top1"]), 0.0) << c.name;
+          EXPECT_FALSE(out.logprobs.requires_grad() || out.entropy.requires_grad());
+          out.loss.backward();
+          EXPECT_LT(gradient_difference(c, recorded["grads"]), kDoubleTolerance)
+              << c.name << " " << kind.name;
+        }
+      }
+    }
+  }
+}
+
+TEST(SupervisedLoss, SinglePrecision) {
+  for (const auto& kind : kKinds) {
+    for (auto& c : head_cases(torch::kFloat)) {
+      const auto out = linear_supervised_loss(c.hidden, c.head, c.targets, coefficients_of(c, kind),
+                                              kind.objective, kind.smoothing, c.options);
+      out.loss.backward();
+      const auto& recorded = c.json["supervised"][kind.name];
+      EXPECT_NEAR(out.loss.item<double>(), recorded["loss"].get<double>(), kFloatTolerance)
+          << c.name;
+      EXPECT_LT(gradient_difference(c, recorded["grads"]), kFloatTolerance) << c.name;
+    }
+  }
+}
+
+TEST(SupervisedLoss, NllGradientAgreesWithCentralDifferences) {
+  constexpr double kStep = 1e-5;
+  for (auto& c : head_cases()) {
+    const auto value = [&] {
+      return linear_supervised_loss(c.hidden, c.head, c.targets, c["coefficients"],
+                                    RowObjective::nll,
+                                    /*label_smoothing=*/0.2, c.options)
+          .loss;
+    };
+    value().backward();
+    const torch::NoGradGuard no_grad;
+    for (auto& leaf : {c.hidden, c.head.weight}) {
+      auto flat = leaf.view(-1);
+      const auto gradient = leaf.grad().view(-1);
+      for (int64_t i = 0; i < flat.numel(); ++i) {
+        flat[i] += kStep;
+        const double up = value().item<double>();
+        flat[i] -= 2 * kStep;
+        const double down = value().item<double>();
+        flat[i] += kStep;
+        EXPECT_NEAR(gradient[i].item<double>(), (up - down) / (2 * kStep), 1e-8) << c.name;
+      }
+    }
+  }
+}
+
+TEST(SupervisedLoss, ScalesWithWhatComesFromOutside) {
+  auto c = head_cases().back();
+  const auto run = [&](double factor) {
+    clear_gradients(c);
+    const auto out =
+        linear_supervised_loss(c.hidden, c.head, c.targets, c["coefficients"], RowObjective::nll);
+    (out.loss * factor).backward();
+    return torch::cat({c.hidden.grad().view(-1), c.head.weight.grad().view(-1), c.head.bias.grad()})
+        .clone();
+  };
+  EXPECT_LT(difference(run(-2.5), -2.5 * run(1.0)), kDoubleTolerance);
+}
+
+TEST(SupervisedLoss, GraphMayBeWalkedTwice) {
+  auto c = head_cases().front();
+  const auto out =
+      linear_supervised_loss(c.hidden, c.head, c.targets, c["coefficients"], RowObjective::nll);
+  out.loss.backward({}, /*retain_graph=*/true);
+  const auto once = c.head.weight.grad().clone();
+  out.loss.backward();
+  EXPECT_LT(difference(c.head.weight.grad(), 2 * once), kDoubleTolerance);
+}
+
+TEST(SupervisedLoss, FrozenPartsGetNoGradient) {
+  auto c = head_cases().front();
+  c.head.weight = c.head.weight.detach();
+  const auto out =
+      linear_supervised_loss(c.hidden, c.head, c.targets, c["coefficients"], RowObjective::nll);
+  out.loss.backward();
+  EXPECT_LT(difference(c.hidden.grad(),
+                       testing::to_tensor(c.json["supervised"]["nll"]["grads"]["hidden"])),
+            kDoubleTolerance);
+  const at::NoGradGuard no_grad;
+  const auto value =
+      linear_supervised_loss(c.hidden, c.head, c.targets, c["coefficients"], RowObjective::nll);
+  EXPECT_FALSE(value.loss.requires_grad());
+  EXPECT_EQ(value.loss.item<double>(), out.loss.item<double>());
+}
+
+TEST(SupervisedLoss, SeveralTilesAndChunks) {
+  torch::manual_seed(5);
+  const auto hidden = torch::randn({13, 8}, torch::kDouble);
+  const auto weight = torch::randn({9001, 8}, torch::kDouble);
+  const auto targets = torch::randint(9001, {13}, torch::kLong);
+  const auto coefficients = torch::rand({13}, torch::kDouble);
+  const auto run = [&](auto fn, int64_t chunk) {
+    const auto h = hidden.clone().requires_grad_();
+    const auto w = weight.clone().requires_grad_();
+    const auto out = fn(h, Head{w}, targets, coefficients, RowObjective::nll, 0.1,
+                        LogprobOptions{.chunk_rows = chunk});
+    out.loss.backward();
+    return torch::cat({out.loss.detach().view(-1), h.grad().view(-1), w.grad().view(-1)});
+  };
+  const auto want = run(&reference::linear_supervised_loss, 0);
+  for (const int64_t chunk : {0, 1, 4, 12, 13}) {
+    EXPECT_LT(difference(run(&linear_supervised_loss, chunk), want), kDoubleTolerance) << chunk;
+  }
+  EXPECT_TRUE(torch::equal(run(&linear_supervised_loss, 4), run(&linear_supervised_loss, 4)));
+}
+
+TEST(SupervisedLoss, RefusesWhatHasNoMeaning) {
+  auto c = head_cases().front();
+  const auto call = [&](const torch::Tensor& coefficients, RowObjective objective,
+                        double smoothing) {
+    linear_supervised_loss(c.hidden, c.head, c.targets, coefficients, objective, smoothing);
+  };
+  EXPECT_THROW(call(torch::ones({3}), RowObjective::nll, 0.0), Error);
+  EXPECT_THROW(call(torch::ones({7}).requires_grad_(), RowObjective::nll, 0.0), Error);
+  EXPECT_THROW(call(torch::ones({7}), RowObjective::nll, 1.0), Error);
+  EXPECT_THROW(call(torch::ones({7}), RowObjective::dft, 0.1), Error);
+}
+
+}  // namespace
+}  // namespace rlhf
