@@ -61,11 +61,11 @@ TEST(TokenizerErrors, NamesEveryBadEntryOfTheTables) {
   file["model"]["vocab"]["huge"] = 4'000'000'000u;
   file["model"]["vocab"]["text"] = "7";
   file["model"]["vocab"]["again"] = 2;
-  file["model"]["merges"] = {"a b", "a c", "abc", {"a"}, {"a", "b", "c"}, 5, {"b", "b"}};
+  file["model"]["merges"] = {"a b", "a c", "abc", "a b c", {"a"}, {"a", "b", "c"}, 5, {"b", "b"}};
   const std::string all = problems(file);
   for (const char* const part :
        {"negative", "huge", "`text`", "`ab` and `again` have the same id 2", "`c`", "\"abc\"",
-        "[\"a\"]", "[\"a\",\"b\",\"c\"]", "got 5", "`bb`"}) {
+        "\"a b c\"", "[\"a\"]", "[\"a\",\"b\",\"c\"]", "got 5", "`bb`"}) {
     EXPECT_TRUE(mentions(all, part)) << part << "\n" << all;
   }
 }

@@ -110,6 +110,55 @@ TEST(Unigram, TakesTheBestSum) {
   EXPECT_THROW(Tokenizer::from_json(file, nullptr).encode("x"), UserError);
 }
 
+TEST(Unigram, UnknownCostsTenMoreThanTheWorstPiece) {
+  // xa scores -3; unknown and a: (-3 - 10) + 5 = -8. With a cost of the worst piece alone it would
+  // be 2.
+  const Json file = {{"model",
+                      {{"type", "Unigram"},
+                       {"unk_id", 0},
+                       {"vocab", Json::parse(R"([["<unk>", 0], ["a", 5], ["xa", -3]])")}}}};
+  EXPECT_EQ(Tokenizer::from_json(file, nullptr).encode("xa"), (Ids{2}));
+}
+
+TEST(Metaspace, FirstMeansTheStartOfWhatWasGiven) {
+  // Recorded from tokenizers 0.23.3: stripped or removed leading characters count as given.
+  const auto encode = [](const Json& normalizer, const Json& before, std::string_view text) {
+    Json first = {
+        {"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "first"}, {"split", false}};
+    Json stages = Json::array();
+    if (!before.is_null()) {
+      stages.push_back(before);
+    }
+    stages.push_back(first);
+    const Json parts = {{"normalizer", normalizer},
+                        {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", stages}}}};
+    return Tokenizer::from_json(bpe({"_", "a", "b"}, {}, parts), nullptr).encode(text);
+  };
+  const Json strip = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};
+  EXPECT_EQ(encode(strip, nullptr, "ab"), (Ids{0, 1, 2}));
+  EXPECT_EQ(encode(strip, nullptr, " ab"), (Ids{1, 2}));
+  const Json spaces = {{"type", "CharDelimiterSplit"}, {"delimiter", " "}};
+  EXPECT_EQ(encode(nullptr, spaces, "a b"), (Ids{0, 1, 2}));
+  EXPECT_EQ(encode(nullptr, spaces, " a b"), (Ids{1, 2}));
+  const Json remove = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", ""}};
+  EXPECT_EQ(encode(remove, nullptr, "ab"), (Ids{2}));
+  EXPECT_EQ(encode(remove, nullptr, "ba"), (Ids{0, 2}));
+}
+
+TEST(Tokenizer, LlamaClassIsNotLegacyByDefault) {
+  // As LlamaTokenizer of transformers 5.23: without `legacy` only the very start gets the mark.
+  const Json file =
+      bpe({"\u2581", "a", "<s>"}, {},
+          {{"added_tokens",
+            {{{"id", 2}, {"content", "<s>"}, {"special", true}, {"normalized", false}}}}});
+  Json config = {{"tokenizer_class", "LlamaTokenizer"}};
+  EXPECT_EQ(Tokenizer::from_json(file, config).encode("a<s>a"), (Ids{0, 1, 2, 1}));
+  config["legacy"] = true;
+  EXPECT_EQ(Tokenizer::from_json(file, config).encode("a<s>a"), (Ids{0, 1, 2, 0, 1}));
+  config["add_prefix_space"] = false;
+  EXPECT_EQ(Tokenizer::from_json(file, config).encode("a<s>a"), (Ids{1, 2, 1}));
+}
+
 TEST(Tokenizer, ByteLevelTextSurvivesTheRoundTrip) {
   std::vector<std::string> tokens;
   for (unsigned b = 0; b < 256; ++b) {
