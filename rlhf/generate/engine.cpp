@@ -164,6 +164,9 @@ std::vector<CachedPrompt*> Run::admit() {
 }
 
 void Run::prefill(const std::vector<CachedPrompt*>& prompts) {
+  if (prompts.empty()) {
+    return;
+  }
   std::vector<int64_t> lengths;
   for (const CachedPrompt* prompt : prompts) {
     lengths.push_back(
@@ -311,7 +314,8 @@ void Engine::check_request(std::span<const Prompt> prompts, const SamplingOption
   const int64_t block_bytes = KvCache::block_bytes(config, decoder_.dtype());
   int64_t longest = 0;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const std::string where = fmt::format("generate: prompt {}", i);
+    const std::string where =
+        prompts[i].where.empty() ? fmt::format("generate: prompt {}", i) : prompts[i].where;
     const std::vector<int32_t>& ids = prompts[i].ids;
     if (ids.empty()) {
       problems.add(where, "expected at least one token, got none.",

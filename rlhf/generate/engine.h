@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -46,6 +47,7 @@ struct Completion {
 struct Prompt {
   std::vector<int32_t> ids;  ///< at least one
   uint64_t key = 0;  ///< names the random streams: the row's number in the data, not in the batch
+  std::string where = {};  ///< for messages, such as `prompts.jsonl:7`; empty: its index
 };
 
 /// A token just chosen.

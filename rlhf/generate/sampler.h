@@ -31,8 +31,8 @@ struct SamplingOptions {
   double min_p = 0.0;               ///< 0 for none
   double repetition_penalty = 1.0;  ///< p; 1 for none
   int64_t max_new_tokens = 256;
-  int64_t num_generations = 1;    ///< samples a prompt
-  std::vector<int32_t> stop_ids;  ///< any of these ends a completion and belongs to it
+  int64_t num_generations = 1;         ///< samples a prompt
+  std::vector<int32_t> stop_ids = {};  ///< any of these ends a completion and belongs to it
   bool ignore_eos =
       false;  ///< stop_ids do not end a completion: all have max_new_tokens (benchmarks)
   uint64_t seed = 0;

@@ -1,0 +1,196 @@
+// rlhf env: what this machine offers, measured. The bounds that speed is judged by.
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <sys/wait.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "cli/commands.h"
+#include "cli/inference.h"
+#include "rlhf/core/json.h"
+#include "rlhf/core/threads.h"
+
+namespace rlhf::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Least seconds of several calls: a machine's peak is what it reaches undisturbed.
+template <class Call>
+double best_seconds(int calls, Call call) {
+  double best = 1e9;
+  for (int i = 0; i <= calls; ++i) {  // the first warms up
+    const auto start = Clock::now();
+    call();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    best = i == 0 ? best : std::min(best, seconds);
+  }
+  return best;
+}
+
+/// GFLOP/s of a square product.
+double product_peak(at::ScalarType type) {
+  constexpr int64_t n = 1536;
+  const at::Tensor a = at::ones({n, n}, type);
+  const at::Tensor b = at::ones({n, n}, type);
+  at::Tensor c = at::empty({n, n}, type);
+  const double seconds = best_seconds(4, [&] { at::mm_out(c, a, b); });
+  return 2.0 * static_cast<double>(n * n * n) / seconds * 1e-9;
+}
+
+/// GB/s read by one pass over 512 MiB on all threads, and read plus written by a copy of 256 MiB.
+struct Bandwidth {
+  double read;
+  double copy;
+};
+
+Bandwidth memory_bandwidth() {
+  constexpr int64_t n = int64_t{1} << 27;
+  const at::Tensor source = at::ones({n});
+  at::Tensor target = at::ones({n / 2});
+  const double read = best_seconds(4, [&] { source.sum(); });
+  const double copy = best_seconds(4, [&] { target.copy_(source.narrow(0, 0, n / 2)); });
+  return {static_cast<double>(n) * 4e-9 / read, static_cast<double>(n) * 4e-9 / copy};
+}
+
+/// Whether a row times a matrix gives the same bits alone and among others, for many shapes.
+bool rows_are_independent() {
+  at::manual_seed(1);
+  for (const int64_t inner : {64, 576, 1536}) {
+    for (const int64_t outer : {64, 576, 1537}) {
+      const at::Tensor weight = at::randn({outer, inner}).t();
+      const at::Tensor rows = at::randn({200, inner});
+      const at::Tensor all = at::mm(rows, weight);
+      for (const int64_t count : {1, 2, 3, 5, 8, 13, 16, 31, 64, 127, 150}) {
+        if (!at::equal(at::mm(rows.narrow(0, 7, count), weight), all.narrow(0, 7, count))) {
+          return false;
+        }
+      }
+    }
+  }
+  return true;
+}
+
+constexpr const char* kProbe = "--probe_row_independence";
+constexpr int kIndependent = 0;
+constexpr int kDependent = 3;
+
+/// The variable is read once a process, so another one is asked. Null where it cannot be started.
+Json probe_rows(bool strict) {
+  const pid_t child = ::fork();
+  if (child < 0) {
+    return nullptr;
+  }
+  if (child == 0) {
+    strict ? ::setenv("MKL_CBWR", "AUTO,STRICT", /*overwrite=*/1) : ::unsetenv("MKL_CBWR");
+    ::execl("/proc/self/exe", "rlhf", "env", kProbe, static_cast<char*>(nullptr));
+    ::_exit(127);
+  }
+  int status = 0;
+  if (::waitpid(child, &status, 0) != child || !WIFEXITED(status)) {
+    return nullptr;
+  }
+  const int code = WEXITSTATUS(status);
+  return code == kIndependent ? Json(true) : code == kDependent ? Json(false) : Json(nullptr);
+}
+
+/// The value of `name` in a file of `name : value` lines; empty where there is none.
+std::string field_of(const char* path, const std::string& name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(':');
+    if (line.starts_with(name) && colon != std::string::npos &&
+        line.find_first_not_of(" \t", name.size()) == colon) {
+      const size_t value = line.find_first_not_of(" \t", colon + 1);
+      return value == std::string::npos ? "" : line.substr(value);
+    }
+  }
+  return "";
+}
+
+Json cpu_flags() {
+  Json found = Json::array();
+  std::istringstream words(field_of("/proc/cpuinfo", "flags"));
+  for (std::string word; words >> word;) {
+    for (const char* wanted :
+         {"avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16"}) {
+      if (word == wanted) {
+        found.push_back(word);
+      }
+    }
+  }
+  return found;
+}
+
+int64_t memory_bytes(const char* name) {
+  return std::atoll(field_of("/proc/meminfo", name).c_str()) * 1024;
+}
+
+Json describe() {
+  const Bandwidth bandwidth = memory_bandwidth();
+  const auto rounded = [](double value) { return std::round(value * 10.0) / 10.0; };
+  return {
+      {"rlhf", RLHF_VERSION},
+      {"torch", TORCH_VERSION},
+      {"compiler", __VERSION__},
+      {"device", at::hasCUDA() ? "cuda" : "cpu"},
+      {"cpu", field_of("/proc/cpuinfo", "model name")},
+      {"cpu_flags", cpu_flags()},
+      {"cores", available_cores()},
+      {"threads", at::get_num_threads()},
+      {"memory_bytes", memory_bytes("MemTotal")},
+      {"memory_available_bytes", memory_bytes("MemAvailable")},
+      {"gflops_fp32", rounded(product_peak(at::kFloat))},
+      {"gflops_bf16", rounded(product_peak(at::kBFloat16))},
+      {"read_gb_per_s", rounded(bandwidth.read)},
+      {"copy_gb_per_s", rounded(bandwidth.copy)},
+      {"rows_independent", probe_rows(/*strict=*/false)},
+      {"rows_independent_strict", probe_rows(/*strict=*/true)},
+  };
+}
+
+std::string readable(const Json& found) {
+  std::string text;
+  for (const auto& [name, value] : found.items()) {
+    text += fmt::format("{:<24} {}\n", name,
+                        value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return text +
+         "\ngflops: a 1536 x 1536 product, the bound of model FLOP utilisation. rows_independent: "
+         "a row's product has the same bits\n"
+         "alone and among others; _strict: with MKL_CBWR=AUTO,STRICT, which full_determinism "
+         "sets.\n";
+}
+
+}  // namespace
+
+int run_env(std::span<const std::string> args) {
+  const at::NoGradGuard no_grad;
+  if (args.size() == 1 && args[0] == kProbe) {
+    return rows_are_independent() ? kIndependent : kDependent;
+  }
+  bool json = false;
+  int64_t threads = 0;
+  OptionSet set;
+  set.add("json", json, "Print one JSON line.");
+  set.add("threads", threads, "Threads; 0 takes every core this process may use.").at_least(0);
+  if (!read_arguments(set, args,
+                      "Usage: rlhf env [--json]\n\nVersions, device, threads, and this machine's "
+                      "measured peaks (takes some seconds).",
+                      {})) {
+    return 0;
+  }
+  fix_threads(threads);
+  const Json found = describe();
+  fmt::print("{}", json ? found.dump() + "\n" : readable(found));
+  return 0;
+}
+
+}  // namespace rlhf::cli

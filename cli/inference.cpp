@@ -1,0 +1,370 @@
+#include "cli/inference.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <memory>
+#include <set>
+
+#include "rlhf/core/error.h"
+#include "rlhf/core/log.h"
+#include "rlhf/core/options_text.h"
+#include "rlhf/core/threads.h"
+
+namespace rlhf::cli {
+namespace {
+
+/// `eos_token_id` of a JSON file of the folder: a number, a list or nothing.
+std::vector<int32_t> eos_ids(const Json& config) {
+  const auto found = config.find("eos_token_id");
+  if (found == config.end()) {
+    return {};
+  }
+  std::vector<int32_t> ids;
+  for (const Json& id : found->is_array() ? *found : Json::array({*found})) {
+    if (id.is_number_integer()) {
+      ids.push_back(id.get<int32_t>());
+    }
+  }
+  return ids;
+}
+
+std::vector<int32_t> find_stop_ids(const Model& model, const std::optional<TextSide>& text) {
+  std::vector<int32_t> ids;
+  if (const fs::path path = model.folder / "generation_config.json"; fs::exists(path)) {
+    const Json config = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+    if (!config.is_object()) {
+      throw UserError(path.string(), "a JSON object was expected.");
+    }
+    ids = eos_ids(config);
+  }
+  if (ids.empty()) {
+    ids = eos_ids(model.config);
+  }
+  if (text) {
+    if (const auto eos = text->tokenizer.eos_id();
+        eos && std::find(ids.begin(), ids.end(), *eos) == ids.end()) {
+      ids.push_back(*eos);
+    }
+  }
+  return ids;
+}
+
+/// Follows the text of one running completion and looks for stop strings in it.
+class StopWatch {
+ public:
+  StopWatch(const Tokenizer& tokenizer, const std::vector<std::string>& stop)
+      : decoder_(tokenizer, /*skip_special_tokens=*/true), stop_(stop) {
+    for (const std::string& one : stop) {
+      longest_ = std::max(longest_, one.size());
+    }
+  }
+
+  /// Whether a stop string stands in the text with this token.
+  bool push(int32_t id) {
+    const std::string piece = decoder_.push(id);
+    const size_t from = text_.size() >= longest_ ? text_.size() - longest_ + 1 : 0;
+    text_ += piece;
+    for (const std::string& one : stop_) {
+      found_ = std::min(found_, text_.find(one, from));
+    }
+    return found_ != std::string::npos;
+  }
+  /// The text before the stop string, if one was found.
+  std::optional<std::string> cut_text() const {
+    return found_ == std::string::npos ? std::nullopt : std::optional(text_.substr(0, found_));
+  }
+
+ private:
+  StreamDecoder decoder_;
+  const std::vector<std::string>& stop_;
+  size_t longest_ = 0;
+  std::string text_;
+  size_t found_ = std::string::npos;
+};
+
+/// The schema of a prompt, and the row's `prompt` column filled from `messages`, `text` or
+/// `input_ids` where it has none.
+Schema as_prompt(Record& record, const Schema& schema) {
+  if (schema.type == RowType::language_modelling) {
+    const char* from = schema.form == RowForm::messages ? "messages"
+                       : schema.form == RowForm::text   ? "text"
+                                                        : "input_ids";
+    record.row[schema.form == RowForm::ids ? "prompt_ids" : "prompt"] = record.at(from);
+  }
+  return {RowType::prompt_only, schema.form};
+}
+
+}  // namespace
+
+void declare(OptionSet& set, InferenceOptions& options) {
+  set.group("Model and data");
+  set.add("model", options.model, "Model folder: config.json, safetensors, tokenizer.");
+  set.add("data", options.data, "JSONL file (plain or gzip), or a folder of them.");
+  set.add("split", options.split, "Which files of a data folder are read.");
+  set.add("chat_template_path", options.chat_template_path,
+          "A .jinja file, or a folder whose template is used.");
+  set.add("dtype", options.dtype, "Type of the weights; auto measures once whether bfloat16 pays.")
+      .one_of({"auto", "float32", "bfloat16"});
+  set.add("device", options.device, "auto takes a CUDA device where libtorch has one.");
+  set.add("threads", options.threads, "Threads; 0 takes every core this process may use.")
+      .at_least(0);
+  set.add("full_determinism", options.full_determinism,
+          "Bitwise independence of what shares a batch, at some speed (CPU).");
+}
+
+void declare(OptionSet& set, SamplingFlags& flags) {
+  SamplingOptions& options = flags.options;
+  set.group("Sampling");
+  set.add("num_generations", options.num_generations, "Samples a prompt.").at_least(1);
+  set.add("temperature", options.temperature, "0 is greedy.").at_least(0).written("T");
+  set.add("top_k", options.top_k, "Keep the k most likely tokens; 0 keeps all.").at_least(0);
+  set.add("top_p", options.top_p, "Keep the smallest set of tokens with this mass.").between(0, 1);
+  set.add("min_p", options.min_p,
+          "Keep tokens with this share of the most likely one's probability.")
+      .between(0, 1);
+  set.add("repetition_penalty", options.repetition_penalty,
+          "Divides logits of tokens seen already; 1 is none.")
+      .above(0);
+  set.add("max_new_tokens", options.max_new_tokens, "Longest completion, in tokens.").at_least(1);
+  set.add("stop", flags.stop, "Texts that end a completion; its text ends before them.");
+  set.add("ignore_eos", options.ignore_eos, "Go on past end-of-text tokens, to max_new_tokens.");
+  set.add("seed", flags.seed, "Of the random streams, one a sample.").at_least(0);
+  set.add("prompt_column", flags.prompt_column,
+          "Column to read as `prompt`; default prompt, messages or text.");
+  set.group("Memory");
+  set.add("cache_gib", flags.cache_gib, "Most memory for keys and values, in GiB.").above(0);
+  set.add("max_rows", flags.max_rows, "Most completions that grow together.").at_least(1);
+}
+
+bool read_arguments(const OptionSet& set, std::span<const std::string> args,
+                    const std::string& usage, const std::vector<std::string>& required) {
+  Problems problems;
+  const ParsedArguments parsed =
+      parse_arguments(set, args, {.config_file = true, .positional = {}}, problems);
+  if (parsed.help) {
+    fmt::print("{}", help_text(set, usage));
+    return false;
+  }
+  for (const std::string& name : required) {
+    if (set.find(name)->get() == Json("")) {
+      problems.add("--" + name, "expected a path, got nothing.",
+                   fmt::format("write --{} PATH", name));
+    }
+  }
+  problems.throw_if_any();
+  for (const std::string& note : parsed.notes) {
+    log_info("{}", note);
+  }
+  return true;
+}
+
+LoadedModel load(const InferenceOptions& options) {
+  if (options.full_determinism) {
+    ::setenv("MKL_CBWR", "AUTO,STRICT", /*overwrite=*/1);  // read once, before the first product
+  }
+  fix_threads(options.threads);
+  const torch::Device device = choose_device(options.device, /*use_cpu=*/false);
+  const ModelOptions choice{
+      .model_name_or_path = {}, .dtype = options.dtype, .model_init_kwargs = {}, .save_dtype = {}};
+  const LoadOptions how{.dtype = choose_dtype(choice, /*bf16=*/std::nullopt, device),
+                        .device = device};
+  const fs::path folder = options.model;
+  std::optional<TextSide> text;
+  if (fs::exists(folder / "tokenizer.json") || fs::exists(folder / "tokenizer.json.gz")) {
+    text = load_text_side(
+        folder,
+        {.chat_template_path = options.chat_template_path, .eos_token = {}, .pad_token = {}});
+  }
+  LoadedModel loaded{.model = load_model(folder, how), .text = std::move(text), .stop_ids = {}};
+  loaded.stop_ids = find_stop_ids(loaded.model, loaded.text);
+  return loaded;
+}
+
+void for_each_row(
+    const RowSet& rows,
+    const std::function<void(int64_t row, Record& record, const Schema& schema)>& fn) {
+  std::vector<std::vector<Problem>> found(static_cast<size_t>(rows.rows()));
+  parallel_pieces(rows.rows(), /*grain=*/64, [&](int64_t begin, int64_t end) {
+    RowSet::Cursor cursor(rows);
+    for (int64_t row = begin; row < end; ++row) {
+      Record record;
+      auto& problems = found[static_cast<size_t>(row)];
+      if (const auto problem = cursor.read(row, record)) {
+        problems.push_back(*problem);
+        continue;
+      }
+      try {
+        fn(row, record, rows.schema(row));
+      } catch (const UserError& error) {
+        problems = error.problems();
+        for (Problem& problem : problems) {
+          if (problem.where.find(record.where) == std::string::npos) {
+            problem.where = fmt::format("{}: {}", record.where, problem.where);
+          }
+        }
+      }
+    }
+  });
+  Problems problems;
+  for (const auto& row : found) {
+    for (const Problem& problem : row) {
+      problems.add(problem);
+    }
+  }
+  problems.throw_if_any();
+}
+
+std::vector<PromptRow> read_prompts(const LoadedModel& loaded, const InferenceOptions& options,
+                                    const std::optional<std::string>& prompt_column) {
+  DataSource source;
+  source.path = options.data;
+  source.split = options.split;
+  if (prompt_column) {
+    source.reshape.rename["prompt"] = *prompt_column;
+  }
+  DataSpec spec;
+  spec.sources = {source};
+  const std::vector<RowType> wanted = {RowType::prompt_only, RowType::language_modelling};
+  const RowSet set(spec, wanted);
+  std::optional<Encoder> encoder;
+  if (loaded.text) {
+    encoder.emplace(loaded.text->tokenizer, loaded.chat(), EncodeOptions{});
+  }
+  std::vector<PromptRow> rows(static_cast<size_t>(set.rows()));
+  for_each_row(set, [&](int64_t row, Record& record, const Schema& found) {
+    PromptRow& out = rows[static_cast<size_t>(row)];
+    const Schema schema = as_prompt(record, found);
+    if (schema.form == RowForm::ids) {
+      out.prompt.ids = record.ids("prompt_ids");
+    } else if (encoder) {
+      out.prompt.ids = encoder->prompt(record, schema);
+    } else {
+      throw UserError(record.where,
+                      "token ids were expected, since the model folder has no tokenizer.",
+                      "give the rows `prompt_ids`, or copy tokenizer.json into the folder.");
+    }
+    out.prompt.key = static_cast<uint64_t>(row);
+    out.prompt.where = record.where;
+    out.record = std::move(record);
+  });
+  return rows;
+}
+
+void sample(const LoadedModel& loaded, const std::vector<PromptRow>& rows,
+            const SamplingFlags& flags,
+            const std::function<void(size_t row, std::vector<TextCompletion>& samples)>& done) {
+  SamplingOptions options = flags.options;
+  options.seed = static_cast<uint64_t>(flags.seed);
+  options.stop_ids = loaded.stop_ids;
+  if (!flags.stop.empty() && !loaded.text) {
+    throw UserError(
+        "--stop",
+        "a model folder with a tokenizer was expected: stop strings are looked for in text.");
+  }
+  std::vector<Prompt> prompts;
+  for (const PromptRow& row : rows) {
+    prompts.push_back(row.prompt);
+  }
+  const auto count = static_cast<size_t>(options.num_generations);
+  std::vector<std::vector<TextCompletion>> samples(rows.size());
+  std::vector<size_t> missing(rows.size(), count);
+  std::map<std::pair<int64_t, int64_t>, StopWatch> watches;
+  size_t next = 0;  // the first row not given to `done` yet
+  GenerateCallbacks callbacks;
+  if (!flags.stop.empty()) {
+    callbacks.on_token = [&](const TokenEvent& event) {
+      const auto [watch, fresh] =
+          watches.try_emplace({event.prompt, event.sample}, loaded.text->tokenizer, flags.stop);
+      return watch->second.push(event.ids.back());
+    };
+  }
+  callbacks.on_finished = [&](int64_t prompt, int64_t sample_index, const Completion& completion) {
+    auto& own = samples[static_cast<size_t>(prompt)];
+    own.resize(count);
+    TextCompletion& out = own[static_cast<size_t>(sample_index)];
+    out.completion = completion;
+    if (const auto watch = watches.find({prompt, sample_index}); watch != watches.end()) {
+      out.text = watch->second.cut_text();
+      watches.erase(watch);
+    }
+    if (loaded.text && !out.text) {
+      out.text = loaded.text->tokenizer.decode(completion.ids, /*skip_special_tokens=*/true);
+    }
+    --missing[static_cast<size_t>(prompt)];
+    for (; next < rows.size() && missing[next] == 0; ++next) {
+      done(next, samples[next]);
+      samples[next] = {};
+    }
+  };
+  Engine engine(loaded.model.decoder,
+                {.cache_bytes = static_cast<int64_t>(flags.cache_gib * 1073741824.0),
+                 .max_rows = flags.max_rows});
+  engine.generate(prompts, options, callbacks);
+  log_info("[generate] {} prompt tokens, {} new ones in {} steps, up to {} rows together.",
+           engine.stats().prefilled_tokens, engine.stats().sampled_tokens,
+           engine.stats().decode_steps, engine.stats().peak_rows);
+}
+
+Json to_json(std::span<const float> values) {
+  Json list = Json::array();
+  for (const float value : values) {
+    char text[32];
+    const auto end =
+        std::to_chars(text, text + sizeof(text), value).ptr;  // shortest that reads back
+    double number = 0.0;
+    std::from_chars(text, end, number);
+    list.push_back(number);
+  }
+  return list;
+}
+
+Json to_json(const TextCompletion& sample) {
+  Json out = Json::object();
+  if (sample.text) {
+    out["text"] = *sample.text;
+  }
+  out["ids"] = sample.completion.ids;
+  out["logprobs"] = to_json(sample.completion.logprobs);
+  if (!sample.completion.sampling_logprobs.empty()) {
+    out["sampling_logprobs"] = to_json(sample.completion.sampling_logprobs);
+  }
+  out["finish_reason"] = name(sample.completion.finish_reason);
+  return out;
+}
+
+JsonLines::JsonLines(std::optional<std::string> path) : path_(path.value_or("")), file_(stdout) {
+  if (path) {
+    file_ = std::fopen(path_.c_str(), "w");
+    if (file_ == nullptr) {
+      throw_write_error(path_, errno);
+    }
+  }
+}
+
+JsonLines::~JsonLines() {
+  if (file_ != nullptr && file_ != stdout) {
+    std::fclose(file_);
+  }
+}
+
+void JsonLines::fail_to_write() const {
+  throw_write_error(path_.empty() ? "standard output" : path_, errno);
+}
+
+void JsonLines::write(const Json& row) {
+  const std::string line = row.dump() + "\n";
+  if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fflush(file_) != 0) {
+    fail_to_write();
+  }
+}
+
+void JsonLines::finish() {
+  std::FILE* file = std::exchange(file_, nullptr);
+  if ((file == stdout ? std::fflush(file) : std::fclose(file)) != 0) {
+    fail_to_write();
+  }
+}
+
+}  // namespace rlhf::cli

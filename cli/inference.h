@@ -1,0 +1,118 @@
+// What the commands that run a model without training it share: the model, its tokenizer, rows,
+// prompts, JSON lines.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rlhf/config/model_options.h"
+#include "rlhf/core/options.h"
+#include "rlhf/core/options_args.h"
+#include "rlhf/data/encode.h"
+#include "rlhf/data/source.h"
+#include "rlhf/generate/engine.h"
+#include "rlhf/models/folder.h"
+#include "rlhf/train/setup.h"
+
+namespace rlhf::cli {
+
+/// Keys of every inference command.
+struct InferenceOptions {
+  std::string model;
+  std::string data;
+  std::string split = "train";
+  std::optional<std::string> chat_template_path;
+  Dtype dtype = Dtype::automatic;
+  DeviceChoice device = DeviceChoice::automatic;
+  int64_t threads = 0;
+  bool full_determinism = false;
+};
+void declare(OptionSet& set, InferenceOptions& options);
+
+/// Keys of the commands that sample.
+struct SamplingFlags {
+  SamplingOptions options;
+  int64_t seed = 42;
+  std::vector<std::string> stop;
+  std::optional<std::string> prompt_column;
+  double cache_gib = 2.0;
+  int64_t max_rows = 128;
+};
+void declare(OptionSet& set, SamplingFlags& flags);
+
+/// Reads the command line; prints help and returns false where it asks for it. UserError with every
+/// problem, missing
+/// `--model` and `--data` included.
+bool read_arguments(const OptionSet& set, std::span<const std::string> args,
+                    const std::string& usage, const std::vector<std::string>& required);
+
+/// A model folder ready to run.
+struct LoadedModel {
+  Model model;
+  std::optional<TextSide> text;   ///< absent where the folder has no tokenizer: rows must carry ids
+  std::vector<int32_t> stop_ids;  ///< eos_token_id of generation_config.json, else config.json; and
+                                  ///< the tokenizer's EOS
+
+  const ChatTemplate* chat() const { return text && text->chat ? &*text->chat : nullptr; }
+};
+/// Fixes threads, then loads. UserError with everything wrong.
+LoadedModel load(const InferenceOptions& options);
+
+/// Runs fn(row, record) on every row, several at once, and throws every problem of every row
+/// together, in order of rows.
+void for_each_row(const RowSet& rows,
+                  const std::function<void(int64_t row, Record& record, const Schema& schema)>& fn);
+
+/// A prompt with the row it came from.
+struct PromptRow {
+  Record record;
+  Prompt prompt;
+};
+/// Rows as prompts: the column `prompt` (or the one named), else `messages`, else `text`.
+std::vector<PromptRow> read_prompts(const LoadedModel& loaded, const InferenceOptions& options,
+                                    const std::optional<std::string>& prompt_column);
+
+/// A completion and its text, which ends before the stop string where one ended it. No text without
+/// a tokenizer.
+struct TextCompletion {
+  Completion completion;
+  std::optional<std::string> text;
+};
+
+/// Samples and calls `done` with all samples of a prompt, in order of prompts, as soon as they are
+/// there.
+void sample(const LoadedModel& loaded, const std::vector<PromptRow>& rows,
+            const SamplingFlags& flags,
+            const std::function<void(size_t row, std::vector<TextCompletion>& samples)>& done);
+
+/// `{"text", "ids", "logprobs", "sampling_logprobs", "finish_reason"}`.
+Json to_json(const TextCompletion& sample);
+/// Numbers with as few digits as read back to the same float.
+Json to_json(std::span<const float> values);
+
+/// JSON lines to a file, or to standard output where `path` is empty. UserError when the disk is
+/// full.
+class JsonLines {
+ public:
+  explicit JsonLines(std::optional<std::string> path);
+  ~JsonLines();
+  JsonLines(const JsonLines&) = delete;
+  JsonLines& operator=(const JsonLines&) = delete;
+
+  void write(const Json& row);
+  /// Flushes and closes; what the destructor would fail to report.
+  void finish();
+
+ private:
+  [[noreturn]] void fail_to_write() const;
+
+  std::string path_;
+  std::FILE* file_;
+};
+
+}  // namespace rlhf::cli
