@@ -21,7 +21,8 @@ void set_attention_scale(DecoderConfig& config, double scale) {
 
 /// Windows by `layer_types`, or where that key is absent by `is_sliding(number of the layer)`.
 template <class Rule>
-void read_windows(const ConfigReader& reader, DecoderConfig& config, int64_t window, Rule is_sliding) {
+void read_windows(const ConfigReader& reader, DecoderConfig& config, int64_t window,
+                  Rule is_sliding) {
   const auto types = reader.texts("layer_types", config.layer.size());
   for (size_t i = 0; i < config.layer.size(); ++i) {
     bool sliding = is_sliding(static_cast<int64_t>(i));
@@ -29,12 +30,15 @@ void read_windows(const ConfigReader& reader, DecoderConfig& config, int64_t win
       const auto& type = (*types)[i];
       sliding = type == "sliding_attention";
       if (!sliding && type != "full_attention") {
-        reader.problem("layer_types", fmt::format("full_attention or sliding_attention was expected, got '{}'.", type));
+        reader.problem(
+            "layer_types",
+            fmt::format("full_attention or sliding_attention was expected, got '{}'.", type));
       }
     }
     if (!sliding) continue;
     if (window == 0) {
-      reader.problem("layer_types", fmt::format("sliding_window was expected for the sliding layer {}.", i));
+      reader.problem("layer_types",
+                     fmt::format("sliding_window was expected for the sliding layer {}.", i));
       return;
     }
     config.layer[i].window = window;
@@ -86,11 +90,13 @@ void read_gemma(const ConfigReader& reader, DecoderConfig& config) {
   if (config.activation == GluActivation::gelu) config.activation = GluActivation::gelu_tanh;
 }
 
-void read_later_gemma(const ConfigReader& reader, DecoderConfig& config, double default_final_softcap) {
+void read_later_gemma(const ConfigReader& reader, DecoderConfig& config,
+                      double default_final_softcap) {
   constexpr double kLargestCap = 1e6;
   read_attention_bias(reader, config, false);
   reader.require_neutral("use_bidirectional_attention", false, "attention to later tokens");
-  set_attention_scale(config, 1.0 / std::sqrt(reader.number("query_pre_attn_scalar", 256.0, 1e-6, kLargestCap)));
+  set_attention_scale(
+      config, 1.0 / std::sqrt(reader.number("query_pre_attn_scalar", 256.0, 1e-6, kLargestCap)));
   const double missing = reader.is_null("final_logit_softcapping") ? 0.0 : default_final_softcap;
   config.final_softcap = reader.number("final_logit_softcapping", missing, 0.0, kLargestCap);
 }
@@ -109,19 +115,24 @@ void read_gemma2(const ConfigReader& reader, DecoderConfig& config) {
 
 void read_gemma3(const ConfigReader& reader, DecoderConfig& config) {
   read_later_gemma(reader, config, /*default_final_softcap=*/0.0);
-  reader.require_neutral("attn_logit_softcapping", nullptr, "a soft-cap on attention in this architecture");
+  reader.require_neutral("attn_logit_softcapping", nullptr,
+                         "a soft-cap on attention in this architecture");
   const int64_t pattern = reader.integer("sliding_window_pattern", 6, 1, kLongestWindow);
-  read_windows(reader, config, read_gemma_window(reader), [&](int64_t i) { return (i + 1) % pattern != 0; });
+  read_windows(reader, config, read_gemma_window(reader),
+               [&](int64_t i) { return (i + 1) % pattern != 0; });
 }
 
-void read_phi3(const ConfigReader& reader, DecoderConfig& config) { read_one_window(reader, config, 0); }
+void read_phi3(const ConfigReader& reader, DecoderConfig& config) {
+  read_one_window(reader, config, 0);
+}
 
 void read_gpt2(const ConfigReader& reader, DecoderConfig& config) {
   config.qkv_bias = config.attention_out_bias = config.mlp_bias = true;
   reader.require_neutral("add_cross_attention", false, "cross-attention");
   if (!reader.boolean("scale_attn_weights", true)) set_attention_scale(config, 1.0);
   if (reader.boolean("scale_attn_by_inverse_layer_idx", false)) {
-    for (size_t i = 0; i < config.layer.size(); ++i) config.layer[i].attention_scale /= static_cast<double>(i + 1);
+    for (size_t i = 0; i < config.layer.size(); ++i)
+      config.layer[i].attention_scale /= static_cast<double>(i + 1);
   }
 }
 
@@ -131,7 +142,9 @@ void read_gpt_neox(const ConfigReader& reader, DecoderConfig& config) {
   config.parallel_residual = reader.boolean("use_parallel_residual", true);
 }
 
-void read_olmo2(const ConfigReader& reader, DecoderConfig& config) { read_attention_bias(reader, config, false); }
+void read_olmo2(const ConfigReader& reader, DecoderConfig& config) {
+  read_attention_bias(reader, config, false);
+}
 
 void read_granite(const ConfigReader& reader, DecoderConfig& config) {
   constexpr double kMost = 1e6;

@@ -1,8 +1,9 @@
 // The architecture table: what a family of decoders is, as plain data.
 //
-// A row says how a model folder of that family names its configuration keys and its tensors, and what is built in. The
-// decoder has no code per family: an optional part exists where the row gives it a name (a norm after the attention, a fused
-// projection), and the rest are fields of DecoderConfig. Oracle: transformers 5 (tests/models, tools/make_models.py).
+// A row says how a model folder of that family names its configuration keys and its tensors, and
+// what is built in. The decoder has no code per family: an optional part exists where the row gives
+// it a name (a norm after the attention, a fused projection), and the rest are fields of
+// DecoderConfig. Oracle: transformers 5 (tests/models, tools/make_models.py).
 #pragma once
 
 #include <cstdint>
@@ -53,9 +54,9 @@ struct ConfigDefaults {
   bool tied = false;
   double eps = 1e-6;
   const char* activation = "silu";
-  int64_t key_heads = 0;         ///< 0: as many as query heads
-  int64_t head_dim = 0;          ///< 0: width / heads
-  int64_t inner_per_width = 0;   ///< F / C; 0: the key is required
+  int64_t key_heads = 0;        ///< 0: as many as query heads
+  int64_t head_dim = 0;         ///< 0: width / heads
+  int64_t inner_per_width = 0;  ///< F / C; 0: the key is required
   int64_t context = 2048;
   int64_t original_context = 0;  ///< 0: the context
   int64_t pad_id = -1;           ///< -1: none
@@ -63,7 +64,8 @@ struct ConfigDefaults {
   double partial_rotary = 1.0;
 };
 
-/// Names of modules; `.weight` and `.bias` are appended. Empty: the family has no such part. Names of a layer come after
+/// Names of modules; `.weight` and `.bias` are appended. Empty: the family has no such part. Names
+/// of a layer come after
 /// `<base><layer><number>.`, the others after `<base>`, the head stands alone.
 struct TensorNames {
   const char* base = "model.";
@@ -90,7 +92,8 @@ struct TensorNames {
   const char* head_alias = "";  ///< a second name under which the head may be stored
 };
 
-/// One family. Everything here is fixed by the family; what config.json may vary is read into DecoderConfig.
+/// One family. Everything here is fixed by the family; what config.json may vary is read into
+/// DecoderConfig.
 struct ArchitectureRow {
   const char* model_type;  ///< `model_type` of config.json
   const char* class_name;  ///< the transformers class that loads it
@@ -101,15 +104,16 @@ struct ArchitectureRow {
   double norm_offset = 0.0;
   QkNorm qk_norm = QkNorm::none;
   FusedQkv fused_qkv = FusedQkv::stacked;
-  bool transposed = false;          ///< matrices of the layers are stored (in, out)
-  bool scales_embedding = false;    ///< embeddings times √C
-  bool local_rope = false;          ///< sliding layers rotate by angles of their own
-  bool longrope_only = false;       ///< "su" and "yarn" are old names of longrope
-  bool padding_row = true;          ///< the embedding of pad_token_id takes no gradient through the input
+  bool transposed = false;        ///< matrices of the layers are stored (in, out)
+  bool scales_embedding = false;  ///< embeddings times √C
+  bool local_rope = false;        ///< sliding layers rotate by angles of their own
+  bool longrope_only = false;     ///< "su" and "yarn" are old names of longrope
+  bool padding_row = true;  ///< the embedding of pad_token_id takes no gradient through the input
   bool scaled_output_init = false;  ///< matrices that write to the residual start smaller by √(2L)
   std::vector<const char*> dropout_keys = {"attention_dropout"};
-  std::vector<const char*> buffers = {"rotary_emb.inv_freq"};  ///< stored by old versions, no weights: name endings
-  void (*read)(const ConfigReader&, DecoderConfig&) = nullptr; ///< keys that only this family has
+  std::vector<const char*> buffers = {
+      "rotary_emb.inv_freq"};  ///< stored by old versions, no weights: name endings
+  void (*read)(const ConfigReader&, DecoderConfig&) = nullptr;  ///< keys that only this family has
 };
 
 /// Every supported family.
@@ -133,32 +137,34 @@ struct DecoderConfig {
   int64_t head_dim = 0;   ///< D; H·D need not be C
   int64_t inner = 0;      ///< F
   int64_t context = 0;    ///< longest row the model was made for
-  int64_t pad_id = -1;    ///< embedding row that takes no gradient through the input, as in transformers; -1: none
+  int64_t pad_id =
+      -1;  ///< embedding row that takes no gradient through the input, as in transformers; -1: none
   double norm_eps = 1e-6;
   GluActivation activation = GluActivation::silu;
-  bool tied = false;      ///< the head is the embedding
+  bool tied = false;  ///< the head is the embedding
   bool qkv_bias = false;
   bool attention_out_bias = false;
   bool mlp_bias = false;
   bool parallel_residual = false;  ///< h + attention(norm h) + mlp(norm' h), in one sum
-  RopeConfig rope;        ///< width 0: learned positions instead
-  RopeConfig local_rope;  ///< gemma3's sliding layers
+  RopeConfig rope;                 ///< width 0: learned positions instead
+  RopeConfig local_rope;           ///< gemma3's sliding layers
   double embedding_scale = 1.0;
-  double residual_scale = 1.0;     ///< factor on what attention and MLP add
+  double residual_scale = 1.0;  ///< factor on what attention and MLP add
   double logit_scale = 1.0;
   double attention_softcap = 0.0;  ///< 0: none
   double final_softcap = 0.0;      ///< 0: none
   double initializer_range = 0.02;
   std::vector<LayerConfig> layer;  ///< (L)
 
-  /// The longest row for which results do not depend on how rows share prefixes (RopeConfig::length_limit).
+  /// The longest row for which results do not depend on how rows share prefixes
+  /// (RopeConfig::length_limit).
   int64_t shared_prefix_limit() const { return rope.length_limit(); }
 };
 
-/// Reads a parsed config.json, version-4 and version-5 names alike. Types and ranges of all keys used are checked; `where`
-/// names the file. An unknown model_type, and keys that would change the result and are not supported, are problems
-/// by name; dropout that transformers would apply in training is switched off with a warning. The value is meaningful only
-/// if no problem was added.
+/// Reads a parsed config.json, version-4 and version-5 names alike. Types and ranges of all keys
+/// used are checked; `where` names the file. An unknown model_type, and keys that would change the
+/// result and are not supported, are problems by name; dropout that transformers would apply in
+/// training is switched off with a warning. The value is meaningful only if no problem was added.
 DecoderConfig read_config(const Json& json, const std::string& where, Problems& problems);
 
 }  // namespace rlhf

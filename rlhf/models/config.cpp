@@ -1,4 +1,5 @@
-// Reads config.json into a DecoderConfig: what all families share. What only one has stands beside its row in arch.cpp.
+// Reads config.json into a DecoderConfig: what all families share. What only one has stands beside
+// its row in arch.cpp.
 #include <cmath>
 
 #include "rlhf/core/log.h"
@@ -16,7 +17,8 @@ constexpr int64_t kLongestContext = int64_t{1} << 40;
 
 std::string supported_families() {
   std::string list;
-  for (const auto& row : architectures()) list += fmt::format("{}{}", list.empty() ? "" : ", ", row.model_type);
+  for (const auto& row : architectures())
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", row.model_type);
   return list;
 }
 
@@ -25,7 +27,8 @@ const ArchitectureRow* find_row(const ConfigReader& reader) {
   for (const auto& row : architectures()) {
     if (type == row.model_type) return &row;
   }
-  reader.problem("model_type", fmt::format("a supported architecture was expected, got '{}'.", type),
+  reader.problem("model_type",
+                 fmt::format("a supported architecture was expected, got '{}'.", type),
                  fmt::format("supported are {}.", supported_families()));
   return nullptr;
 }
@@ -36,8 +39,9 @@ void read_sizes(const ConfigReader& reader, DecoderConfig& config) {
   config.width = reader.integer(row.keys.width, std::nullopt, 1, kMostWidth);
   config.layers = reader.integer(row.keys.layers, std::nullopt, 1, kMostLayers);
   config.heads = reader.integer(row.keys.heads, std::nullopt, 1, kMostWidth);
-  const auto inner = row.defaults.inner_per_width > 0 ? std::optional(row.defaults.inner_per_width * config.width)
-                                                      : std::nullopt;
+  const auto inner = row.defaults.inner_per_width > 0
+                         ? std::optional(row.defaults.inner_per_width * config.width)
+                         : std::nullopt;
   config.inner = reader.integer(row.keys.inner, inner, 1, kMostWidth);
   config.context = reader.integer(row.keys.context, row.defaults.context, 1, kLongestContext);
 
@@ -47,36 +51,42 @@ void read_sizes(const ConfigReader& reader, DecoderConfig& config) {
     config.key_heads = reader.integer(row.keys.key_heads, missing, 1, kMostWidth);
   }
   if (config.heads % config.key_heads != 0) {
-    reader.problem(row.keys.key_heads, fmt::format("a divisor of {} = {} was expected, got {}.", row.keys.heads,
-                                                   config.heads, config.key_heads));
+    reader.problem(row.keys.key_heads, fmt::format("a divisor of {} = {} was expected, got {}.",
+                                                   row.keys.heads, config.heads, config.key_heads));
   }
 
-  const bool own_head_dim = *row.keys.head_dim != '\0' && (reader.has(row.keys.head_dim) || row.defaults.head_dim > 0);
+  const bool own_head_dim =
+      *row.keys.head_dim != '\0' && (reader.has(row.keys.head_dim) || row.defaults.head_dim > 0);
   if (own_head_dim) {
     config.head_dim = reader.integer(row.keys.head_dim, row.defaults.head_dim, 1, kMostWidth);
   } else {
     config.head_dim = std::max<int64_t>(config.width / config.heads, 1);
     if (config.width % config.heads != 0) {
-      reader.problem(row.keys.heads, fmt::format("a divisor of {} = {} was expected, got {}.", row.keys.width,
-                                                 config.width, config.heads));
+      reader.problem(row.keys.heads, fmt::format("a divisor of {} = {} was expected, got {}.",
+                                                 row.keys.width, config.width, config.heads));
     }
   }
 }
 
 void read_padding(const ConfigReader& reader, DecoderConfig& config) {
   if (!config.row->padding_row) return;
-  const int64_t missing = config.row->defaults.pad_id < config.vocab_size ? config.row->defaults.pad_id : -1;
+  const int64_t missing =
+      config.row->defaults.pad_id < config.vocab_size ? config.row->defaults.pad_id : -1;
   const bool given = reader.has("pad_token_id");
-  config.pad_id = reader.integer("pad_token_id", missing, -config.vocab_size, config.vocab_size - 1);
-  if (given && config.pad_id < 0) config.pad_id += config.vocab_size;  // as torch.nn.Embedding counts
+  config.pad_id =
+      reader.integer("pad_token_id", missing, -config.vocab_size, config.vocab_size - 1);
+  if (given && config.pad_id < 0)
+    config.pad_id += config.vocab_size;  // as torch.nn.Embedding counts
 }
 
 GluActivation read_activation(const ConfigReader& reader, const ArchitectureRow& row) {
   const auto name = reader.text(row.keys.activation, row.defaults.activation);
   if (name == "silu" || name == "swish") return GluActivation::silu;
   if (name == "gelu") return GluActivation::gelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return GluActivation::gelu_tanh;
-  reader.problem(row.keys.activation, fmt::format("a supported activation was expected, got '{}'.", name),
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast")
+    return GluActivation::gelu_tanh;
+  reader.problem(row.keys.activation,
+                 fmt::format("a supported activation was expected, got '{}'.", name),
                  "supported are silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast.");
   return GluActivation::silu;
 }
@@ -85,9 +95,11 @@ void warn_about_dropout(const ConfigReader& reader, const ArchitectureRow& row) 
   for (const char* key : row.dropout_keys) {
     const double rate = reader.number(key, 0.0, 0.0, 1.0);
     if (rate > 0.0) {
-      log_warning("[{}: {}] dropout {} is not applied: training runs without dropout in the model. HINT: set it to 0 to "
-                  "silence this.",
-                  reader.where(), key, rate);
+      log_warning(
+          "[{}: {}] dropout {} is not applied: training runs without dropout in the model. HINT: "
+          "set it to 0 to "
+          "silence this.",
+          reader.where(), key, rate);
     }
   }
 }
@@ -98,7 +110,8 @@ RopeType read_rope_type(const ConfigReader& rope, const ArchitectureRow& row) {
   const char* key = rope.has("rope_type") || !rope.has("type") ? "rope_type" : "type";
   const auto name = rope.text(key, "default");
   if (name == "default") return RopeType::plain;
-  if (name == "longrope" || (row.longrope_only && (name == "su" || name == "yarn"))) return RopeType::longrope;
+  if (name == "longrope" || (row.longrope_only && (name == "su" || name == "yarn")))
+    return RopeType::longrope;
   if (!row.longrope_only) {
     if (name == "linear") return RopeType::linear;
     if (name == "dynamic") return RopeType::dynamic;
@@ -106,29 +119,35 @@ RopeType read_rope_type(const ConfigReader& rope, const ArchitectureRow& row) {
     if (name == "yarn") return RopeType::yarn;
   }
   rope.problem(key, fmt::format("a supported rope type was expected, got '{}'.", name),
-               row.longrope_only ? "supported are default and longrope."
-                                 : "supported are default, linear, dynamic, llama3, yarn and longrope.");
+               row.longrope_only
+                   ? "supported are default and longrope."
+                   : "supported are default, linear, dynamic, llama3, yarn and longrope.");
   return RopeType::plain;
 }
 
-double yarn_magnitude(double factor, double scale) { return factor <= 1.0 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0; }
+double yarn_magnitude(double factor, double scale) {
+  return factor <= 1.0 ? 1.0 : 0.1 * scale * std::log(factor) + 1.0;
+}
 
 double yarn_attention_factor(const ConfigReader& rope, double factor) {
   const double scale = rope.number("mscale", 0.0, 0.0, 1e6);
   const double scale_all = rope.number("mscale_all_dim", 0.0, 0.0, 1e6);
-  if (scale > 0.0 && scale_all > 0.0) return yarn_magnitude(factor, scale) / yarn_magnitude(factor, scale_all);
+  if (scale > 0.0 && scale_all > 0.0)
+    return yarn_magnitude(factor, scale) / yarn_magnitude(factor, scale_all);
   return yarn_magnitude(factor, 1.0);
 }
 
 /// What the scaled forms need beside θ and the width.
-void read_rope_scaling(const ConfigReader& reader, const ConfigReader& rope, const ArchitectureRow& row,
-                       RopeConfig& out) {
+void read_rope_scaling(const ConfigReader& reader, const ConfigReader& rope,
+                       const ArchitectureRow& row, RopeConfig& out) {
   constexpr double kMost = 1e6;
   constexpr double kLeast = 1e-6;
-  const int64_t trained = rope.integer(
-      "original_max_position_embeddings",
-      row.defaults.original_context > 0 ? row.defaults.original_context : out.context, 1, kLongestContext);
-  out.original_context = reader.integer("original_max_position_embeddings", trained, 1, kLongestContext);
+  const int64_t trained =
+      rope.integer("original_max_position_embeddings",
+                   row.defaults.original_context > 0 ? row.defaults.original_context : out.context,
+                   1, kLongestContext);
+  out.original_context =
+      reader.integer("original_max_position_embeddings", trained, 1, kLongestContext);
   const double ratio = static_cast<double>(out.context) / static_cast<double>(out.original_context);
   const bool by_ratio = out.type == RopeType::yarn || out.type == RopeType::longrope;
   out.factor = rope.number("factor", by_ratio ? std::optional(ratio) : std::nullopt, kLeast, kMost);
@@ -137,21 +156,24 @@ void read_rope_scaling(const ConfigReader& reader, const ConfigReader& rope, con
     case RopeType::linear:
       break;
     case RopeType::dynamic:
-      if (out.width <= 2) rope.problem("rope_type", "more than 2 rotated channels were expected for dynamic.");
+      if (out.width <= 2)
+        rope.problem("rope_type", "more than 2 rotated channels were expected for dynamic.");
       break;
     case RopeType::llama3:
       out.low_freq_factor = rope.number("low_freq_factor", std::nullopt, kLeast, kMost);
       out.high_freq_factor = rope.number("high_freq_factor", std::nullopt, kLeast, kMost);
       if (out.high_freq_factor <= out.low_freq_factor) {
-        rope.problem("high_freq_factor", fmt::format("more than low_freq_factor = {} was expected, got {}.",
-                                                     out.low_freq_factor, out.high_freq_factor));
+        rope.problem("high_freq_factor",
+                     fmt::format("more than low_freq_factor = {} was expected, got {}.",
+                                 out.low_freq_factor, out.high_freq_factor));
       }
       break;
     case RopeType::yarn:
       out.beta_fast = rope.number("beta_fast", 32.0, kLeast, kMost);
       out.beta_slow = rope.number("beta_slow", 1.0, kLeast, kMost);
       out.truncate = rope.boolean("truncate", true);
-      out.attention_factor = rope.number("attention_factor", yarn_attention_factor(rope, out.factor), kLeast, kMost);
+      out.attention_factor =
+          rope.number("attention_factor", yarn_attention_factor(rope, out.factor), kLeast, kMost);
       break;
     case RopeType::longrope: {
       out.short_factor = rope.numbers("short_factor", static_cast<size_t>(out.width / 2));
@@ -159,35 +181,42 @@ void read_rope_scaling(const ConfigReader& reader, const ConfigReader& rope, con
       const double magnitude =
           out.factor <= 1.0 || out.original_context == 1
               ? 1.0
-              : std::sqrt(1.0 + std::log(out.factor) / std::log(static_cast<double>(out.original_context)));
+              : std::sqrt(1.0 + std::log(out.factor) /
+                                    std::log(static_cast<double>(out.original_context)));
       out.attention_factor = rope.number("attention_factor", magnitude, kLeast, kMost);
       break;
     }
   }
 }
 
-/// One set of angles. `rope` is the object that holds its parameters; θ falls back to the top level's `theta_key`.
-RopeConfig read_rope(const ConfigReader& reader, const ConfigReader& rope, const DecoderConfig& config,
-                     const char* theta_key, double default_theta) {
+/// One set of angles. `rope` is the object that holds its parameters; θ falls back to the top
+/// level's `theta_key`.
+RopeConfig read_rope(const ConfigReader& reader, const ConfigReader& rope,
+                     const DecoderConfig& config, const char* theta_key, double default_theta) {
   constexpr double kMostTheta = 1e12;
   const auto& row = *config.row;
   RopeConfig out;
   out.context = config.context;
-  out.theta = rope.number("rope_theta", reader.number(theta_key, default_theta, 1.0 + 1e-6, kMostTheta), 1.0 + 1e-6,
-                          kMostTheta);
+  out.theta =
+      rope.number("rope_theta", reader.number(theta_key, default_theta, 1.0 + 1e-6, kMostTheta),
+                  1.0 + 1e-6, kMostTheta);
   out.width = config.head_dim;
   if (*row.keys.partial_rotary != '\0') {
-    const double outer = reader.number(row.keys.partial_rotary, row.defaults.partial_rotary, 0.0, 1.0);
+    const double outer =
+        reader.number(row.keys.partial_rotary, row.defaults.partial_rotary, 0.0, 1.0);
     const double part = rope.number("partial_rotary_factor", outer, 0.0, 1.0);
     out.width = static_cast<int64_t>(static_cast<double>(config.head_dim) * part);
   } else {
-    reader.require_neutral("partial_rotary_factor", 1.0, "rotating a part of each head in this architecture");
-    rope.require_neutral("partial_rotary_factor", 1.0, "rotating a part of each head in this architecture");
+    reader.require_neutral("partial_rotary_factor", 1.0,
+                           "rotating a part of each head in this architecture");
+    rope.require_neutral("partial_rotary_factor", 1.0,
+                         "rotating a part of each head in this architecture");
   }
   rope.require_neutral("mrope_section", nullptr, "multimodal rotary embedding");
   if (out.width < 2 || out.width % 2 != 0) {
-    reader.problem(row.keys.heads, fmt::format("an even number of rotated channels a head was expected, got {}.",
-                                               out.width));
+    reader.problem(
+        row.keys.heads,
+        fmt::format("an even number of rotated channels a head was expected, got {}.", out.width));
     out.width = 2;
   }
   out.type = read_rope_type(rope, row);
@@ -195,8 +224,8 @@ RopeConfig read_rope(const ConfigReader& reader, const ConfigReader& rope, const
   return out;
 }
 
-/// Version 4 writes `rope_scaling` and keys beside it, version 5 `rope_parameters`, one object a kind of layer where those
-/// differ. As in transformers, rope_scaling wins.
+/// Version 4 writes `rope_scaling` and keys beside it, version 5 `rope_parameters`, one object a
+/// kind of layer where those differ. As in transformers, rope_scaling wins.
 void read_ropes(const ConfigReader& reader, DecoderConfig& config) {
   const auto& row = *config.row;
   const auto parameters = reader.object("rope_parameters");
@@ -204,19 +233,22 @@ void read_ropes(const ConfigReader& reader, DecoderConfig& config) {
   if (!row.local_rope) {
     const auto& rope = reader.has("rope_scaling") ? scaling : parameters;
     for (const char* kind : {"full_attention", "sliding_attention"}) {
-      rope.require_neutral(kind, nullptr, "a rope of its own for each kind of layer in this architecture");
+      rope.require_neutral(kind, nullptr,
+                           "a rope of its own for each kind of layer in this architecture");
     }
     config.rope = read_rope(reader, rope, config, row.keys.theta, row.defaults.theta);
     return;
   }
   const auto full = parameters.object("full_attention");
   const auto sliding = parameters.object("sliding_attention");
-  if (reader.has("rope_parameters") && !parameters.has("full_attention") && !parameters.has("sliding_attention")) {
-    reader.problem("rope_parameters", "an object with full_attention and sliding_attention was expected.");
+  if (reader.has("rope_parameters") && !parameters.has("full_attention") &&
+      !parameters.has("sliding_attention")) {
+    reader.problem("rope_parameters",
+                   "an object with full_attention and sliding_attention was expected.");
   }
   constexpr double kLocalTheta = 10000.0;
-  config.rope = read_rope(reader, reader.has("rope_scaling") ? scaling : full, config, row.keys.theta,
-                          row.defaults.theta);
+  config.rope = read_rope(reader, reader.has("rope_scaling") ? scaling : full, config,
+                          row.keys.theta, row.defaults.theta);
   config.local_rope = read_rope(reader, sliding, config, "rope_local_base_freq", kLocalTheta);
 }
 

@@ -45,15 +45,17 @@ void ConfigReader::mistyped(const char* key, const Json& value, const char* expe
   problem(key, fmt::format("{} was expected, got {}.", expected, shown(value)));
 }
 
-int64_t ConfigReader::integer(const char* key, std::optional<int64_t> fallback, int64_t low, int64_t high) const {
+int64_t ConfigReader::integer(const char* key, std::optional<int64_t> fallback, int64_t low,
+                              int64_t high) const {
   const Json* value = find(key);
   const int64_t harmless = fallback.value_or(low);
   if (value == nullptr) {
     if (!fallback) missing(key, "an integer");
     return harmless;
   }
-  const bool fits = value->is_number_integer() &&
-                    (!value->is_number_unsigned() || value->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX));
+  const bool fits =
+      value->is_number_integer() &&
+      (!value->is_number_unsigned() || value->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX));
   if (!fits || value->get<int64_t>() < low || value->get<int64_t>() > high) {
     mistyped(key, *value, fmt::format("an integer from {} to {}", low, high).c_str());
     return harmless;
@@ -61,7 +63,8 @@ int64_t ConfigReader::integer(const char* key, std::optional<int64_t> fallback, 
   return value->get<int64_t>();
 }
 
-double ConfigReader::number(const char* key, std::optional<double> fallback, double low, double high) const {
+double ConfigReader::number(const char* key, std::optional<double> fallback, double low,
+                            double high) const {
   const Json* value = find(key);
   const double harmless = fallback.value_or(low);
   if (value == nullptr) {
@@ -108,7 +111,8 @@ std::vector<double> ConfigReader::numbers(const char* key, size_t size) const {
     return harmless;
   }
   const auto positive = [](const Json& one) { return one.is_number() && one.get<double>() > 0.0; };
-  if (!value->is_array() || value->size() != size || !std::all_of(value->begin(), value->end(), positive)) {
+  if (!value->is_array() || value->size() != size ||
+      !std::all_of(value->begin(), value->end(), positive)) {
     mistyped(key, *value, expected.c_str());
     return harmless;
   }
@@ -126,14 +130,16 @@ std::optional<std::vector<std::string>> ConfigReader::texts(const char* key, siz
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;
   const auto is_text = [](const Json& one) { return one.is_string(); };
-  if (!value->is_array() || value->size() != size || !std::all_of(value->begin(), value->end(), is_text)) {
+  if (!value->is_array() || value->size() != size ||
+      !std::all_of(value->begin(), value->end(), is_text)) {
     mistyped(key, *value, fmt::format("a list of {} texts", size).c_str());
     return std::nullopt;
   }
   return value->get<std::vector<std::string>>();
 }
 
-void ConfigReader::require_neutral(const char* key, const Json& neutral, const std::string& meaning) const {
+void ConfigReader::require_neutral(const char* key, const Json& neutral,
+                                   const std::string& meaning) const {
   const Json* value = find(key);
   if (value == nullptr || *value == neutral) return;
   problem(key, fmt::format("{} is not supported, got {}.", meaning, shown(*value)),

@@ -1,4 +1,5 @@
-// Typed access to the keys of a config.json: what is missing, of the wrong type or out of range becomes a problem.
+// Typed access to the keys of a config.json: what is missing, of the wrong type or out of range
+// becomes a problem.
 #pragma once
 
 #include <optional>
@@ -11,7 +12,8 @@
 
 namespace rlhf {
 
-/// Without a fallback a key is required. A null counts as absent. After a problem the reader goes on with a harmless value.
+/// Without a fallback a key is required. A null counts as absent. After a problem the reader goes
+/// on with a harmless value.
 class ConfigReader {
  public:
   ConfigReader(const Json& object, std::string where, Problems& problems)
@@ -20,7 +22,8 @@ class ConfigReader {
   bool has(const char* key) const;
   /// The key is there and says null; for the few keys where that differs from a missing one.
   bool is_null(const char* key) const;
-  int64_t integer(const char* key, std::optional<int64_t> fallback, int64_t low, int64_t high) const;
+  int64_t integer(const char* key, std::optional<int64_t> fallback, int64_t low,
+                  int64_t high) const;
   /// A finite number in [low, high].
   double number(const char* key, std::optional<double> fallback, double low, double high) const;
   bool boolean(const char* key, bool fallback) const;

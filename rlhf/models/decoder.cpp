@@ -15,7 +15,8 @@
 namespace rlhf {
 namespace {
 
-/// One layer's parts; undefined where the family has none. `tensors` are all of them, for checkpointing.
+/// One layer's parts; undefined where the family has none. `tensors` are all of them, for
+/// checkpointing.
 struct Layer {
   LayerConfig config;
   Norm attention_norm, attention_post_norm;
@@ -76,7 +77,8 @@ class Builder {
                         .down = linear(names.down),
                         .activation = config_.activation},
                 .tensors = {}};
-    for (auto it = by_name_.lower_bound(prefix_); it != by_name_.end() && it->first.starts_with(prefix_); ++it) {
+    for (auto it = by_name_.lower_bound(prefix_);
+         it != by_name_.end() && it->first.starts_with(prefix_); ++it) {
       layer.tensors.push_back(it->second);
     }
     return layer;
@@ -114,10 +116,11 @@ struct Decoder::Impl {
   torch::Tensor positions;  // (context, C) or undefined
   std::vector<Layer> layers;
   Norm final_norm;
-  torch::Tensor head;       // (V, C)
+  torch::Tensor head;  // (V, C)
   double embedding_scale = 1.0;
 
-  Impl(DecoderConfig given, const std::map<std::string, torch::Tensor>& by_name) : config(std::move(given)) {
+  Impl(DecoderConfig given, const std::map<std::string, torch::Tensor>& by_name)
+      : config(std::move(given)) {
     const auto style = name_style(config, by_name);
     tensors = match_tensors(config, tensor_specs(config, style), by_name);
     const auto& names = config.row->names;
@@ -128,17 +131,24 @@ struct Decoder::Impl {
     positions = builder.find(names.positions, ".weight");
     final_norm = builder.norm(names.final_norm);
     builder.enter("");
-    head = config.tied ? embedding : builder.find(style.with_head_alias ? names.head_alias : names.head, ".weight");
+    head = config.tied
+               ? embedding
+               : builder.find(style.with_head_alias ? names.head_alias : names.head, ".weight");
     for (size_t i = 0; i < config.layer.size(); ++i) layers.push_back(builder.layer(i, base));
     embedding_scale = config.embedding_scale;
-    if (config.row->scales_embedding) {  // transformers rounds √C to fp32, then to the weights' type
-      embedding_scale = at::scalar_tensor(embedding_scale, torch::kFloat32).to(embedding.scalar_type()).item<double>();
+    if (config.row
+            ->scales_embedding) {  // transformers rounds √C to fp32, then to the weights' type
+      embedding_scale = at::scalar_tensor(embedding_scale, torch::kFloat32)
+                            .to(embedding.scalar_type())
+                            .item<double>();
     }
   }
 
-  torch::Tensor embed(const torch::Tensor& ids, const torch::Tensor& at, const ForwardOptions& options) const {
+  torch::Tensor embed(const torch::Tensor& ids, const torch::Tensor& at,
+                      const ForwardOptions& options) const {
     auto hidden = at::embedding(embedding, ids, config.pad_id);
-    // gemma's factor belongs to its embedding, so noise comes after it; granite's belongs to the model.
+    // gemma's factor belongs to its embedding, so noise comes after it; granite's belongs to the
+    // model.
     const bool own_scale = config.row->scales_embedding;
     if (own_scale) hidden = hidden * embedding_scale;
     if (options.on_embeddings) hidden = options.on_embeddings(hidden);
@@ -150,14 +160,17 @@ struct Decoder::Impl {
   Qkv project(const Layer& layer, const torch::Tensor& x) const {
     const int64_t tokens = x.size(0);
     const int64_t dim = config.head_dim;
-    const auto by_head = [&](const torch::Tensor& t) { return t.view({tokens, t.size(1) / dim, dim}); };
+    const auto by_head = [&](const torch::Tensor& t) {
+      return t.view({tokens, t.size(1) / dim, dim});
+    };
     if (!layer.qkv.defined()) {
       const bool wide = config.row->qk_norm == QkNorm::width;
       auto q = layer.q(x);
       auto k = layer.k(x);
       if (wide) q = layer.q_norm(q), k = layer.k_norm(k);
       Qkv out{by_head(q), by_head(k), by_head(layer.v(x))};
-      if (config.row->qk_norm == QkNorm::head) out.q = layer.q_norm(out.q), out.k = layer.k_norm(out.k);
+      if (config.row->qk_norm == QkNorm::head)
+        out.q = layer.q_norm(out.q), out.k = layer.k_norm(out.k);
       return out;
     }
     const auto fused = layer.qkv(x);
@@ -166,11 +179,13 @@ struct Decoder::Impl {
       return {parts[0], parts[1], parts[2]};
     }
     const auto heads = fused.view({tokens, config.heads + 2 * config.key_heads, dim});
-    const auto parts = heads.split_with_sizes({config.heads, config.key_heads, config.key_heads}, 1);
+    const auto parts =
+        heads.split_with_sizes({config.heads, config.key_heads, config.key_heads}, 1);
     return {parts[0], parts[1], parts[2]};
   }
 
-  torch::Tensor attend(size_t i, const torch::Tensor& x, const RopeTables& rope, AttentionBackend& attention) const {
+  torch::Tensor attend(size_t i, const torch::Tensor& x, const RopeTables& rope,
+                       AttentionBackend& attention) const {
     const auto& layer = layers[i];
     auto [q, k, v] = project(layer, x);
     if (rope.cos.defined()) {
@@ -187,12 +202,14 @@ struct Decoder::Impl {
   torch::Tensor run_layer(size_t i, const torch::Tensor& hidden, const RopeTables& rope,
                           AttentionBackend& attention) const {
     const auto& layer = layers[i];
-    const auto normed = [](const Norm& norm, const torch::Tensor& x) { return norm.defined() ? norm(x) : x; };
+    const auto normed = [](const Norm& norm, const torch::Tensor& x) {
+      return norm.defined() ? norm(x) : x;
+    };
     const auto joined = [&](const torch::Tensor& x, const torch::Tensor& y) {
       return config.residual_scale == 1.0 ? x + y : x + y * config.residual_scale;
     };
-    const auto seen =
-        normed(layer.attention_post_norm, attend(i, normed(layer.attention_norm, hidden), rope, attention));
+    const auto seen = normed(layer.attention_post_norm,
+                             attend(i, normed(layer.attention_norm, hidden), rope, attention));
     if (config.parallel_residual) return layer.mlp(normed(layer.mlp_norm, hidden)) + seen + hidden;
     const auto middle = joined(hidden, seen);
     return joined(middle, normed(layer.mlp_post_norm, layer.mlp(normed(layer.mlp_norm, middle))));
@@ -205,12 +222,14 @@ Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder&&) noexcept = default;
 Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 
-Decoder Decoder::random(DecoderConfig config, uint64_t seed, torch::Dtype dtype, torch::Device device) {
+Decoder Decoder::random(DecoderConfig config, uint64_t seed, torch::Dtype dtype,
+                        torch::Device device) {
   const auto specs = tensor_specs(config);
   std::vector<torch::Tensor> made(specs.size());
   at::parallel_for(0, std::ssize(specs), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
-    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) made[i] = initial_tensor(specs[i], seed);
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      made[i] = initial_tensor(specs[i], seed);
   });
   std::map<std::string, torch::Tensor> tensors;
   for (size_t i = 0; i < specs.size(); ++i) tensors[specs[i].name] = made[i].to(device, dtype);
@@ -219,21 +238,32 @@ Decoder Decoder::random(DecoderConfig config, uint64_t seed, torch::Dtype dtype,
 
 const DecoderConfig& Decoder::config() const { return impl_->config; }
 
-torch::Tensor Decoder::forward(const torch::Tensor& ids, const torch::Tensor& positions, AttentionBackend& attention,
-                               const torch::Tensor& rows, const ForwardOptions& options) const {
+torch::Tensor Decoder::forward(const torch::Tensor& ids, const torch::Tensor& positions,
+                               AttentionBackend& attention, const torch::Tensor& rows,
+                               const ForwardOptions& options) const {
   const auto& config = impl_->config;
   RopeTables rope;
   RopeTables local_rope;
   if (config.rope.width > 0) rope = rope_tables(config.rope, positions, dtype());
   if (config.local_rope.width > 0) local_rope = rope_tables(config.local_rope, positions, dtype());
 
+  std::shared_ptr<AttentionBackend> replay;
+  if (options.checkpoint_layers) {
+    replay = attention.replay();
+    check(replay != nullptr, "Decoder::forward",
+          "checkpoint_layers needs attention that can be recomputed, got a cache.");
+  }
   auto hidden = impl_->embed(ids, positions, options);
   for (size_t i = 0; i < impl_->layers.size(); ++i) {
     const auto& tables = impl_->layers[i].config.local_rope ? local_rope : rope;
-    const auto block = [this, i, tables, &attention](const torch::Tensor& x) {
-      return impl_->run_layer(i, x, tables, attention);
+    if (!replay) {
+      hidden = impl_->run_layer(i, hidden, tables, attention);
+      continue;
+    }
+    const auto block = [impl = impl_.get(), i, tables, replay](const torch::Tensor& x) {
+      return impl->run_layer(i, x, tables, *replay);
     };
-    hidden = options.checkpoint_layers ? checkpointed(block, hidden, impl_->layers[i].tensors) : block(hidden);
+    hidden = checkpointed(block, hidden, impl_->layers[i].tensors);
   }
   if (rows.defined()) hidden = hidden.index_select(0, rows);
   return impl_->final_norm(hidden);
@@ -241,7 +271,10 @@ torch::Tensor Decoder::forward(const torch::Tensor& ids, const torch::Tensor& po
 
 Head Decoder::head() const {
   const auto& config = impl_->config;
-  return {.weight = impl_->head, .bias = {}, .logit_scale = config.logit_scale, .softcap = config.final_softcap};
+  return {.weight = impl_->head,
+          .bias = {},
+          .logit_scale = config.logit_scale,
+          .softcap = config.final_softcap};
 }
 
 const std::vector<NamedTensor>& Decoder::tensors() const { return impl_->tensors; }

@@ -38,8 +38,9 @@ struct ParsedConfig {
 ParsedConfig parse_config(const fs::path& folder) {
   const auto path = folder / kConfig;
   if (!fs::is_directory(folder)) {
-    throw UserError(folder.string(), "a model folder was expected, it does not exist.",
-                    "give the path of a folder with config.json and safetensors; nothing is downloaded.");
+    throw UserError(
+        folder.string(), "a model folder was expected, it does not exist.",
+        "give the path of a folder with config.json and safetensors; nothing is downloaded.");
   }
   ParsedConfig parsed;
   parsed.json = parse_json_file(path);
@@ -50,7 +51,9 @@ ParsedConfig parse_config(const fs::path& folder) {
 }
 
 /// Version 5 says `dtype`, version 4 `torch_dtype`.
-const char* dtype_key(const Json& config) { return config.contains("torch_dtype") ? "torch_dtype" : "dtype"; }
+const char* dtype_key(const Json& config) {
+  return config.contains("torch_dtype") ? "torch_dtype" : "dtype";
+}
 
 torch::Dtype dtype_of_config(const Json& config, const std::string& where) {
   const auto it = config.find(dtype_key(config));
@@ -58,22 +61,26 @@ torch::Dtype dtype_of_config(const Json& config, const std::string& where) {
   for (const auto& [name, dtype] : kDtypes) {
     if (*it == name) return dtype;
   }
-  throw UserError(fmt::format("{}: {}", where, dtype_key(config)),
-                  fmt::format("float32, bfloat16, float16 or float64 was expected, got {}.", it->dump()));
+  throw UserError(
+      fmt::format("{}: {}", where, dtype_key(config)),
+      fmt::format("float32, bfloat16, float16 or float64 was expected, got {}.", it->dump()));
 }
 
 /// File names of a sharded folder, checked against its index.
-std::vector<fs::path> shards_of_index(const fs::path& folder, std::map<std::string, std::string>& file_of) {
+std::vector<fs::path> shards_of_index(const fs::path& folder,
+                                      std::map<std::string, std::string>& file_of) {
   const auto path = folder / kIndex;
   const auto index = parse_json_file(path);
   Problems problems;
   std::set<std::string> files;
-  const bool usable = index.is_object() && index.contains("weight_map") && index["weight_map"].is_object();
+  const bool usable =
+      index.is_object() && index.contains("weight_map") && index["weight_map"].is_object();
   if (!usable) throw UserError(path.string(), "an object with a weight_map was expected.");
   for (const auto& [name, file] : index["weight_map"].items()) {
     const auto text = file.is_string() ? file.get<std::string>() : std::string();
     if (text.empty() || text != fs::path(text).filename() || text == "." || text == "..") {
-      problems.add(fmt::format("{}: {}", path.string(), name), "the name of a file in the same folder was expected.");
+      problems.add(fmt::format("{}: {}", path.string(), name),
+                   "the name of a file in the same folder was expected.");
       continue;
     }
     file_of[name] = text;
@@ -91,10 +98,13 @@ std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
   std::vector<fs::path> files{folder / kWeights};
   if (!fs::exists(files.front())) {
     if (!fs::exists(folder / kIndex)) {
-      const bool pickled = fs::exists(folder / "pytorch_model.bin") || fs::exists(folder / "pytorch_model.bin.index.json");
-      throw UserError(folder.string(), fmt::format("{} or {} was expected, neither is there.", kWeights, kIndex),
-                      pickled ? "pytorch_model.bin is not read: convert it with transformers' save_pretrained."
-                              : "use from_scratch to start from random weights.");
+      const bool pickled = fs::exists(folder / "pytorch_model.bin") ||
+                           fs::exists(folder / "pytorch_model.bin.index.json");
+      throw UserError(
+          folder.string(),
+          fmt::format("{} or {} was expected, neither is there.", kWeights, kIndex),
+          pickled ? "pytorch_model.bin is not read: convert it with transformers' save_pretrained."
+                  : "use from_scratch to start from random weights.");
     }
     files = shards_of_index(folder, file_of);
   }
@@ -106,9 +116,10 @@ std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
       for (const auto& stored : file.tensors()) {
         const auto listed = file_of.find(stored.name);
         if (!file_of.empty() && (listed == file_of.end() || listed->second != path.filename())) {
-          problems.add(fmt::format("{}: {}", path.string(), stored.name),
-                       fmt::format("it was expected {} by {}.",
-                                   listed == file_of.end() ? "in no file" : "in " + listed->second, kIndex));
+          problems.add(
+              fmt::format("{}: {}", path.string(), stored.name),
+              fmt::format("it was expected {} by {}.",
+                          listed == file_of.end() ? "in no file" : "in " + listed->second, kIndex));
         }
         tensors[stored.name] = file.view(stored);
       }
@@ -118,7 +129,9 @@ std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
   }
   if (problems.empty()) {
     for (const auto& [name, file] : file_of) {
-      if (!tensors.contains(name)) problems.add(fmt::format("{}: {}", kIndex, name), fmt::format("{} has no such tensor.", file));
+      if (!tensors.contains(name))
+        problems.add(fmt::format("{}: {}", kIndex, name),
+                     fmt::format("{} has no such tensor.", file));
     }
   }
   problems.throw_if_any();
@@ -127,8 +140,8 @@ std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
 
 Model from_scratch(const fs::path& folder, ParsedConfig parsed, const LoadOptions& options) {
   const auto stored = dtype_of_config(parsed.json, (folder / kConfig).string());
-  Model model{.decoder = Decoder::random(std::move(parsed.config), options.seed, options.dtype.value_or(stored),
-                                         options.device),
+  Model model{.decoder = Decoder::random(std::move(parsed.config), options.seed,
+                                         options.dtype.value_or(stored), options.device),
               .config = std::move(parsed.json),
               .stored_dtype = {},
               .folder = folder};
@@ -150,7 +163,8 @@ Json config_to_write(const Model& model, const std::optional<torch::Dtype>& dtyp
 }
 
 /// Runs of tensors for one file each: full at `most` bytes; a larger tensor stands alone.
-std::vector<std::vector<TensorToStore>> cut_into_shards(std::vector<TensorToStore> tensors, uint64_t most) {
+std::vector<std::vector<TensorToStore>> cut_into_shards(std::vector<TensorToStore> tensors,
+                                                        uint64_t most) {
   std::vector<std::vector<TensorToStore>> shards(1);
   uint64_t bytes = 0;
   for (auto& tensor : tensors) {

@@ -15,7 +15,8 @@ namespace rlhf {
 struct LoadOptions {
   std::optional<torch::Dtype> dtype;  ///< unset: the stored type
   torch::Device device = torch::kCPU;
-  bool trainable = false;     ///< trained tensors are copied into memory; else mapped where no conversion is needed
+  bool trainable =
+      false;  ///< trained tensors are copied into memory; else mapped where no conversion is needed
   bool from_scratch = false;  ///< random weights from config.json; the folder need not hold any
   uint64_t seed = 0;          ///< of the random weights
 };
@@ -28,20 +29,23 @@ struct Model {
   fs::path folder;
 };
 
-/// Reads a folder. UserError with everything wrong: config.json missing or broken, architecture unsupported (lists the
-/// supported), tensors missing, unexpected or mis-shaped, files truncated or hostile.
+/// Reads a folder. UserError with everything wrong: config.json missing or broken, architecture
+/// unsupported (lists the supported), tensors missing, unexpected or mis-shaped, files truncated or
+/// hostile.
 Model load_model(const fs::path& folder, const LoadOptions& options = {});
 
 /// Only config.json, checked.
 DecoderConfig load_decoder_config(const fs::path& folder);
 
 struct SaveOptions {
-  std::optional<torch::Dtype> dtype;          ///< unset: each tensor's stored type
-  uint64_t max_shard_bytes = 5'000'000'000;   ///< files are split above it, with model.safetensors.index.json
+  std::optional<torch::Dtype> dtype;  ///< unset: each tensor's stored type
+  uint64_t max_shard_bytes =
+      5'000'000'000;  ///< files are split above it, with model.safetensors.index.json
 };
 
-/// Writes config.json and the weights into an existing folder (as a rule an AtomicFolder's). Other files of the source
-/// folder that belong to the model (generation_config.json) are copied byte for byte; tokenizer files are the caller's.
+/// Writes config.json and the weights into an existing folder (as a rule an AtomicFolder's). Other
+/// files of the source folder that belong to the model (generation_config.json) are copied byte for
+/// byte; tokenizer files are the caller's.
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options = {});
 
 }  // namespace rlhf

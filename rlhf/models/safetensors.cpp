@@ -30,19 +30,21 @@ struct TypeName {
 
 // Order as in the reference library: files are sorted by it, last first.
 constexpr TypeName kTypes[] = {
-    {"BOOL", torch::kBool},    {"U8", torch::kUInt8},    {"I8", torch::kInt8},     {"I16", torch::kInt16},
-    {"F16", torch::kFloat16},  {"BF16", torch::kBFloat16}, {"I32", torch::kInt32}, {"F32", torch::kFloat32},
-    {"F64", torch::kFloat64},  {"I64", torch::kInt64},
+    {"BOOL", torch::kBool}, {"U8", torch::kUInt8},    {"I8", torch::kInt8},
+    {"I16", torch::kInt16}, {"F16", torch::kFloat16}, {"BF16", torch::kBFloat16},
+    {"I32", torch::kInt32}, {"F32", torch::kFloat32}, {"F64", torch::kFloat64},
+    {"I64", torch::kInt64},
 };
 
 const TypeName* type_by_name(std::string_view name) {
-  const auto* it = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeName& t) { return t.name == name; });
+  const auto* it = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                [&](const TypeName& t) { return t.name == name; });
   return it == std::end(kTypes) ? nullptr : it;
 }
 
 const TypeName& type_of(torch::Dtype dtype) {
-  const auto* it =
-      std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeName& t) { return t.dtype == dtype; });
+  const auto* it = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                [&](const TypeName& t) { return t.dtype == dtype; });
   check(it != std::end(kTypes), "safetensors", "type {} cannot be stored.", c10::toString(dtype));
   return *it;
 }
@@ -53,8 +55,10 @@ Json parse_header(std::string_view text, const std::string& where, Problems& pro
   bool deep = false;
   const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth > kDeepestHeader) deep = true;
-    if (depth == 1 && event == Json::parse_event_t::key && !seen.insert(parsed.get<std::string>()).second) {
-      problems.add(fmt::format("{}: {}", where, parsed.get<std::string>()), "a name was expected once, it is given twice.");
+    if (depth == 1 && event == Json::parse_event_t::key &&
+        !seen.insert(parsed.get<std::string>()).second) {
+      problems.add(fmt::format("{}: {}", where, parsed.get<std::string>()),
+                   "a name was expected once, it is given twice.");
     }
     return !deep;
   };
@@ -88,17 +92,20 @@ bool is_natural(const Json& value) {
 }
 
 bool all_natural(const Json& list) {
-  return list.is_array() && std::all_of(list.begin(), list.end(), [](const Json& one) { return is_natural(one); });
+  return list.is_array() &&
+         std::all_of(list.begin(), list.end(), [](const Json& one) { return is_natural(one); });
 }
 
 /// One entry of the header; nothing where it is broken.
-std::optional<StoredTensor> read_entry(const std::string& name, const Json& entry, uint64_t data_bytes,
-                                       const std::string& where, Problems& problems) {
+std::optional<StoredTensor> read_entry(const std::string& name, const Json& entry,
+                                       uint64_t data_bytes, const std::string& where,
+                                       Problems& problems) {
   const auto problem = [&](std::string what) {
     problems.add(fmt::format("{}: {}", where, name), std::move(what));
     return std::nullopt;
   };
-  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets")) {
+  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") ||
+      !entry.contains("data_offsets")) {
     return problem("an object with dtype, shape and data_offsets was expected.");
   }
   const auto& dtype = entry["dtype"];
@@ -106,41 +113,50 @@ std::optional<StoredTensor> read_entry(const std::string& name, const Json& entr
   const auto& offsets = entry["data_offsets"];
   const TypeName* type = dtype.is_string() ? type_by_name(dtype.get<std::string>()) : nullptr;
   if (type == nullptr) {
-    return problem(fmt::format("a type of F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL was expected, got {}.",
-                               dtype.is_string() ? dtype.get<std::string>() : "no text"));
+    return problem(fmt::format(
+        "a type of F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL was expected, got {}.",
+        dtype.is_string() ? dtype.get<std::string>() : "no text"));
   }
   if (!all_natural(shape) || shape.size() > kMostDimensions) {
-    return problem(fmt::format("a shape of at most {} non-negative integers was expected.", kMostDimensions));
+    return problem(
+        fmt::format("a shape of at most {} non-negative integers was expected.", kMostDimensions));
   }
-  if (!all_natural(offsets) || offsets.size() != 2) return problem("data_offsets of two non-negative integers were expected.");
-  StoredTensor tensor{name, type->dtype, shape.get<std::vector<int64_t>>(), offsets[0].get<uint64_t>(),
-                      offsets[1].get<uint64_t>()};
+  if (!all_natural(offsets) || offsets.size() != 2)
+    return problem("data_offsets of two non-negative integers were expected.");
+  StoredTensor tensor{name, type->dtype, shape.get<std::vector<int64_t>>(),
+                      offsets[0].get<uint64_t>(), offsets[1].get<uint64_t>()};
   if (tensor.begin > tensor.end || tensor.end > data_bytes) {
-    return problem(fmt::format("data_offsets within the file's {} bytes of data were expected, got {} to {}.", data_bytes,
-                               tensor.begin, tensor.end));
+    return problem(
+        fmt::format("data_offsets within the file's {} bytes of data were expected, got {} to {}.",
+                    data_bytes, tensor.begin, tensor.end));
   }
   const auto bytes = bytes_of(tensor.shape, tensor.dtype);
   if (!bytes || *bytes != tensor.end - tensor.begin) {
     return problem(fmt::format("{} bytes were expected for its shape, data_offsets give {}.",
-                               bytes ? fmt::format("{}", *bytes) : "fewer than 2^63", tensor.end - tensor.begin));
+                               bytes ? fmt::format("{}", *bytes) : "fewer than 2^63",
+                               tensor.end - tensor.begin));
   }
   return tensor;
 }
 
 /// The tensors must cover the data without gap or overlap.
-void check_cover(const std::vector<StoredTensor>& tensors, uint64_t data_bytes, const std::string& where,
-                 Problems& problems) {
+void check_cover(const std::vector<StoredTensor>& tensors, uint64_t data_bytes,
+                 const std::string& where, Problems& problems) {
   uint64_t at = 0;
   for (const auto& tensor : tensors) {
     if (tensor.begin != at) {
-      problems.add(fmt::format("{}: {}", where, tensor.name),
-                   fmt::format("data from byte {} on was expected, it starts at {}: tensors overlap or leave a gap.", at,
-                               tensor.begin));
+      problems.add(
+          fmt::format("{}: {}", where, tensor.name),
+          fmt::format(
+              "data from byte {} on was expected, it starts at {}: tensors overlap or leave a gap.",
+              at, tensor.begin));
     }
     at = tensor.end;
   }
   if (at != data_bytes) {
-    problems.add(where, fmt::format("{} bytes of data were expected by the header, the file has {}.", at, data_bytes),
+    problems.add(where,
+                 fmt::format("{} bytes of data were expected by the header, the file has {}.", at,
+                             data_bytes),
                  "the file is truncated or was damaged in transfer.");
   }
 }
@@ -207,11 +223,13 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_shared<
   const auto text = file_->text();
   uint64_t header_bytes = 0;
   if (text.size() >= kLengthBytes) std::memcpy(&header_bytes, text.data(), kLengthBytes);
-  if (text.size() < kLengthBytes || header_bytes > std::min(kLongestHeader, text.size() - kLengthBytes)) {
-    throw UserError(where,
-                    fmt::format("a safetensors header was expected; it claims {} bytes in a file of {}.", header_bytes,
-                                text.size()),
-                    "the file is truncated, or is no safetensors file (a git-lfs pointer is a text file).");
+  if (text.size() < kLengthBytes ||
+      header_bytes > std::min(kLongestHeader, text.size() - kLengthBytes)) {
+    throw UserError(
+        where,
+        fmt::format("a safetensors header was expected; it claims {} bytes in a file of {}.",
+                    header_bytes, text.size()),
+        "the file is truncated, or is no safetensors file (a git-lfs pointer is a text file).");
   }
   data_begin_ = kLengthBytes + header_bytes;
   const uint64_t data_bytes = text.size() - data_begin_;
@@ -219,11 +237,13 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_shared<
   const auto header = parse_header(text.substr(kLengthBytes, header_bytes), where, problems);
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
-    if (auto tensor = read_entry(name, entry, data_bytes, where, problems)) tensors_.push_back(std::move(*tensor));
+    if (auto tensor = read_entry(name, entry, data_bytes, where, problems))
+      tensors_.push_back(std::move(*tensor));
   }
-  std::stable_sort(tensors_.begin(), tensors_.end(), [](const StoredTensor& a, const StoredTensor& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::stable_sort(tensors_.begin(), tensors_.end(),
+                   [](const StoredTensor& a, const StoredTensor& b) {
+                     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+                   });
   if (problems.empty()) check_cover(tensors_, data_bytes, where, problems);
   problems.throw_if_any();
 }
@@ -238,16 +258,22 @@ torch::Tensor SafetensorsFile::view(const StoredTensor& tensor) const {
     return copy;
   }
   // torch has no read-only tensor; the map itself refuses writes.
-  return at::from_blob(const_cast<std::byte*>(bytes), tensor.shape, [keep = file_](void*) {}, options);
+  return at::from_blob(
+      const_cast<std::byte*>(bytes), tensor.shape, [keep = file_](void*) {}, options);
 }
 
-uint64_t TensorToStore::bytes() const { return static_cast<uint64_t>(tensor.numel()) * c10::elementSize(dtype); }
+uint64_t TensorToStore::bytes() const {
+  return static_cast<uint64_t>(tensor.numel()) * c10::elementSize(dtype);
+}
 
 void write_safetensors(const fs::path& path, std::vector<TensorToStore> tensors) {
-  const auto rank = [](const TensorToStore& stored) { return &type_of(stored.dtype) - std::begin(kTypes); };
-  std::stable_sort(tensors.begin(), tensors.end(), [&](const TensorToStore& a, const TensorToStore& b) {
-    return rank(a) != rank(b) ? rank(a) > rank(b) : a.name < b.name;
-  });
+  const auto rank = [](const TensorToStore& stored) {
+    return &type_of(stored.dtype) - std::begin(kTypes);
+  };
+  std::stable_sort(tensors.begin(), tensors.end(),
+                   [&](const TensorToStore& a, const TensorToStore& b) {
+                     return rank(a) != rank(b) ? rank(a) > rank(b) : a.name < b.name;
+                   });
   const auto header = header_of(tensors);
   NewFile file(path);
   const uint64_t header_bytes = header.size();

@@ -1,8 +1,9 @@
-// The safetensors format: eight bytes of header length (little endian), a JSON header, the tensors' bytes.
+// The safetensors format: eight bytes of header length (little endian), a JSON header, the tensors'
+// bytes.
 //
-// Reading maps the file; a tensor is a view that keeps the map alive. A header is never trusted: its length, its nesting,
-// every type, shape and offset are checked before a byte of data is touched, and every problem is listed.
-// Format: https://github.com/huggingface/safetensors.
+// Reading maps the file; a tensor is a view that keeps the map alive. A header is never trusted:
+// its length, its nesting, every type, shape and offset are checked before a byte of data is
+// touched, and every problem is listed. Format: https://github.com/huggingface/safetensors.
 #pragma once
 
 #include <torch/types.h>
@@ -28,13 +29,15 @@ struct StoredTensor {
 
 class SafetensorsFile {
  public:
-  /// UserError with every problem: truncated or oversized header, broken or too deep JSON, double names, unknown types,
-  /// shapes that overflow or do not fit their bytes, bytes that overlap, leave gaps or lie outside the file.
+  /// UserError with every problem: truncated or oversized header, broken or too deep JSON, double
+  /// names, unknown types, shapes that overflow or do not fit their bytes, bytes that overlap,
+  /// leave gaps or lie outside the file.
   explicit SafetensorsFile(const fs::path& path);
 
   /// In the order of their bytes.
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
-  /// A read-only view into the map (writing to it is a crash); a copy where the bytes are not aligned for their type.
+  /// A read-only view into the map (writing to it is a crash); a copy where the bytes are not
+  /// aligned for their type.
   torch::Tensor view(const StoredTensor& tensor) const;
 
  private:
@@ -52,9 +55,9 @@ struct TensorToStore {
   uint64_t bytes() const;
 };
 
-/// Writes one file as the reference library does: wider types first, then by name; metadata {"format": "pt"}. Converts
-/// tensor by tensor, so the extra memory is that of one. An older file of that name is replaced, never written into: it
-/// may be mapped.
+/// Writes one file as the reference library does: wider types first, then by name; metadata
+/// {"format": "pt"}. Converts tensor by tensor, so the extra memory is that of one. An older file
+/// of that name is replaced, never written into: it may be mapped.
 void write_safetensors(const fs::path& path, std::vector<TensorToStore> tensors);
 
 }  // namespace rlhf

@@ -12,11 +12,15 @@ namespace {
 class SpecWriter {
  public:
   SpecWriter(const DecoderConfig& config, const NameStyle& style)
-      : config_(config), names_(config.row->names), base_(style.with_base ? names_.base : ""), style_(style) {}
+      : config_(config),
+        names_(config.row->names),
+        base_(style.with_base ? names_.base : ""),
+        style_(style) {}
 
   std::vector<TensorSpec> write() {
     prefix_ = base_;
-    matrix(names_.embedding, {config_.vocab_size, config_.width}, config_.initializer_range, config_.pad_id);
+    matrix(names_.embedding, {config_.vocab_size, config_.width}, config_.initializer_range,
+           config_.pad_id);
     if (present(names_.positions)) {
       matrix(names_.positions, {config_.context, config_.width}, config_.initializer_range);
     }
@@ -28,8 +32,8 @@ class SpecWriter {
     norm(names_.final_norm, config_.width);
     prefix_.clear();
     if (!config_.tied) {
-      matrix(style_.with_head_alias ? names_.head_alias : names_.head, {config_.vocab_size, config_.width},
-             config_.initializer_range);
+      matrix(style_.with_head_alias ? names_.head_alias : names_.head,
+             {config_.vocab_size, config_.width}, config_.initializer_range);
     }
     return std::move(specs_);
   }
@@ -37,32 +41,37 @@ class SpecWriter {
  private:
   static bool present(const char* name) { return *name != '\0'; }
 
-  void add(const char* module, const char* kind, std::vector<int64_t> shape, InitKind init, double deviation = 0.0,
-           int64_t zero_row = -1) {
+  void add(const char* module, const char* kind, std::vector<int64_t> shape, InitKind init,
+           double deviation = 0.0, int64_t zero_row = -1) {
     specs_.push_back({prefix_ + module + kind, std::move(shape), init, deviation, zero_row});
   }
 
-  void matrix(const char* module, std::vector<int64_t> shape, double deviation, int64_t zero_row = -1) {
+  void matrix(const char* module, std::vector<int64_t> shape, double deviation,
+              int64_t zero_row = -1) {
     add(module, ".weight", std::move(shape), InitKind::normal, deviation, zero_row);
   }
 
   void linear(const char* module, int64_t out, int64_t in, bool bias, double deviation) {
     if (!present(module)) return;
-    matrix(module, config_.row->transposed ? std::vector{in, out} : std::vector{out, in}, deviation);
+    matrix(module, config_.row->transposed ? std::vector{in, out} : std::vector{out, in},
+           deviation);
     if (bias) add(module, ".bias", {out}, InitKind::zeros);
   }
 
   void norm(const char* module, int64_t width) {
     if (!present(module)) return;
     // A weight stored as w − 1 is neutral at zero.
-    add(module, ".weight", {width}, config_.row->norm_offset == 0.0 ? InitKind::ones : InitKind::zeros);
+    add(module, ".weight", {width},
+        config_.row->norm_offset == 0.0 ? InitKind::ones : InitKind::zeros);
     if (config_.row->norm == NormKind::layer) add(module, ".bias", {width}, InitKind::zeros);
   }
 
   void layer() {
     const double deviation = config_.initializer_range;
     const double out_deviation =
-        config_.row->scaled_output_init ? deviation / std::sqrt(2.0 * static_cast<double>(config_.layers)) : deviation;
+        config_.row->scaled_output_init
+            ? deviation / std::sqrt(2.0 * static_cast<double>(config_.layers))
+            : deviation;
     const int64_t query_width = config_.heads * config_.head_dim;
     const int64_t key_width = config_.key_heads * config_.head_dim;
     const bool by_head = config_.row->qk_norm == QkNorm::head;
@@ -73,7 +82,8 @@ class SpecWriter {
     linear(names_.qkv, query_width + 2 * key_width, config_.width, config_.qkv_bias, deviation);
     norm(names_.q_norm, by_head ? config_.head_dim : query_width);
     norm(names_.k_norm, by_head ? config_.head_dim : key_width);
-    linear(names_.attention_out, config_.width, query_width, config_.attention_out_bias, out_deviation);
+    linear(names_.attention_out, config_.width, query_width, config_.attention_out_bias,
+           out_deviation);
     norm(names_.attention_post_norm, config_.width);
     norm(names_.mlp_norm, config_.width);
     linear(names_.gate, config_.inner, config_.width, config_.mlp_bias, deviation);
@@ -99,33 +109,39 @@ std::string shape_text(at::IntArrayRef shape) {
 
 bool is_old_buffer(const DecoderConfig& config, std::string_view name) {
   const auto& endings = config.row->buffers;
-  return std::any_of(endings.begin(), endings.end(), [&](const char* ending) { return name.ends_with(ending); });
+  return std::any_of(endings.begin(), endings.end(),
+                     [&](const char* ending) { return name.ends_with(ending); });
 }
 
 /// A stored head of a tied model: nothing to load if it says what the embedding says.
 bool is_tied_head(const DecoderConfig& config, std::string_view name) {
   const auto& names = config.row->names;
-  return config.tied && (name == fmt::format("{}.weight", names.head) ||
-                         (*names.head_alias != '\0' && name == fmt::format("{}.weight", names.head_alias)));
+  return config.tied &&
+         (name == fmt::format("{}.weight", names.head) ||
+          (*names.head_alias != '\0' && name == fmt::format("{}.weight", names.head_alias)));
 }
 
-void check_tied_head(const std::string& name, const torch::Tensor& head, const torch::Tensor& embedding,
-                     Problems& problems) {
-  if (head.sizes() == embedding.sizes() && head.scalar_type() == embedding.scalar_type() && at::equal(head, embedding)) {
+void check_tied_head(const std::string& name, const torch::Tensor& head,
+                     const torch::Tensor& embedding, Problems& problems) {
+  if (head.sizes() == embedding.sizes() && head.scalar_type() == embedding.scalar_type() &&
+      at::equal(head, embedding)) {
     return;
   }
-  problems.add(name, "the embedding's values were expected, as tie_word_embeddings is true; they differ.",
-               "set tie_word_embeddings to false in config.json if the head is a matrix of its own.");
+  problems.add(
+      name, "the embedding's values were expected, as tie_word_embeddings is true; they differ.",
+      "set tie_word_embeddings to false in config.json if the head is a matrix of its own.");
 }
 
 }  // namespace
 
-NameStyle name_style(const DecoderConfig& config, const std::map<std::string, torch::Tensor>& tensors) {
+NameStyle name_style(const DecoderConfig& config,
+                     const std::map<std::string, torch::Tensor>& tensors) {
   const auto& names = config.row->names;
   const auto embedding = fmt::format("{}.weight", names.embedding);
   NameStyle style;
   style.with_base = tensors.contains(names.base + embedding) || !tensors.contains(embedding);
-  style.with_head_alias = *names.head_alias != '\0' && !tensors.contains(fmt::format("{}.weight", names.head)) &&
+  style.with_head_alias = *names.head_alias != '\0' &&
+                          !tensors.contains(fmt::format("{}.weight", names.head)) &&
                           tensors.contains(fmt::format("{}.weight", names.head_alias));
   return style;
 }
@@ -134,7 +150,8 @@ std::vector<TensorSpec> tensor_specs(const DecoderConfig& config, const NameStyl
   return SpecWriter(config, style).write();
 }
 
-std::vector<NamedTensor> match_tensors(const DecoderConfig& config, const std::vector<TensorSpec>& specs,
+std::vector<NamedTensor> match_tensors(const DecoderConfig& config,
+                                       const std::vector<TensorSpec>& specs,
                                        const std::map<std::string, torch::Tensor>& tensors) {
   Problems problems;
   std::vector<NamedTensor> matched;
@@ -145,10 +162,12 @@ std::vector<NamedTensor> match_tensors(const DecoderConfig& config, const std::v
     const auto found = tensors.find(spec.name);
     if (found == tensors.end()) {
       missing.push_back(spec.name);
-      problems.add(spec.name, fmt::format("a tensor of shape {} was expected, it is missing.", shape_text(spec.shape)));
+      problems.add(spec.name, fmt::format("a tensor of shape {} was expected, it is missing.",
+                                          shape_text(spec.shape)));
     } else if (found->second.sizes() != at::IntArrayRef(spec.shape)) {
-      problems.add(spec.name, fmt::format("shape {} was expected from config.json, got {}.", shape_text(spec.shape),
-                                          shape_text(found->second.sizes())));
+      problems.add(spec.name,
+                   fmt::format("shape {} was expected from config.json, got {}.",
+                               shape_text(spec.shape), shape_text(found->second.sizes())));
     } else if (!found->second.is_floating_point()) {
       problems.add(spec.name, fmt::format("floating-point values were expected, got {}.",
                                           c10::toString(found->second.scalar_type())));
@@ -165,7 +184,8 @@ std::vector<NamedTensor> match_tensors(const DecoderConfig& config, const std::v
       continue;
     }
     const auto near = nearest_name(name, missing);
-    problems.add(name, fmt::format("no such tensor was expected in a {} model.", config.row->model_type),
+    problems.add(name,
+                 fmt::format("no such tensor was expected in a {} model.", config.row->model_type),
                  near.empty() ? "" : fmt::format("is it {}?", near));
   }
   problems.throw_if_any();

@@ -26,19 +26,22 @@ struct TensorSpec {
 
 /// Names as one particular folder uses them.
 struct NameStyle {
-  bool with_base = true;         ///< false: a folder saved from the bare model, names without `model.`
+  bool with_base = true;  ///< false: a folder saved from the bare model, names without `model.`
   bool with_head_alias = false;  ///< the head under its second name
 };
 
 /// The style that `names` of a folder are in.
-NameStyle name_style(const DecoderConfig& config, const std::map<std::string, torch::Tensor>& tensors);
+NameStyle name_style(const DecoderConfig& config,
+                     const std::map<std::string, torch::Tensor>& tensors);
 
 /// Every tensor of the model, in the order of its forward pass; tied weights once.
 std::vector<TensorSpec> tensor_specs(const DecoderConfig& config, const NameStyle& style = {});
 
-/// The tensors that `specs` name, in that order. Missing, unexpected and mis-shaped ones are listed in one UserError; old
-/// buffers and a stored head equal to the embedding it is tied to are left out.
-std::vector<NamedTensor> match_tensors(const DecoderConfig& config, const std::vector<TensorSpec>& specs,
+/// The tensors that `specs` name, in that order. Missing, unexpected and mis-shaped ones are listed
+/// in one UserError; old buffers and a stored head equal to the embedding it is tied to are left
+/// out.
+std::vector<NamedTensor> match_tensors(const DecoderConfig& config,
+                                       const std::vector<TensorSpec>& specs,
                                        const std::map<std::string, torch::Tensor>& tensors);
 
 }  // namespace rlhf

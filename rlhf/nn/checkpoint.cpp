@@ -28,8 +28,10 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grad) {
     auto inputs = ctx->get_saved_variables();
-    const auto kept = c10::static_intrusive_pointer_cast<KeptBlock>(ctx->saved_data["block"].toCapsule());
-    // x leaves the outer graph; the parameters are leaves already, or end this inner graph as given.
+    const auto kept =
+        c10::static_intrusive_pointer_cast<KeptBlock>(ctx->saved_data["block"].toCapsule());
+    // x leaves the outer graph; the parameters are leaves already, or end this inner graph as
+    // given.
     inputs[0] = inputs[0].detach().requires_grad_(inputs[0].requires_grad());
     variable_list wanted;
     for (const auto& input : inputs) {
@@ -50,7 +52,8 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 
 }  // namespace
 
-torch::Tensor checkpointed(const Block& block, const torch::Tensor& x, const std::vector<torch::Tensor>& parameters) {
+torch::Tensor checkpointed(const Block& block, const torch::Tensor& x,
+                           const std::vector<torch::Tensor>& parameters) {
   std::vector<torch::Tensor> inputs{x};
   for (const auto& parameter : parameters) {
     if (parameter.requires_grad()) inputs.push_back(parameter);

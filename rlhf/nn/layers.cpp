@@ -26,7 +26,8 @@ torch::Tensor activate(const torch::Tensor& x, GluActivation activation) {
 }  // namespace
 
 torch::Tensor Linear::operator()(const torch::Tensor& x) const {
-  return at::linear(x, transposed ? weight.t() : weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  return at::linear(x, transposed ? weight.t() : weight,
+                    bias.defined() ? std::optional(bias) : std::nullopt);
 }
 
 torch::Tensor Norm::operator()(const torch::Tensor& x) const {

@@ -1,5 +1,5 @@
-// The layers a decoder is made of, as plain structs that hold tensors. Which of them a family has, and under which name
-// they are stored, is the architecture table's affair (rlhf/models/arch.h).
+// The layers a decoder is made of, as plain structs that hold tensors. Which of them a family has,
+// and under which name they are stored, is the architecture table's affair (rlhf/models/arch.h).
 #pragma once
 
 #include <torch/types.h>
@@ -29,14 +29,15 @@ struct Norm {
   torch::Tensor weight;  ///< (C)
   torch::Tensor bias;    ///< (C), layer norm only
   double eps = 1e-6;
-  double offset = 0.0;   ///< added to the weight (gemma stores w − 1); rms only
+  double offset = 0.0;  ///< added to the weight (gemma stores w − 1); rms only
 
   bool defined() const { return weight.defined(); }
   /// Over the last dimension of x (..., C).
   torch::Tensor operator()(const torch::Tensor& x) const;
 };
 
-/// Gated: down(act(gate x) · up x), with gate and up apart or one above the other in one matrix. Else down(act(up x)).
+/// Gated: down(act(gate x) · up x), with gate and up apart or one above the other in one matrix.
+/// Else down(act(up x)).
 struct Mlp {
   Linear gate;     ///< undefined where not gated or fused
   Linear gate_up;  ///< (2F, C), gate first; undefined where apart

@@ -49,6 +49,7 @@ PackedBatch pack_rows(std::span<const PackRow> rows) {
 
 std::vector<int64_t> cut_by_tokens(std::span<const int64_t> lengths, int64_t max_tokens) {
   std::vector<int64_t> cuts{0};
+  if (lengths.empty()) return cuts;
   int64_t tokens = 0;
   for (int64_t row = 0; row < std::ssize(lengths); ++row) {
     const int64_t length = lengths[static_cast<size_t>(row)];

@@ -28,7 +28,8 @@ torch::Tensor plain_frequencies(double theta, int64_t width) {
 torch::Tensor dynamic_frequencies(const RopeConfig& config, int64_t length) {
   const auto seen = static_cast<double>(std::max(length, config.context));
   const auto width = static_cast<double>(config.width);
-  const double stretch = config.factor * seen / static_cast<double>(config.context) - (config.factor - 1.0);
+  const double stretch =
+      config.factor * seen / static_cast<double>(config.context) - (config.factor - 1.0);
   return plain_frequencies(config.theta * std::pow(stretch, width / (width - 2.0)), config.width);
 }
 
@@ -42,7 +43,8 @@ torch::Tensor llama3_frequencies(const RopeConfig& config) {
   const auto smooth = (trained * wavelength.reciprocal() - config.low_freq_factor) /
                       (config.high_freq_factor - config.low_freq_factor);
   const auto blend = (1.0 - smooth) * slowed / config.factor + smooth * slowed;
-  const auto between = (wavelength < high).logical_not().logical_and((wavelength > low).logical_not());
+  const auto between =
+      (wavelength < high).logical_not().logical_and((wavelength > low).logical_not());
   return at::where(between, blend, slowed);
 }
 
@@ -50,7 +52,9 @@ torch::Tensor yarn_frequencies(const RopeConfig& config) {
   const auto width = static_cast<double>(config.width);
   // The channel that turns `rotations` times within the trained context.
   const auto channel = [&](double rotations) {
-    return width * std::log(static_cast<double>(config.original_context) / (rotations * 2.0 * std::numbers::pi)) /
+    return width *
+           std::log(static_cast<double>(config.original_context) /
+                    (rotations * 2.0 * std::numbers::pi)) /
            (2.0 * std::log(config.theta));
   };
   double low = channel(config.beta_fast);
@@ -63,9 +67,11 @@ torch::Tensor yarn_frequencies(const RopeConfig& config) {
   high = std::min(high, width - 1.0);
   if (low == high) high += 0.001;
   const auto period = at::pow(at::Scalar(config.theta), exponents(config.width));
-  const auto ramp = at::clamp((at::arange(config.width / 2, torch::kFloat32) - low) / (high - low), 0, 1);
+  const auto ramp =
+      at::clamp((at::arange(config.width / 2, torch::kFloat32) - low) / (high - low), 0, 1);
   const auto extrapolated = 1.0 - ramp;
-  return (config.factor * period).reciprocal() * (1.0 - extrapolated) + period.reciprocal() * extrapolated;
+  return (config.factor * period).reciprocal() * (1.0 - extrapolated) +
+         period.reciprocal() * extrapolated;
 }
 
 torch::Tensor longrope_frequencies(const RopeConfig& config, int64_t length) {
@@ -77,12 +83,15 @@ torch::Tensor longrope_frequencies(const RopeConfig& config, int64_t length) {
 /// positions (T) times f, row by row where rows of different length have different f.
 torch::Tensor angles(const RopeConfig& config, const torch::Tensor& positions) {
   const auto turn = [&](const torch::Tensor& some, int64_t length) {
-    return some.to(torch::kFloat32).unsqueeze(1) * rope_frequencies(config, length).to(some.device());
+    return some.to(torch::kFloat32).unsqueeze(1) *
+           rope_frequencies(config, length).to(some.device());
   };
   const int64_t limit = config.length_limit();
-  if (limit == std::numeric_limits<int64_t>::max() || positions.numel() == 0) return turn(positions, 0);
+  if (limit == std::numeric_limits<int64_t>::max() || positions.numel() == 0)
+    return turn(positions, 0);
   const auto host = positions.to(torch::kCPU).contiguous();
-  const std::span<const int64_t> at(host.const_data_ptr<int64_t>(), static_cast<size_t>(host.numel()));
+  const std::span<const int64_t> at(host.const_data_ptr<int64_t>(),
+                                    static_cast<size_t>(host.numel()));
   if (*std::max_element(at.begin(), at.end()) < limit) return turn(positions, 0);
   std::vector<torch::Tensor> rows;
   for (size_t begin = 0; begin < at.size();) {
@@ -121,9 +130,11 @@ torch::Tensor rope_frequencies(const RopeConfig& config, int64_t length) {
   fail("rope_frequencies", "an unknown rope type.");
 }
 
-RopeTables rope_tables(const RopeConfig& config, const torch::Tensor& positions, torch::Dtype dtype) {
+RopeTables rope_tables(const RopeConfig& config, const torch::Tensor& positions,
+                       torch::Dtype dtype) {
   const auto angle = angles(config, positions);
-  return {(angle.cos() * config.attention_factor).to(dtype), (angle.sin() * config.attention_factor).to(dtype)};
+  return {(angle.cos() * config.attention_factor).to(dtype),
+          (angle.sin() * config.attention_factor).to(dtype)};
 }
 
 }  // namespace rlhf
