@@ -1,5 +1,6 @@
 #include "rlhf/text/pre_tokenizer.h"
 
+#include <algorithm>
 #include <functional>
 
 #include "rlhf/text/byte_level.h"
