@@ -98,14 +98,14 @@ void Encoder::probe() {
   // A space before every text (SentencePiece's dummy prefix) shows when a text is encoded behind
   // another.
   for (const char* before : {"\n", "0", "."}) {
-    const Ids first = tokenizer_.encode(before, /*add_special_tokens=*/false);
+    Ids first = tokenizer_.encode(before, /*add_special_tokens=*/false);
     const Ids both = tokenizer_.encode(std::string(before) + "a", /*add_special_tokens=*/false);
     if (!starts_with(both, first)) continue;
-    if (tail(both, first.size()) == plain) return;
-    if (sentinel_.empty()) {
-      sentinel_ = before;
-      sentinel_ids_ = first;
+    if (tail(both, first.size()) == plain) {
+      sentinels_.clear();
+      return;
     }
+    sentinels_.push_back({before, std::move(first)});
   }
 }
 
@@ -115,9 +115,10 @@ bool Encoder::is_stop(int32_t id) const {
 }
 
 Ids Encoder::continuation(std::string_view text) const {
-  if (!sentinel_.empty()) {
-    const Ids both = tokenizer_.encode(sentinel_ + std::string(text), /*add_special_tokens=*/false);
-    if (starts_with(both, sentinel_ids_)) return tail(both, sentinel_ids_.size());
+  for (const Sentinel& before : sentinels_) {
+    const Ids both =
+        tokenizer_.encode(before.text + std::string(text), /*add_special_tokens=*/false);
+    if (starts_with(both, before.ids)) return tail(both, before.ids.size());
   }
   return tokenizer_.encode(text, /*add_special_tokens=*/false);
 }

@@ -119,6 +119,11 @@ class Encoder {
   std::vector<int32_t> continuation(std::string_view text) const;
 
  private:
+  struct Sentinel {
+    std::string text;
+    std::vector<int32_t> ids;
+  };
+
   /// A conversation encoded in pieces, and the tokens before its seam.
   struct Pieces {
     EncodedRow row;
@@ -151,9 +156,9 @@ class Encoder {
   std::optional<int32_t> eos_id_;
   std::vector<int32_t> prefix_;  // what the post-processor puts before a text
   std::vector<int32_t> suffix_;  // and behind it
-  std::string sentinel_;  // text put before a continuation where the tokenizer adds a space to
-                          // every text; else empty
-  std::vector<int32_t> sentinel_ids_;
+  /// Texts to encode a continuation behind, where the tokenizer adds a space to every text; else
+  /// none.
+  std::vector<Sentinel> sentinels_;
 };
 
 /// Cuts `row` to max_length. Returns false when nothing learned is left, so that the row must be

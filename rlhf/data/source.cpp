@@ -116,7 +116,8 @@ RowSet::RowSet(const DataSpec& spec, std::span<const RowType> wanted) {
     if (known[block.source]) continue;
     known[block.source] = true;
     Record first;
-    const RawRow raw = DataFile::Cursor(block.file).read(0);
+    DataFile::Cursor cursor(block.file);
+    const RawRow raw = cursor.read(0);
     std::optional<Problem> problem = parse_record(raw, block.file->path(), first);
     if (!problem) problem = reshape_row(first, reshapes_[block.source]);
     if (problem) {

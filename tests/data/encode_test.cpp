@@ -237,8 +237,13 @@ TEST(Encode, PreferencePairsShareTheirPrompt) {
                    {"rejected", {message("user", "q"), message("assistant", "b")}}});
     const EncodedPair chat_pair =
         encoder.pair(chats, {RowType::implicit_preference, RowForm::messages});
-    EXPECT_EQ(tokenizer.decode(chat_pair.chosen, /*skip_special=*/false), "a<|im_end|>\n") << name;
-    EXPECT_EQ(tokenizer.decode(chat_pair.rejected, /*skip_special=*/false), "b<|im_end|>\n");
+    // Behind a special token the tokenizer with a space before every text puts one, as it does
+    // everywhere.
+    const std::string space = std::string(name) == "dummy_prefix" ? " " : "";
+    EXPECT_EQ(tokenizer.decode(chat_pair.chosen, /*skip_special=*/false),
+              "a<|im_end|>" + space + "\n");
+    EXPECT_EQ(tokenizer.decode(chat_pair.rejected, /*skip_special=*/false),
+              "b<|im_end|>" + space + "\n");
   }
   const Record ids = record_of({{"chosen_ids", {1, 2, 3}}, {"rejected_ids", {1, 2, 4, 5}}});
   const EncodedPair given =
