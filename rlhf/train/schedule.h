@@ -16,7 +16,7 @@ namespace rlhf {
 /// What a schedule is made of. `kwargs` has been checked against `type` (config/training_checks.cpp).
 struct SchedulePlan {
   Scheduler type = Scheduler::linear;
-  SchedulerOptions kwargs;
+  SchedulerOptions kwargs{};
   double learning_rate = 2e-5;  ///< the base
   int64_t warmup_steps = 0;
   int64_t total_steps = 1;
