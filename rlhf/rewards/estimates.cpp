@@ -25,7 +25,7 @@ double pass_at_k(int64_t n, int64_t c, int64_t k) {
   return 1.0 - all_wrong;
 }
 
-Interval wilson_interval(int64_t successes, int64_t trials) {
+Bounds wilson_interval(int64_t successes, int64_t trials) {
   check(trials >= 1 && successes >= 0 && successes <= trials, "wilson_interval",
         "expected 0 <= successes <= trials, got {} of {}", successes, trials);
   constexpr double z = 1.959963984540054;  // the 97.5% quantile of the normal distribution
@@ -36,7 +36,7 @@ Interval wilson_interval(int64_t successes, int64_t trials) {
   return {successes == 0 ? 0.0 : centre - half, successes == trials ? 1.0 : centre + half};
 }
 
-Interval bootstrap_interval(std::span<const double> values) {
+Bounds bootstrap_interval(std::span<const double> values) {
   check(!values.empty(), "bootstrap_interval", "expected at least one value, got none");
   constexpr size_t kResamples = 10000;
   Random random(/*seed=*/0, {kRandomBootstrap});

@@ -20,21 +20,21 @@ namespace rlhf {
 /// Of n samples c are right; 1 <= k <= n.
 double pass_at_k(int64_t n, int64_t c, int64_t k);
 
-struct Interval {
+struct Bounds {
   double low = 0.0;
   double high = 0.0;
 };
 
 /// 95%, of `successes` among `trials` >= 1.
-Interval wilson_interval(int64_t successes, int64_t trials);
+Bounds wilson_interval(int64_t successes, int64_t trials);
 
 /// 95% of the mean of `values` (one or more): 2.5% and 97.5% quantiles of the means of 10,000
 /// resamples, a fixed stream.
-Interval bootstrap_interval(std::span<const double> values);
+Bounds bootstrap_interval(std::span<const double> values);
 
 struct Estimate {
   double mean = 0.0;
-  Interval interval;
+  Bounds interval;
   std::string_view method;  ///< `wilson`, or `bootstrap over prompts`
 };
 

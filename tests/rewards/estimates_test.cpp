@@ -36,11 +36,11 @@ TEST(Bootstrap, approaches_the_normal_interval) {
   // 400 values, half 0.25 and half 0.75: standard error 0.25 / 20 = 0.0125, half-width 0.0245.
   std::vector<double> values(400, 0.25);
   std::fill(values.begin() + 200, values.end(), 0.75);
-  const Interval interval = bootstrap_interval(values);
+  const Bounds interval = bootstrap_interval(values);
   EXPECT_NEAR(interval.low, 0.5 - 0.0245,
               0.002);  // the quantiles of 10,000 resamples are good to 0.001
   EXPECT_NEAR(interval.high, 0.5 + 0.0245, 0.002);
-  const Interval constant = bootstrap_interval(std::vector<double>(5, 0.5));
+  const Bounds constant = bootstrap_interval(std::vector<double>(5, 0.5));
   EXPECT_EQ(constant.low, 0.5);
   EXPECT_EQ(constant.high, 0.5);
 }
