@@ -136,11 +136,8 @@ struct Decoder::Impl {
                : builder.find(style.with_head_alias ? names.head_alias : names.head, ".weight");
     for (size_t i = 0; i < config.layer.size(); ++i) layers.push_back(builder.layer(i, base));
     embedding_scale = config.embedding_scale;
-    if (config.row
-            ->scales_embedding) {  // transformers rounds √C to fp32, then to the weights' type
-      embedding_scale = at::scalar_tensor(embedding_scale, torch::kFloat32)
-                            .to(embedding.scalar_type())
-                            .item<double>();
+    if (config.row->scales_embedding) {  // transformers rounds √C to the weights' type
+      embedding_scale = at::scalar_tensor(embedding_scale, embedding.scalar_type()).item<double>();
     }
   }
 
