@@ -26,15 +26,27 @@ std::string_view text_of(const Rendering& rendering, const Piece& piece) {
   return std::string_view(rendering.text).substr(piece.begin, piece.end - piece.begin);
 }
 
-/// What the generation prompt adds: the output after the last piece that both renderings begin with.
-std::string added_prompt(const Rendering& with, const Rendering& without) {
-  size_t same = 0;
-  while (same < with.pieces.size() && same < without.pieces.size() &&
-         with.pieces[same].source == without.pieces[same].source &&
-         text_of(with, with.pieces[same]) == text_of(without, without.pieces[same])) {
-    ++same;
+/// The output of `with` from piece `i` on, without what `without` has alike from piece `j` on.
+std::string rest_from(const Rendering& with, size_t i, const Rendering& without, size_t j) {
+  for (; i < with.pieces.size() && j < without.pieces.size(); ++i, ++j) {
+    if (with.pieces[i].source != without.pieces[j].source) break;
+    if (text_of(with, with.pieces[i]) != text_of(without, without.pieces[j])) break;
   }
-  return same < with.pieces.size() ? with.text.substr(with.pieces[same].begin) : "";
+  return i < with.pieces.size() ? with.text.substr(with.pieces[i].begin) : "";
+}
+
+/// Index of the first piece after all that were written for a message.
+size_t tail_of(const Rendering& rendering) {
+  size_t tail = rendering.pieces.size();
+  while (tail > 0 && rendering.pieces[tail - 1].message < 0) --tail;
+  return tail;
+}
+
+/// What the generation prompt adds. It usually stands after all messages; a template may also write the last message
+/// otherwise then, so the whole is compared only where nothing is added there.
+std::string added_prompt(const Rendering& with, const Rendering& without) {
+  std::string added = rest_from(with, tail_of(with), without, tail_of(without));
+  return added.empty() ? rest_from(with, 0, without, 0) : added;
 }
 
 /// The output written for message `index`, in contiguous runs.
@@ -60,6 +72,11 @@ size_t shared_prompt(std::string_view prompt, std::string_view turn) {
   return common;
 }
 
+bool is_assistant(const Value& message) {
+  const Value* role = message.as_dict().find("role");
+  return role && role->is(Type::string) && role->as_string() == "assistant";
+}
+
 class SpanFinder {
  public:
   SpanFinder(const Conversation& chat, const Rendering& full, bool prompt_at_end)
@@ -69,7 +86,7 @@ class SpanFinder {
     const std::optional<Rendering> before = try_render(chat_, index, /*add_generation_prompt=*/true);
     Spans runs = runs_of(full_, static_cast<int>(index));
     if (runs.empty()) return add_by_prefix(index, before, out);
-    const size_t begin = begin_of(index, runs, before);
+    const size_t begin = past_header(index, begin_of(index, runs, before), runs);
     extend_to_tail(index, begin, runs);
     runs.back().second = std::max(begin, strip(std::string_view(full_.text).substr(0, runs.back().second), kRight).size());
     const size_t had = out.size();
@@ -96,6 +113,30 @@ class SpanFinder {
       if (at != std::string_view::npos) return runs.front().first + at + prompt.size();
     }
     return runs.front().first + shared_prompt(prompt, turn);
+  }
+
+  /// Where the generation prompt adds nothing here (after tool results, say) and yet the turn opens with the header
+  /// that it gives before other turns, that header is a prompt here too.
+  size_t past_header(size_t index, size_t begin, const Spans& runs) const {
+    if (begin != runs.front().first) return begin;
+    for (const std::string& prompt : prompts_before_others(index)) {
+      const bool opens = std::string_view(full_.text).substr(begin).starts_with(prompt);
+      if (opens && begin + prompt.size() < runs.back().second) return begin + prompt.size();
+    }
+    return begin;
+  }
+
+  std::vector<std::string> prompts_before_others(size_t index) const {
+    std::vector<std::string> out;
+    for (size_t other = 0; other < chat_.messages.size(); ++other) {
+      if (other == index || !is_assistant(chat_.messages[other])) continue;
+      const auto with = try_render(chat_, other, /*add_generation_prompt=*/true);
+      const auto without = try_render(chat_, other, /*add_generation_prompt=*/false);
+      std::string prompt = with && without ? added_prompt(*with, *without) : "";
+      const bool known = std::find(out.begin(), out.end(), prompt) != out.end();
+      if (!prompt.empty() && !known) out.push_back(std::move(prompt));
+    }
+    return out;
   }
 
   std::string prompt_of(size_t index, const std::optional<Rendering>& before) const {
@@ -165,8 +206,7 @@ Spans assistant_spans(const Conversation& chat, const Rendering& full, bool add_
   Spans out;
   const SpanFinder finder(chat, full, add_generation_prompt);
   for (size_t i = 0; i < chat.messages.size(); ++i) {
-    const Value* role = chat.messages[i].as_dict().find("role");
-    if (role && role->is(Type::string) && role->as_string() == "assistant") finder.add_turn(i, out);
+    if (is_assistant(chat.messages[i])) finder.add_turn(i, out);
   }
   std::sort(out.begin(), out.end());
   for (size_t i = 1; i < out.size(); ++i) {
