@@ -1,4 +1,5 @@
-// Which bytes of a rendered chat the model would have written; chat_template.h says what that means.
+// Which bytes of a rendered chat the model would have written; chat_template.h says what that
+// means.
 #pragma once
 
 #include <utility>
@@ -21,10 +22,12 @@ using Spans = std::vector<std::pair<size_t, size_t>>;
 /// Renders the first `count` messages.
 Rendering render(const Conversation& chat, size_t count, bool add_generation_prompt);
 
-/// The `{% generation %}` blocks. Faults where one stands inside a macro or a captured block: its place is unknown.
+/// The `{% generation %}` blocks. Faults where one stands inside a macro or a captured block: its
+/// place is unknown.
 Spans marked_spans(const Rendering& full);
 
-/// The turns of role `assistant` in `full`, the rendering of all messages. Faults where one cannot be determined.
+/// The turns of role `assistant` in `full`, the rendering of all messages. Faults where one cannot
+/// be determined.
 Spans assistant_spans(const Conversation& chat, const Rendering& full, bool add_generation_prompt);
 
 }  // namespace rlhf::jinja

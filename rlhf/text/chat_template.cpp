@@ -22,7 +22,8 @@ std::tm local_now() {
   return out;
 }
 
-/// Older names of a message's reasoning stand in for newer ones and the other way round, as in transformers.
+/// Older names of a message's reasoning stand in for newer ones and the other way round, as in
+/// transformers.
 void alias_reasoning(Json& message) {
   for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
     const auto found = message.find(name);
@@ -47,7 +48,8 @@ struct ChatTemplate::Impl {
   std::function<std::tm()> clock = local_now;
 
   [[noreturn]] void fail(const jinja::Fault& fault) const {
-    throw UserError(fmt::format("chat_template {}:{}", name, std::max(1, fault.line)), fault.what, fault.hint);
+    throw UserError(fmt::format("chat_template {}:{}", name, std::max(1, fault.line)), fault.what,
+                    fault.hint);
   }
   [[noreturn]] void fail_input(std::string what, std::string hint = "") const {
     throw UserError(fmt::format("chat_template {}", name), std::move(what), std::move(hint));
@@ -63,11 +65,15 @@ struct ChatTemplate::Impl {
 
 Json ChatTemplate::Impl::prepare(const ChatInput& input) const {
   if (!input.messages.is_array()) fail_input("messages must be an array.");
-  if (!input.tools.is_null() && !input.tools.is_array()) fail_input("tools must be an array of JSON schemas.");
-  if (!input.documents.is_null() && !input.documents.is_array()) fail_input("documents must be an array of objects.");
-  if (!input.variables.is_object() && !input.variables.is_null()) fail_input("variables must be an object.");
+  if (!input.tools.is_null() && !input.tools.is_array())
+    fail_input("tools must be an array of JSON schemas.");
+  if (!input.documents.is_null() && !input.documents.is_array())
+    fail_input("documents must be an array of objects.");
+  if (!input.variables.is_object() && !input.variables.is_null())
+    fail_input("variables must be an object.");
   if (input.add_generation_prompt && input.continue_final_message) {
-    fail_input("add_generation_prompt and continue_final_message exclude each other.", "set one of them.");
+    fail_input("add_generation_prompt and continue_final_message exclude each other.",
+               "set one of them.");
   }
   Json messages = input.messages;
   for (size_t i = 0; i < messages.size(); ++i) {
@@ -99,9 +105,12 @@ void ChatTemplate::Impl::cut_at_tag(std::string& text, const Json& messages) con
   const std::string_view bare = kContinueTag.substr(0, kContinueTag.size() - 1);
   const size_t at = text.rfind(bare);
   if (at == std::string::npos) {
-    fail_input(fmt::format("continue_final_message is set, but the content of message {} is not in the text.",
-                           messages.size() - 1),
-               "the template drops the final message: end with the message to continue, or unset the option.");
+    fail_input(
+        fmt::format(
+            "continue_final_message is set, but the content of message {} is not in the text.",
+            messages.size() - 1),
+        "the template drops the final message: end with the message to continue, or unset the "
+        "option.");
   }
   const bool keeps_spacing = std::string_view(text).substr(at).starts_with(kContinueTag);
   text.resize(at);
@@ -116,7 +125,8 @@ jinja::Conversation ChatTemplate::Impl::converse(const ChatInput& input) const {
     out.variables.emplace_back("tools", jinja::from_json(input.tools));
     out.variables.emplace_back("documents", jinja::from_json(input.documents));
     if (!input.variables.is_null()) {
-      for (const auto& [key, value] : input.variables.items()) out.variables.emplace_back(key, jinja::from_json(value));
+      for (const auto& [key, value] : input.variables.items())
+        out.variables.emplace_back(key, jinja::from_json(value));
     }
   } catch (const jinja::Fault& fault) {
     fail_input(fault.what, fault.hint);
@@ -127,7 +137,8 @@ jinja::Conversation ChatTemplate::Impl::converse(const ChatInput& input) const {
   return out;
 }
 
-ChatTemplate ChatTemplate::parse(const std::string& source, std::string name, const Json& special_tokens) {
+ChatTemplate ChatTemplate::parse(const std::string& source, std::string name,
+                                 const Json& special_tokens) {
   auto impl = std::make_shared<Impl>();
   impl->name = std::move(name);
   try {
@@ -166,8 +177,9 @@ RenderedChat ChatTemplate::render_with_spans(const ChatInput& input) const {
   out.explicit_marks = has_generation_marks();
   try {
     jinja::Rendering full = jinja::render(chat, chat.messages.size(), input.add_generation_prompt);
-    const auto spans = out.explicit_marks ? jinja::marked_spans(full)
-                                          : jinja::assistant_spans(chat, full, input.add_generation_prompt);
+    const auto spans = out.explicit_marks
+                           ? jinja::marked_spans(full)
+                           : jinja::assistant_spans(chat, full, input.add_generation_prompt);
     out.text = std::move(full.text);
     if (input.continue_final_message) impl_->cut_at_tag(out.text, input.messages);
     for (const auto& [begin, end] : spans) {

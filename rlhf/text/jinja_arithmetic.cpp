@@ -79,7 +79,8 @@ Value integers(Op op, int64_t a, int64_t b) {
     case Op::pow:
       if (b < 0) return Value::real(std::pow(static_cast<double>(a), static_cast<double>(b)));
       return Value::integer(int_power(a, b));
-    default: break;
+    default:
+      break;
   }
   if (op == Op::div) return Value::real(static_cast<double>(a) / static_cast<double>(b));
   return Value::integer(op == Op::floordiv ? floor_div(a, b) : floor_mod(a, b));
@@ -87,16 +88,24 @@ Value integers(Op op, int64_t a, int64_t b) {
 
 Value reals(Op op, double a, double b) {
   switch (op) {
-    case Op::add: return Value::real(a + b);
-    case Op::sub: return Value::real(a - b);
-    case Op::mul: return Value::real(a * b);
-    case Op::div: return Value::real(a / b);
-    case Op::floordiv: return Value::real(real_floor_div(a, b));
-    case Op::mod: return Value::real(real_mod(a, b));
+    case Op::add:
+      return Value::real(a + b);
+    case Op::sub:
+      return Value::real(a - b);
+    case Op::mul:
+      return Value::real(a * b);
+    case Op::div:
+      return Value::real(a / b);
+    case Op::floordiv:
+      return Value::real(real_floor_div(a, b));
+    case Op::mod:
+      return Value::real(real_mod(a, b));
     default: {
       const double out = std::pow(a, b);
-      if (std::isinf(out) && !std::isinf(a) && !std::isinf(b)) throw Fault{"a power is too large.", ""};
-      if (std::isnan(out) && !std::isnan(a) && !std::isnan(b)) throw Fault{"a power is no real number.", ""};
+      if (std::isinf(out) && !std::isinf(a) && !std::isinf(b))
+        throw Fault{"a power is too large.", ""};
+      if (std::isnan(out) && !std::isnan(a) && !std::isnan(b))
+        throw Fault{"a power is no real number.", ""};
       return Value::real(out);
     }
   }
@@ -105,7 +114,8 @@ Value reals(Op op, double a, double b) {
 Value numbers(Op op, const Value& a, const Value& b) {
   const bool divides = op == Op::div || op == Op::floordiv || op == Op::mod;
   if (divides && b.as_real() == 0.0) throw Fault{"division by zero.", ""};
-  if (op == Op::pow && a.as_real() == 0.0 && b.as_real() < 0.0) throw Fault{"zero has no negative power.", ""};
+  if (op == Op::pow && a.as_real() == 0.0 && b.as_real() < 0.0)
+    throw Fault{"zero has no negative power.", ""};
   if (a.is_integral() && b.is_integral()) return integers(op, a.as_int(), b.as_int());
   return reals(op, a.as_real(), b.as_real());
 }
@@ -121,9 +131,11 @@ Value repeated(const Value& value, int64_t count) {
     return Value::string(std::move(out), value.is_markup());
   }
   const List& list = value.as_list();
-  if (!list.items.empty() && times > kMaxItems / list.items.size()) require_item_count(kMaxItems + 1);
+  if (!list.items.empty() && times > kMaxItems / list.items.size())
+    require_item_count(kMaxItems + 1);
   std::vector<Value> out;
-  for (size_t i = 0; i < times && !list.items.empty(); ++i) out.insert(out.end(), list.items.begin(), list.items.end());
+  for (size_t i = 0; i < times && !list.items.empty(); ++i)
+    out.insert(out.end(), list.items.begin(), list.items.end());
   return Value::list(std::move(out), list.form);
 }
 
@@ -165,12 +177,23 @@ std::string escaped(const Value& value) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '\'': out += "&#39;"; break;
-      case '"': out += "&#34;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      default:
+        out += c;
     }
   }
   require_text_size(out.size());

@@ -17,7 +17,8 @@ struct BoundMethod : Function {
 };
 
 Value missing(const Value& object, std::string_view name) {
-  return Value::undefined(fmt::format("a value of type '{}' has no attribute '{}'.", type_name(object), name));
+  return Value::undefined(
+      fmt::format("a value of type '{}' has no attribute '{}'.", type_name(object), name));
 }
 
 [[noreturn]] void fail_undefined(const Value& value) {
@@ -36,7 +37,8 @@ Value code_point(const Value& text, int64_t index) {
   const std::string& bytes = text.as_string();
   if (is_ascii(bytes)) {
     const size_t at = position(index, bytes.size());
-    return at == std::string::npos ? Value() : Value::string(std::string(1, bytes[at]), text.is_markup());
+    return at == std::string::npos ? Value()
+                                   : Value::string(std::string(1, bytes[at]), text.is_markup());
   }
   const std::u32string points = decode(bytes);
   const size_t at = position(index, points.size());
@@ -61,7 +63,8 @@ std::vector<size_t> slice_positions(const Value* bounds, size_t size) {
   std::vector<size_t> out;
   // A step beyond the size takes one item; clamping it keeps the sum from overflowing.
   const int64_t stride = std::clamp<int64_t>(step, -count - 1, count + 1);
-  for (int64_t at = start; step > 0 ? at < stop : at > stop; at += stride) out.push_back(static_cast<size_t>(at));
+  for (int64_t at = start; step > 0 ? at < stop : at > stop; at += stride)
+    out.push_back(static_cast<size_t>(at));
   return out;
 }
 
@@ -72,10 +75,12 @@ Value sliced(const Value& object, const Value* bounds) {
     for (const size_t at : slice_positions(bounds, points.size())) out += points[at];
     return Value::string(encode(out), object.is_markup());
   }
-  if (object.is(Type::list) && object.as_list().form != Form::iterator && object.as_list().form != Form::view) {
+  if (object.is(Type::list) && object.as_list().form != Form::iterator &&
+      object.as_list().form != Form::view) {
     const List& list = object.as_list();
     std::vector<Value> out;
-    for (const size_t at : slice_positions(bounds, list.items.size())) out.push_back(list.items[at]);
+    for (const size_t at : slice_positions(bounds, list.items.size()))
+      out.push_back(list.items[at]);
     return Value::list(std::move(out), list.form, list.form == Form::range ? "range" : "");
   }
   if (object.is(Type::undefined)) fail_undefined(object);
@@ -84,14 +89,22 @@ Value sliced(const Value& object, const Value* bounds) {
 
 bool compare(Op op, const Value& a, const Value& b) {
   switch (op) {
-    case Op::eq: return equal(a, b);
-    case Op::ne: return !equal(a, b);
-    case Op::lt: return less(a, b);
-    case Op::gt: return less(b, a);
-    case Op::le: return less(a, b) || equal(a, b);
-    case Op::ge: return less(b, a) || equal(a, b);
-    case Op::in: return contains(b, a);
-    default: return !contains(b, a);
+    case Op::eq:
+      return equal(a, b);
+    case Op::ne:
+      return !equal(a, b);
+    case Op::lt:
+      return less(a, b);
+    case Op::gt:
+      return less(b, a);
+    case Op::le:
+      return less(a, b) || equal(a, b);
+    case Op::ge:
+      return less(b, a) || equal(a, b);
+    case Op::in:
+      return contains(b, a);
+    default:
+      return !contains(b, a);
   }
 }
 
@@ -99,7 +112,8 @@ bool compare(Op op, const Value& a, const Value& b) {
 
 void Run::tick(int line) {
   line_ = line;
-  if (++steps_ > kMaxSteps) throw Fault{fmt::format("the template takes more than {} steps.", kMaxSteps), ""};
+  if (++steps_ > kMaxSteps)
+    throw Fault{fmt::format("the template takes more than {} steps.", kMaxSteps), ""};
 }
 
 Value Run::eval(const Expr& expr) {
@@ -107,27 +121,38 @@ Value Run::eval(const Expr& expr) {
   const Depth guard(depth_);
   tick(expr.line);
   switch (expr.kind) {
-    case Kind::constant: return expr.value;
-    case Kind::name: return eval_name(expr);
+    case Kind::constant:
+      return expr.value;
+    case Kind::name:
+      return eval_name(expr);
     case Kind::list:
     case Kind::tuple:
-    case Kind::dict: return eval_constructor(expr);
-    case Kind::attribute: return attribute(eval(*expr.items[0]), expr.text);
+    case Kind::dict:
+      return eval_constructor(expr);
+    case Kind::attribute:
+      return attribute(eval(*expr.items[0]), expr.text);
     case Kind::item: {
       const Value object = eval(*expr.items[0]);
       return item(object, eval(*expr.items[1]));
     }
-    case Kind::slice: return eval_slice(expr);
-    case Kind::call: return eval_call(expr);
+    case Kind::slice:
+      return eval_slice(expr);
+    case Kind::call:
+      return eval_call(expr);
     case Kind::filter:
-    case Kind::test: return eval_builtin(expr);
-    case Kind::negation: return Value::boolean(!eval(*expr.items[0]).truth());
+    case Kind::test:
+      return eval_builtin(expr);
+    case Kind::negation:
+      return Value::boolean(!eval(*expr.items[0]).truth());
     case Kind::negative: {
       const Value operand = eval(*expr.items[0]);
-      return operand.is(Type::real) ? Value::real(-operand.as_real()) : arithmetic(Op::sub, Value::integer(0), operand);
+      return operand.is(Type::real) ? Value::real(-operand.as_real())
+                                    : arithmetic(Op::sub, Value::integer(0), operand);
     }
-    case Kind::positive: return arithmetic(Op::add, Value::integer(0), eval(*expr.items[0]));
-    case Kind::binary: return eval_binary(expr);
+    case Kind::positive:
+      return arithmetic(Op::add, Value::integer(0), eval(*expr.items[0]));
+    case Kind::binary:
+      return eval_binary(expr);
     case Kind::both: {
       Value left = eval(*expr.items[0]);
       return left.truth() ? eval(*expr.items[1]) : left;
@@ -136,13 +161,16 @@ Value Run::eval(const Expr& expr) {
       Value left = eval(*expr.items[0]);
       return left.truth() ? left : eval(*expr.items[1]);
     }
-    case Kind::compare: return eval_compare(expr);
-    case Kind::concat: return eval_concat(expr);
+    case Kind::compare:
+      return eval_compare(expr);
+    case Kind::concat:
+      return eval_concat(expr);
     case Kind::conditional:
       if (eval(*expr.items[0]).truth()) return eval(*expr.items[1]);
       if (expr.items[2]) return eval(*expr.items[2]);
       return Value::undefined("the inline if evaluated to false and has no else.");
-    case Kind::block_text: return block_text_;
+    case Kind::block_text:
+      return block_text_;
   }
   return Value();
 }
@@ -167,7 +195,8 @@ Value Run::eval_constructor(const Expr& expr) {
 Value Run::eval_slice(const Expr& expr) {
   const Value object = eval(*expr.items[0]);
   Value bounds[3];
-  for (size_t i = 0; i < 3; ++i) bounds[i] = expr.items[i + 1] ? eval(*expr.items[i + 1]) : Value::none();
+  for (size_t i = 0; i < 3; ++i)
+    bounds[i] = expr.items[i + 1] ? eval(*expr.items[i + 1]) : Value::none();
   return sliced(object, bounds);
 }
 
@@ -237,8 +266,8 @@ Value Run::eval_call(const Expr& expr) {
 
 Value Run::eval_builtin(const Expr& expr) {
   if (!expr.builtin) {
-    throw Fault{fmt::format("there is no {} named '{}'.", expr.kind == Expr::Kind::filter ? "filter" : "test",
-                            expr.text),
+    throw Fault{fmt::format("there is no {} named '{}'.",
+                            expr.kind == Expr::Kind::filter ? "filter" : "test", expr.text),
                 ""};
   }
   const Value subject = eval(*expr.items[0]);
@@ -274,8 +303,8 @@ Value Run::attribute(const Value& object, const std::string& name) {
     return Value::of(std::static_pointer_cast<Function>(bound));
   }
   if (is_mutator(object, name)) {
-    return Value::undefined(
-        fmt::format("'{}' of a {} is unsafe: a template cannot change its values.", name, type_name(object)));
+    return Value::undefined(fmt::format(
+        "'{}' of a {} is unsafe: a template cannot change its values.", name, type_name(object)));
   }
   if (object.is(Type::dict)) {
     if (const Value* found = object.as_dict().find(std::string_view(name))) return *found;
@@ -283,7 +312,8 @@ Value Run::attribute(const Value& object, const std::string& name) {
   if (object.is(Type::list)) {
     const auto& fields = object.as_list().fields;
     const auto field = std::find(fields.begin(), fields.end(), name);
-    if (field != fields.end()) return object.as_list().items[static_cast<size_t>(field - fields.begin())];
+    if (field != fields.end())
+      return object.as_list().items[static_cast<size_t>(field - fields.begin())];
   }
   return missing(object, name);
 }
@@ -313,13 +343,14 @@ Value Run::item(const Value& object, const Value& key) {
   }
   if (key.is(Type::string)) {
     // As Jinja2: an attribute of that name, though never again an item.
-    if (object.is(Type::dict) && !object.as_dict().is_namespace && !find_method(object, key.as_string()) &&
-        !is_mutator(object, key.as_string())) {
+    if (object.is(Type::dict) && !object.as_dict().is_namespace &&
+        !find_method(object, key.as_string()) && !is_mutator(object, key.as_string())) {
       return missing(object, key.as_string());
     }
     return attribute(object, key.as_string());
   }
-  return Value::undefined(fmt::format("a value of type '{}' has no item {}.", type_name(object), to_repr(key)));
+  return Value::undefined(
+      fmt::format("a value of type '{}' has no item {}.", type_name(object), to_repr(key)));
 }
 
 Value Run::attribute_path(const Value& object, const Value& path, const Value* fallback) {
@@ -333,8 +364,9 @@ Value Run::attribute_path(const Value& object, const Value& path, const Value* f
   Value value = object;
   const std::string_view dot = ".";
   for (const std::string& part : split(path.as_string(), &dot, -1, /*from_right=*/false)) {
-    const bool number = !part.empty() && part.size() < 18 &&
-                        std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool number =
+        !part.empty() && part.size() < 18 &&
+        std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
     value = step(value, number ? Value::integer(std::stoll(part)) : Value::string(part));
   }
   return value;

@@ -1,4 +1,6 @@
 // Filters on text and numbers, and the table of all filters.
+#include "rlhf/text/jinja_filters.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,17 +8,19 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "rlhf/text/jinja_filters.h"
 #include "rlhf/text/jinja_run.h"
 #include "rlhf/text/jinja_text.h"
 
 namespace rlhf::jinja {
 namespace {
 
-Value same_kind(const Value& subject, std::string text) { return Value::string(std::move(text), subject.is_markup()); }
+Value same_kind(const Value& subject, std::string text) {
+  return Value::string(std::move(text), subject.is_markup());
+}
 
 const std::string& require_text(const Value& value, std::string_view filter) {
-  if (value.is(Type::undefined)) throw Fault{value.shared() ? value.as_string() : "a value is undefined.", ""};
+  if (value.is(Type::undefined))
+    throw Fault{value.shared() ? value.as_string() : "a value is undefined.", ""};
   if (!value.is(Type::string)) {
     throw Fault{fmt::format("{} needs a string, got '{}'.", filter, type_name(value)), ""};
   }
@@ -54,7 +58,8 @@ std::string title_words(std::string_view text) {
 Value trim(Run&, const Value& subject, Args& args) {
   const auto given = args.bind("trim", {"chars"}, 0);
   const std::string text = to_text(subject);
-  if (!given[0] || given[0]->is(Type::none)) return same_kind(subject, std::string(strip(text, kBothSides)));
+  if (!given[0] || given[0]->is(Type::none))
+    return same_kind(subject, std::string(strip(text, kBothSides)));
   const std::string_view chars = require_text(*given[0], "trim");
   return same_kind(subject, std::string(strip(text, kBothSides, &chars)));
 }
@@ -136,8 +141,10 @@ Value truncate(Run&, const Value& subject, Args& args) {
   const std::u32string text = decode(require_text(subject, "truncate"));
   const std::u32string end = given[2] ? decode(require_text(*given[2], "truncate")) : U"...";
   const int64_t limit = given[0] ? require_int(*given[0], "the length of truncate") : 255;
-  const int64_t leeway = given[3] && !given[3]->is(Type::none) ? require_int(*given[3], "the leeway") : 5;
-  if (limit < static_cast<int64_t>(end.size()) || leeway < 0) throw Fault{"truncate was given too small a length.", ""};
+  const int64_t leeway =
+      given[3] && !given[3]->is(Type::none) ? require_int(*given[3], "the leeway") : 5;
+  if (limit < static_cast<int64_t>(end.size()) || leeway < 0)
+    throw Fault{"truncate was given too small a length.", ""};
   if (limit > static_cast<int64_t>(text.size()) - leeway) return subject;
   if (static_cast<int64_t>(text.size()) <= limit + leeway) return subject;
   std::u32string kept = text.substr(0, static_cast<size_t>(limit) - end.size());
@@ -159,7 +166,8 @@ Value format_text(Run&, const Value& subject, Args& args) {
 void append_url(std::string& out, std::string_view text, bool slash_is_safe, bool plus_for_space) {
   for (const char c : text) {
     const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       std::string_view("_.-~").find(c) != std::string_view::npos || (c == '/' && slash_is_safe);
+                       std::string_view("_.-~").find(c) != std::string_view::npos ||
+                       (c == '/' && slash_is_safe);
     if (plain) {
       out += c;
     } else if (c == ' ' && plus_for_space) {
@@ -179,7 +187,8 @@ Value url_encode(Run&, const Value& subject, Args& args) {
   }
   std::vector<Value> pairs;
   if (subject.is(Type::dict)) {
-    for (const auto& [key, value] : subject.as_dict().items) pairs.push_back(Value::list({key, value}, Form::tuple));
+    for (const auto& [key, value] : subject.as_dict().items)
+      pairs.push_back(Value::list({key, value}, Form::tuple));
   } else {
     pairs = iterate(subject);
   }
@@ -205,7 +214,8 @@ Value json_filter(Run&, const Value& subject, Args& args) {
     if (given[1]->is(Type::string)) {
       style.indent = given[1]->as_string();
     } else {
-      const int64_t width = std::clamp<int64_t>(require_int(*given[1], "the indent of tojson"), 0, 1000);
+      const int64_t width =
+          std::clamp<int64_t>(require_int(*given[1], "the indent of tojson"), 0, 1000);
       style.indent.assign(static_cast<size_t>(width), ' ');
     }
     style.item_separator.assign(1, ',');
@@ -250,13 +260,15 @@ bool parse_int(std::string_view text, int base, int64_t& out) {
   if (!digits.empty() && (digits[0] == '-' || digits[0] == '+')) digits.erase(0, 1);
   if (digits.size() > 2 && digits[0] == '0') {
     const char kind = static_cast<char>(digits[1] | 0x20);
-    if ((kind == 'x' && base == 16) || (kind == 'o' && base == 8) || (kind == 'b' && base == 2)) digits.erase(0, 2);
+    if ((kind == 'x' && base == 16) || (kind == 'o' && base == 8) || (kind == 'b' && base == 2))
+      digits.erase(0, 2);
   }
   if (digits.empty() || digits[0] == '-' || digits[0] == '+') return false;
   if (negative) digits.insert(0, 1, '-');
   const auto done = std::from_chars(digits.data(), digits.data() + digits.size(), out, base);
   if (done.ptr != digits.data() + digits.size()) return false;
-  if (done.ec == std::errc::result_out_of_range) throw Fault{"an integer does not fit 64 bits.", ""};
+  if (done.ec == std::errc::result_out_of_range)
+    throw Fault{"an integer does not fit 64 bits.", ""};
   return done.ec == std::errc();
 }
 
@@ -267,7 +279,8 @@ bool whole(double value, int64_t& out) {
 }
 
 void refuse_undefined(const Value& value) {
-  if (value.is(Type::undefined)) throw Fault{value.shared() ? value.as_string() : "a value is undefined.", ""};
+  if (value.is(Type::undefined))
+    throw Fault{value.shared() ? value.as_string() : "a value is undefined.", ""};
 }
 
 Value to_int(Run&, const Value& subject, Args& args) {
@@ -279,7 +292,8 @@ Value to_int(Run&, const Value& subject, Args& args) {
   if (subject.is_integral()) return Value::integer(subject.as_int());
   if (subject.is(Type::real) && whole(subject.as_real(), out)) return Value::integer(out);
   if (subject.is(Type::string)) {
-    if (base >= 2 && base <= 36 && parse_int(subject.as_string(), static_cast<int>(base), out)) return Value::integer(out);
+    if (base >= 2 && base <= 36 && parse_int(subject.as_string(), static_cast<int>(base), out))
+      return Value::integer(out);
     if (parse_real(subject.as_string(), real) && whole(real, out)) return Value::integer(out);
   }
   return given[0] ? *given[0] : Value::integer(0);
@@ -298,7 +312,8 @@ Value absolute(Run&, const Value& subject, Args& args) {
   args.bind("abs", {}, 0);
   if (subject.is(Type::real)) return Value::real(std::fabs(subject.as_real()));
   const int64_t number = require_int(subject, "abs");
-  return number < 0 ? arithmetic(Op::sub, Value::integer(0), Value::integer(number)) : Value::integer(number);
+  return number < 0 ? arithmetic(Op::sub, Value::integer(0), Value::integer(number))
+                    : Value::integer(number);
 }
 
 /// round(value, digits) as Python does it: correctly rounded, halves of the exact value to even.
@@ -314,13 +329,15 @@ Value round_number(Run&, const Value& subject, Args& args) {
   const auto given = args.bind("round", {"precision", "method"}, 0);
   const int64_t digits = given[0] ? require_int(*given[0], "the precision of round") : 0;
   const std::string method = given[1] ? to_text(*given[1]) : "common";
-  if (!subject.is_number()) throw Fault{fmt::format("round needs a number, got '{}'.", type_name(subject)), ""};
+  if (!subject.is_number())
+    throw Fault{fmt::format("round needs a number, got '{}'.", type_name(subject)), ""};
   if (method == "common") {
     if (!subject.is_integral()) return Value::real(rounded(subject.as_real(), digits));
     if (digits >= 0) return Value::integer(subject.as_int());
     return Value::integer(static_cast<int64_t>(rounded(subject.as_real(), digits)));
   }
-  if (method != "ceil" && method != "floor") throw Fault{"the method of round must be common, ceil or floor.", ""};
+  if (method != "ceil" && method != "floor")
+    throw Fault{"the method of round must be common, ceil or floor.", ""};
   const double scale = std::pow(10.0, static_cast<double>(digits));
   const double scaled = subject.as_real() * scale;
   if (!std::isfinite(scaled)) throw Fault{"round was given a number without end.", ""};
@@ -328,18 +345,36 @@ Value round_number(Run&, const Value& subject, Args& args) {
 }
 
 constexpr Builtin kTextFilters[] = {
-    {"abs", absolute}, {"capitalize", text_filter<capitalize>}, {"center", center}, {"e", escape}, {"escape", escape},
-    {"float", to_float}, {"forceescape", force_escape}, {"format", format_text}, {"indent", indent}, {"int", to_int},
-    {"lower", text_filter<lower>}, {"replace", replace_text}, {"round", round_number}, {"safe", mark_safe},
-    {"string", make_string}, {"title", text_filter<title_words>}, {"tojson", json_filter}, {"trim", trim},
-    {"truncate", truncate}, {"upper", text_filter<upper>}, {"urlencode", url_encode}, {"wordcount", word_count},
+    {"abs", absolute},
+    {"capitalize", text_filter<capitalize>},
+    {"center", center},
+    {"e", escape},
+    {"escape", escape},
+    {"float", to_float},
+    {"forceescape", force_escape},
+    {"format", format_text},
+    {"indent", indent},
+    {"int", to_int},
+    {"lower", text_filter<lower>},
+    {"replace", replace_text},
+    {"round", round_number},
+    {"safe", mark_safe},
+    {"string", make_string},
+    {"title", text_filter<title_words>},
+    {"tojson", json_filter},
+    {"trim", trim},
+    {"truncate", truncate},
+    {"upper", text_filter<upper>},
+    {"urlencode", url_encode},
+    {"wordcount", word_count},
 };
 
 }  // namespace
 
 const Builtin* find_filter(std::string_view name) {
   for (const auto rows : {std::span<const Builtin>(kTextFilters), sequence_filters()}) {
-    const auto row = std::find_if(rows.begin(), rows.end(), [&](const Builtin& each) { return each.name == name; });
+    const auto row = std::find_if(rows.begin(), rows.end(),
+                                  [&](const Builtin& each) { return each.name == name; });
     if (row != rows.end()) return &*row;
   }
   return nullptr;

@@ -25,7 +25,8 @@ struct Spec {
   char type = 0;
 };
 
-std::string with_width(const Spec& spec, const std::string& sign, const std::string& body, char usual_align) {
+std::string with_width(const Spec& spec, const std::string& sign, const std::string& body,
+                       char usual_align) {
   const char align = spec.align ? spec.align : usual_align;
   const int64_t lack = spec.width - static_cast<int64_t>(point_count(sign) + point_count(body));
   if (lack <= 0) return sign + body;
@@ -49,15 +50,29 @@ std::string sign_text(const Spec& spec, bool negative) {
 }
 
 std::string format_integer(const Spec& spec, int64_t number, char type) {
-  const uint64_t size = number < 0 ? 0 - static_cast<uint64_t>(number) : static_cast<uint64_t>(number);
+  const uint64_t size =
+      number < 0 ? 0 - static_cast<uint64_t>(number) : static_cast<uint64_t>(number);
   std::string digits;
   std::string prefix;
   switch (type) {
-    case 'x': digits = fmt::format("{:x}", size); prefix = "0x"; break;
-    case 'X': digits = fmt::format("{:X}", size); prefix = "0X"; break;
-    case 'o': digits = fmt::format("{:o}", size); prefix = "0o"; break;
-    case 'b': digits = fmt::format("{:b}", size); prefix = "0b"; break;
-    default: digits = grouped(std::to_string(size), spec.group);
+    case 'x':
+      digits = fmt::format("{:x}", size);
+      prefix = "0x";
+      break;
+    case 'X':
+      digits = fmt::format("{:X}", size);
+      prefix = "0X";
+      break;
+    case 'o':
+      digits = fmt::format("{:o}", size);
+      prefix = "0o";
+      break;
+    case 'b':
+      digits = fmt::format("{:b}", size);
+      prefix = "0b";
+      break;
+    default:
+      digits = grouped(std::to_string(size), spec.group);
   }
   if (spec.precision > static_cast<int64_t>(digits.size())) {
     digits.insert(0, static_cast<size_t>(spec.precision) - digits.size(), '0');
@@ -74,7 +89,8 @@ std::string format_real(const Spec& spec, double number, char type) {
   if (std::isnan(size) || std::isinf(size)) {
     body = std::isnan(size) ? "nan" : "inf";
   } else {
-    const auto precision = static_cast<int>(spec.precision < 0 ? 6 : std::min<int64_t>(spec.precision, 400));
+    const auto precision =
+        static_cast<int>(spec.precision < 0 ? 6 : std::min<int64_t>(spec.precision, 400));
     const double value = type == '%' ? size * 100 : size;
     const char lower_type = type == '%' ? 'f' : upper_case ? static_cast<char>(type | 0x20) : type;
     const std::string format = std::string(spec.alternate ? "%#.*" : "%.*") + lower_type;
@@ -157,8 +173,10 @@ class Percent {
     const bool has_name = peek() == '(';
     if (has_name) {
       const size_t close = format_.find(')', at_);
-      if (close == std::string::npos || !args_.is(Type::dict)) throw Fault{"a named '%' format needs a dict.", ""};
-      const Value* found = args_.as_dict().find(std::string_view(format_).substr(at_ + 1, close - at_ - 1));
+      if (close == std::string::npos || !args_.is(Type::dict))
+        throw Fault{"a named '%' format needs a dict.", ""};
+      const Value* found =
+          args_.as_dict().find(std::string_view(format_).substr(at_ + 1, close - at_ - 1));
       if (!found) throw Fault{"a '%' format names a key that is not there.", ""};
       named_value = *found;
       named_ = true;
@@ -208,16 +226,19 @@ class Percent {
     } else if (type == 'r' || type == 'a') {
       out_ += format_text(spec, to_repr(value));
     } else if (type == 'c') {
-      if (value.is(Type::string) && point_count(value.as_string()) != 1) throw Fault{"'%c' needs one character.", ""};
+      if (value.is(Type::string) && point_count(value.as_string()) != 1)
+        throw Fault{"'%c' needs one character.", ""};
       std::string one = value.is(Type::string) ? value.as_string() : "";
       if (one.empty()) {
         const int64_t code = require_int(value, "'%c'");
-        if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) throw Fault{"'%c' is out of range.", ""};
+        if (code < 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+          throw Fault{"'%c' is out of range.", ""};
         append_point(one, static_cast<char32_t>(code));
       }
       out_ += format_text(spec, one);
     } else if (std::string_view("diuoxXeEfFgG").find(type) != std::string_view::npos) {
-      if (!value.is_number()) throw Fault{fmt::format("'%{}' needs a number, got '{}'.", type, type_name(value)), ""};
+      if (!value.is_number())
+        throw Fault{fmt::format("'%{}' needs a number, got '{}'.", type, type_name(value)), ""};
       if (zero && spec.align == '>') {
         spec.fill.assign(1, '0');
         spec.align = '=';
@@ -238,7 +259,8 @@ class Percent {
       return;
     }
     const double number = std::trunc(value.as_real());
-    if (std::string_view("oxX").find(type) != std::string_view::npos || !(std::fabs(number) < 9.2e18)) {
+    if (std::string_view("oxX").find(type) != std::string_view::npos ||
+        !(std::fabs(number) < 9.2e18)) {
       throw Fault{fmt::format("'%{}' needs an integer.", type), ""};
     }
     out_ += format_integer(spec, static_cast<int64_t>(number), type);
@@ -258,7 +280,10 @@ class Percent {
 Spec parse_spec(std::string_view text) {
   Spec spec;
   const std::u32string points = decode(text);
-  const auto is_align = [&](size_t i) { return i < points.size() && std::u32string_view(U"<>^=").find(points[i]) != std::u32string_view::npos; };
+  const auto is_align = [&](size_t i) {
+    return i < points.size() &&
+           std::u32string_view(U"<>^=").find(points[i]) != std::u32string_view::npos;
+  };
   size_t at = 0;
   if (is_align(1)) {
     spec.fill = encode(std::u32string_view(points).substr(0, 1));
@@ -281,7 +306,8 @@ Spec parse_spec(std::string_view text) {
   spec.width = read_number(text, at);
   spec.group = skip(",_");
   if (skip(".")) {
-    if (at >= text.size() || text[at] < '0' || text[at] > '9') throw Fault{"a format misses its precision.", ""};
+    if (at >= text.size() || text[at] < '0' || text[at] > '9')
+      throw Fault{"a format misses its precision.", ""};
     spec.precision = read_number(text, at);
   }
   spec.type = skip("sdxXobeEfFgGn%c");
@@ -302,12 +328,14 @@ std::string format_value(const Value& value, const Spec& spec) {
     }
     if (spec.type == 0 && spec.precision < 0) {
       std::string text = real_text(std::fabs(value.as_real()));
-      return with_width(spec, sign_text(spec, std::signbit(value.as_real())), grouped(text, spec.group), '>');
+      return with_width(spec, sign_text(spec, std::signbit(value.as_real())),
+                        grouped(text, spec.group), '>');
     }
     if (spec.type == 0) return format_real(spec, value.as_real(), 'g');
   }
   if (!is_text_type || spec.sign || spec.align == '=' || spec.group) {
-    throw Fault{fmt::format("a value of type '{}' does not take this format.", type_name(value)), ""};
+    throw Fault{fmt::format("a value of type '{}' does not take this format.", type_name(value)),
+                ""};
   }
   return format_text(spec, to_text(value));
 }
@@ -351,7 +379,8 @@ class Braces {
   std::string field(std::string_view text, int nesting) {
     const size_t colon = text.find(':');
     std::string_view name = text.substr(0, colon);
-    const std::string spec = colon == std::string_view::npos ? "" : expand(text.substr(colon + 1), nesting + 1);
+    const std::string spec =
+        colon == std::string_view::npos ? "" : expand(text.substr(colon + 1), nesting + 1);
     char conversion = 0;
     if (const size_t mark = name.find('!'); mark != std::string_view::npos) {
       if (mark + 2 != name.size()) throw Fault{"a format has a bad conversion.", ""};
@@ -375,9 +404,11 @@ class Braces {
         at = end;
       } else {
         const size_t end = name.find(']', at);
-        if (name[at] != '[' || end == std::string_view::npos) throw Fault{"a format has a bad field name.", ""};
+        if (name[at] != '[' || end == std::string_view::npos)
+          throw Fault{"a format has a bad field name.", ""};
         const std::string key(name.substr(at + 1, end - at - 1));
-        const bool number = !key.empty() && key.size() < 18 && key.find_first_not_of("0123456789") == std::string::npos;
+        const bool number = !key.empty() && key.size() < 18 &&
+                            key.find_first_not_of("0123456789") == std::string::npos;
         value = run_.item(value, number ? Value::integer(std::stoll(key)) : Value::string(key));
         at = end + 1;
       }
@@ -388,10 +419,13 @@ class Braces {
   Value argument(const std::string& name) {
     const bool number = !name.empty() && name.find_first_not_of("0123456789") == std::string::npos;
     if (name.empty() || number) {
-      if (name.empty() ? numbered_ : next_ > 0) throw Fault{"a format mixes numbered and automatic fields.", ""};
+      if (name.empty() ? numbered_ : next_ > 0)
+        throw Fault{"a format mixes numbered and automatic fields.", ""};
       numbered_ = numbered_ || number;
-      const size_t index = number ? (name.size() < 9 ? std::stoul(name) : args_.positional.size()) : next_++;
-      if (index >= args_.positional.size()) throw Fault{"a format has more fields than arguments.", ""};
+      const size_t index =
+          number ? (name.size() < 9 ? std::stoul(name) : args_.positional.size()) : next_++;
+      if (index >= args_.positional.size())
+        throw Fault{"a format has more fields than arguments.", ""};
       return args_.positional[index];
     }
     for (const auto& [key, value] : args_.named) {

@@ -28,7 +28,8 @@ std::string normalized(std::string_view source) {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+         static_cast<unsigned char>(c) >= 0x80;
 }
 bool is_name(char c) { return is_name_start(c) || is_digit(c); }
 
@@ -47,8 +48,12 @@ class Lexer {
     throw Fault{std::move(what), std::move(hint), line_};
   }
 
-  void add(TokenKind kind, std::string text) { tokens_.push_back(Token{kind, std::move(text), line_}); }
-  bool sees(std::string_view what) const { return std::string_view(source_).substr(at_).starts_with(what); }
+  void add(TokenKind kind, std::string text) {
+    tokens_.push_back(Token{kind, std::move(text), line_});
+  }
+  bool sees(std::string_view what) const {
+    return std::string_view(source_).substr(at_).starts_with(what);
+  }
 
   void move_to(size_t position) {
     line_ += static_cast<int>(std::count(source_.begin() + static_cast<ptrdiff_t>(at_),
@@ -142,7 +147,8 @@ class Lexer {
     }
     line_starting_ = source_[content - 1] == '\n';
     move_to(content);
-    for (size_t tag = source_.find("{%", at_); tag != std::string::npos; tag = source_.find("{%", tag + 1)) {
+    for (size_t tag = source_.find("{%", at_); tag != std::string::npos;
+         tag = source_.find("{%", tag + 1)) {
       const char sign = sign_at(tag + 2);
       const size_t end = match_word(tag + 2 + (sign ? 1 : 0), "endraw");
       if (end == std::string::npos) continue;
@@ -205,9 +211,15 @@ class Lexer {
 
   void track_bracket(char c, std::string& open) const {
     switch (c) {
-      case '{': open += '}'; return;
-      case '(': open += ')'; return;
-      case '[': open += ']'; return;
+      case '{':
+        open += '}';
+        return;
+      case '(':
+        open += ')';
+        return;
+      case '[':
+        open += ']';
+        return;
       case '}':
       case ')':
       case ']':
@@ -215,7 +227,8 @@ class Lexer {
         if (open.back() != c) fail(fmt::format("unexpected '{}', expected '{}'.", c, open.back()));
         open.pop_back();
         return;
-      default: return;
+      default:
+        return;
     }
   }
 
@@ -223,13 +236,16 @@ class Lexer {
   size_t digits_end(size_t position) const {
     while (position < source_.size() &&
            (is_digit(source_[position]) ||
-            (source_[position] == '_' && position + 1 < source_.size() && is_digit(source_[position + 1])))) {
+            (source_[position] == '_' && position + 1 < source_.size() &&
+             is_digit(source_[position + 1])))) {
       ++position;
     }
     return position;
   }
 
-  bool digit_at(size_t position) const { return position < source_.size() && is_digit(source_[position]); }
+  bool digit_at(size_t position) const {
+    return position < source_.size() && is_digit(source_[position]);
+  }
 
   void lex_number() {
     size_t end = digits_end(at_);
@@ -256,15 +272,23 @@ class Lexer {
   }
 
   void lex_integer(size_t decimal_end) {
-    const char prefix = at_ + 1 < source_.size() ? static_cast<char>(source_[at_ + 1] | 0x20) : '\0';
-    const int base = source_[at_] != '0' ? 10 : prefix == 'x' ? 16 : prefix == 'o' ? 8 : prefix == 'b' ? 2 : 10;
+    const char prefix =
+        at_ + 1 < source_.size() ? static_cast<char>(source_[at_ + 1] | 0x20) : '\0';
+    const int base = source_[at_] != '0' ? 10
+                     : prefix == 'x'     ? 16
+                     : prefix == 'o'     ? 8
+                     : prefix == 'b'     ? 2
+                                         : 10;
     size_t end = decimal_end;
     if (base != 10) {
       end = at_ + 2;
-      const std::string_view allowed = std::string_view("0123456789abcdef").substr(0, static_cast<size_t>(base));
-      while (end < source_.size() && (source_[end] == '_' || allowed.find(static_cast<char>(
-                                         is_digit(source_[end]) ? source_[end] : source_[end] | 0x20)) !=
-                                                                    std::string_view::npos)) {
+      const std::string_view allowed =
+          std::string_view("0123456789abcdef").substr(0, static_cast<size_t>(base));
+      while (end < source_.size() &&
+             (source_[end] == '_' ||
+              allowed.find(
+                  static_cast<char>(is_digit(source_[end]) ? source_[end] : source_[end] | 0x20)) !=
+                  std::string_view::npos)) {
         ++end;
       }
       if (end == at_ + 2) fail("a number prefix without digits.");
@@ -308,7 +332,8 @@ class Lexer {
         out += text[i];
         continue;
       }
-      const char c = text[++i];  // a backslash never stands last: it would have hidden the closing mark
+      const char c =
+          text[++i];  // a backslash never stands last: it would have hidden the closing mark
       static constexpr std::string_view kNames = "abfnrtv\\'\"";
       static constexpr std::string_view kValues = "\a\b\f\n\r\t\v\\'\"";
       const size_t simple = kNames.find(c);
@@ -323,7 +348,8 @@ class Lexer {
         const size_t count = c == 'x' ? 2 : c == 'u' ? 4 : 8;
         i += append_code(out, text.substr(i + 1, count), 16, count);
       } else if (c == 'N') {
-        fail("an escape \\N{...} is not supported.", "write the character itself or its \\u escape.");
+        fail("an escape \\N{...} is not supported.",
+             "write the character itself or its \\u escape.");
       } else {
         out += '\\';
         out += c;
@@ -336,8 +362,10 @@ class Lexer {
     uint32_t code = 0;
     const auto done = std::from_chars(digits.data(), digits.data() + digits.size(), code, base);
     const auto used = static_cast<size_t>(done.ptr - digits.data());
-    if (done.ec != std::errc() || (exact && used != exact)) fail("a string has a truncated escape.");
-    if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) fail("a string escape is no Unicode character.");
+    if (done.ec != std::errc() || (exact && used != exact))
+      fail("a string has a truncated escape.");
+    if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+      fail("a string escape is no Unicode character.");
     append_point(out, code);
     return used;
   }

@@ -19,7 +19,9 @@ const std::string& text_of(const Value& value, std::string_view what) {
   return value.as_string();
 }
 
-Value same_kind(const Value& self, std::string text) { return Value::string(std::move(text), self.is_markup()); }
+Value same_kind(const Value& self, std::string text) {
+  return Value::string(std::move(text), self.is_markup());
+}
 
 void no_args(const Args& args, std::string_view method) { args.bind(method, {}, 0); }
 
@@ -32,7 +34,8 @@ Value mapped(Run&, const Value& self, Args& args) {
 template <Side side>
 Value stripped(Run&, const Value& self, Args& args) {
   const auto given = args.bind("strip", {"chars"}, 0);
-  if (!given[0] || given[0]->is(Type::none)) return same_kind(self, std::string(strip(self.as_string(), side)));
+  if (!given[0] || given[0]->is(Type::none))
+    return same_kind(self, std::string(strip(self.as_string(), side)));
   const std::string_view chars = text_of(*given[0], "the characters of strip");
   return same_kind(self, std::string(strip(self.as_string(), side, &chars)));
 }
@@ -73,7 +76,8 @@ Window window(const Value& self, const Value* start, const Value* end) {
     out.start = -1;  // nothing there, not even an empty match
     out.points.clear();
   } else {
-    out.points = out.points.substr(static_cast<size_t>(out.start), static_cast<size_t>(stop - out.start));
+    out.points =
+        out.points.substr(static_cast<size_t>(out.start), static_cast<size_t>(stop - out.start));
   }
   return out;
 }
@@ -111,7 +115,8 @@ Value counted(Run&, const Value& self, Args& args) {
   if (part.start < 0) return Value::integer(0);
   if (want.empty()) return Value::integer(static_cast<int64_t>(part.points.size()) + 1);
   int64_t count = 0;
-  for (size_t at = part.points.find(want); at != std::u32string::npos; at = part.points.find(want, at + want.size())) {
+  for (size_t at = part.points.find(want); at != std::u32string::npos;
+       at = part.points.find(want, at + want.size())) {
     ++count;
   }
   return Value::integer(count);
@@ -180,7 +185,8 @@ Value is_title(Run&, const Value& self, Args& args) {
 }
 
 std::string padded(const std::string& text, int64_t left, int64_t right, std::string_view fill) {
-  require_text_size(static_cast<size_t>(std::max<int64_t>(0, left) + std::max<int64_t>(0, right)) * fill.size());
+  require_text_size(static_cast<size_t>(std::max<int64_t>(0, left) + std::max<int64_t>(0, right)) *
+                    fill.size());
   std::string out;
   for (int64_t i = 0; i < left; ++i) out += fill;
   out += text;
@@ -193,8 +199,10 @@ template <int Where>
 Value justified(Run&, const Value& self, Args& args) {
   const auto given = args.bind("padding", {"width", "fillchar"}, 1);
   const std::string fill = given[1] ? text_of(*given[1], "the fill character") : " ";
-  if (point_count(fill) != 1) throw Fault{"the fill character must be exactly one character long.", ""};
-  const int64_t width = std::min(require_int(*given[0], "the width"), static_cast<int64_t>(kMaxText) + 1);
+  if (point_count(fill) != 1)
+    throw Fault{"the fill character must be exactly one character long.", ""};
+  const int64_t width =
+      std::min(require_int(*given[0], "the width"), static_cast<int64_t>(kMaxText) + 1);
   const int64_t lack = width - length(self);
   if (lack <= 0) return self;
   // As CPython: an odd rest goes left where the width is odd.
@@ -204,7 +212,8 @@ Value justified(Run&, const Value& self, Args& args) {
 
 Value zero_filled(Run&, const Value& self, Args& args) {
   const auto given = args.bind("zfill", {"width"}, 1);
-  const int64_t width = std::min(require_int(*given[0], "the width"), static_cast<int64_t>(kMaxText) + 1);
+  const int64_t width =
+      std::min(require_int(*given[0], "the width"), static_cast<int64_t>(kMaxText) + 1);
   const std::string& text = self.as_string();
   const bool sign = !text.empty() && (text[0] == '-' || text[0] == '+');
   const std::string zeros = padded("", width - length(self), 0, "0");
@@ -217,7 +226,8 @@ Value without_affix(Run&, const Value& self, Args& args) {
   const std::string& affix = text_of(*given[0], "the affix");
   const std::string& text = self.as_string();
   if (Prefix && text.starts_with(affix)) return same_kind(self, text.substr(affix.size()));
-  if (!Prefix && text.ends_with(affix)) return same_kind(self, text.substr(0, text.size() - affix.size()));
+  if (!Prefix && text.ends_with(affix))
+    return same_kind(self, text.substr(0, text.size() - affix.size()));
   return self;
 }
 
@@ -236,7 +246,9 @@ Value partitioned(Run&, const Value& self, Args& args) {
     parts[1] = separator;
     parts[2] = text.substr(at + separator.size());
   }
-  return Value::list({same_kind(self, parts[0]), same_kind(self, parts[1]), same_kind(self, parts[2])}, Form::tuple);
+  return Value::list(
+      {same_kind(self, parts[0]), same_kind(self, parts[1]), same_kind(self, parts[2])},
+      Form::tuple);
 }
 
 Value swapped_case(Run&, const Value& self, Args& args) {
@@ -267,7 +279,8 @@ Value dict_get(Run&, const Value& self, Args& args) {
 Value dict_items(Run&, const Value& self, Args& args) {
   no_args(args, "items");
   std::vector<Value> out;
-  for (const auto& [key, value] : self.as_dict().items) out.push_back(Value::list({key, value}, Form::tuple));
+  for (const auto& [key, value] : self.as_dict().items)
+    out.push_back(Value::list({key, value}, Form::tuple));
   return Value::list(std::move(out), Form::view, "dict_items");
 }
 
@@ -310,29 +323,62 @@ Value list_index(Run&, const Value& self, Args& args) {
 Value list_count(Run&, const Value& self, Args& args) {
   const auto given = args.bind("count", {"value"}, 1);
   const auto& items = self.as_list().items;
-  return Value::integer(std::count_if(items.begin(), items.end(), [&](const Value& v) { return equal(v, *given[0]); }));
+  return Value::integer(std::count_if(items.begin(), items.end(),
+                                      [&](const Value& v) { return equal(v, *given[0]); }));
 }
 
 constexpr MethodRow kStringMethods[] = {
-    {"capitalize", mapped<capitalize>}, {"casefold", mapped<lower>}, {"center", justified<0>}, {"count", counted},
-    {"endswith", has_affix<true>}, {"find", found<false, false>}, {"format", formatted}, {"index", found<false, true>},
-    {"isalnum", all_points<is_alnum>}, {"isalpha", all_points<is_alpha>}, {"isdecimal", all_points<is_decimal>},
-    {"isdigit", all_points<is_decimal>}, {"islower", has_case<false>}, {"isnumeric", all_points<is_decimal>},
-    {"isspace", all_points<is_space>}, {"istitle", is_title}, {"isupper", has_case<true>}, {"join", joined},
-    {"ljust", justified<-1>}, {"lower", mapped<lower>}, {"lstrip", stripped<kLeft>}, {"partition", partitioned<false>},
-    {"removeprefix", without_affix<true>}, {"removesuffix", without_affix<false>}, {"replace", replaced},
-    {"rfind", found<true, false>}, {"rindex", found<true, true>}, {"rjust", justified<1>},
-    {"rpartition", partitioned<true>}, {"rsplit", split_up<true>}, {"rstrip", stripped<kRight>},
-    {"split", split_up<false>}, {"splitlines", lines}, {"startswith", has_affix<false>},
-    {"strip", stripped<kBothSides>}, {"swapcase", swapped_case}, {"title", mapped<title>}, {"upper", mapped<upper>},
+    {"capitalize", mapped<capitalize>},
+    {"casefold", mapped<lower>},
+    {"center", justified<0>},
+    {"count", counted},
+    {"endswith", has_affix<true>},
+    {"find", found<false, false>},
+    {"format", formatted},
+    {"index", found<false, true>},
+    {"isalnum", all_points<is_alnum>},
+    {"isalpha", all_points<is_alpha>},
+    {"isdecimal", all_points<is_decimal>},
+    {"isdigit", all_points<is_decimal>},
+    {"islower", has_case<false>},
+    {"isnumeric", all_points<is_decimal>},
+    {"isspace", all_points<is_space>},
+    {"istitle", is_title},
+    {"isupper", has_case<true>},
+    {"join", joined},
+    {"ljust", justified<-1>},
+    {"lower", mapped<lower>},
+    {"lstrip", stripped<kLeft>},
+    {"partition", partitioned<false>},
+    {"removeprefix", without_affix<true>},
+    {"removesuffix", without_affix<false>},
+    {"replace", replaced},
+    {"rfind", found<true, false>},
+    {"rindex", found<true, true>},
+    {"rjust", justified<1>},
+    {"rpartition", partitioned<true>},
+    {"rsplit", split_up<true>},
+    {"rstrip", stripped<kRight>},
+    {"split", split_up<false>},
+    {"splitlines", lines},
+    {"startswith", has_affix<false>},
+    {"strip", stripped<kBothSides>},
+    {"swapcase", swapped_case},
+    {"title", mapped<title>},
+    {"upper", mapped<upper>},
     {"zfill", zero_filled},
 };
-constexpr MethodRow kDictMethods[] = {
-    {"copy", copied}, {"get", dict_get}, {"items", dict_items}, {"keys", dict_keys}, {"values", dict_values}};
-constexpr MethodRow kListMethods[] = {{"copy", copied}, {"count", list_count}, {"index", list_index}};
+constexpr MethodRow kDictMethods[] = {{"copy", copied},
+                                      {"get", dict_get},
+                                      {"items", dict_items},
+                                      {"keys", dict_keys},
+                                      {"values", dict_values}};
+constexpr MethodRow kListMethods[] = {
+    {"copy", copied}, {"count", list_count}, {"index", list_index}};
 
 Method find_row(std::span<const MethodRow> rows, std::string_view name) {
-  const auto row = std::find_if(rows.begin(), rows.end(), [&](const MethodRow& each) { return each.first == name; });
+  const auto row = std::find_if(rows.begin(), rows.end(),
+                                [&](const MethodRow& each) { return each.first == name; });
   return row == rows.end() ? nullptr : row->second;
 }
 
@@ -346,7 +392,8 @@ Value make_range(Run&, Args& args) {
     throw Fault{"range takes one to three integers.", ""};
   }
   int64_t bounds[3] = {0, 0, 1};
-  for (size_t i = 0; i < args.positional.size(); ++i) bounds[i] = require_int(args.positional[i], "a bound of range");
+  for (size_t i = 0; i < args.positional.size(); ++i)
+    bounds[i] = require_int(args.positional[i], "a bound of range");
   if (args.positional.size() == 1) std::swap(bounds[0], bounds[1]);
   const auto [start, stop, step] = bounds;
   if (step == 0) throw Fault{"the step of range is zero.", ""};
@@ -359,8 +406,8 @@ Value make_range(Run&, Args& args) {
     }
     out.push_back(Value::integer(at));
   }
-  const std::string label =
-      step == 1 ? fmt::format("range({}, {})", start, stop) : fmt::format("range({}, {}, {})", start, stop, step);
+  const std::string label = step == 1 ? fmt::format("range({}, {})", start, stop)
+                                      : fmt::format("range({}, {}, {})", start, stop, step);
   return Value::list(std::move(out), Form::range, label);
 }
 
@@ -404,18 +451,23 @@ Value make_joiner(Run&, Args& args) {
 
 Method find_method(const Value& self, std::string_view name) {
   switch (self.type()) {
-    case Type::string: return find_row(kStringMethods, name);
-    case Type::dict: return self.as_dict().is_namespace ? nullptr : find_row(kDictMethods, name);
+    case Type::string:
+      return find_row(kStringMethods, name);
+    case Type::dict:
+      return self.as_dict().is_namespace ? nullptr : find_row(kDictMethods, name);
     case Type::list:
       if (self.as_list().form == Form::list) return find_row(kListMethods, name);
-      if (self.as_list().form == Form::view || self.as_list().form == Form::iterator) return nullptr;
+      if (self.as_list().form == Form::view || self.as_list().form == Form::iterator)
+        return nullptr;
       return name == "copy" ? nullptr : find_row(kListMethods, name);
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
 bool is_mutator(const Value& self, std::string_view name) {
-  static constexpr std::string_view kList[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+  static constexpr std::string_view kList[] = {"append", "clear", "pop",    "reverse",
+                                               "insert", "sort",  "extend", "remove"};
   static constexpr std::string_view kDict[] = {"clear", "pop", "popitem", "setdefault", "update"};
   const auto among = [&](std::span<const std::string_view> names) {
     return std::find(names.begin(), names.end(), name) != names.end();
@@ -434,13 +486,15 @@ Value make_function(std::string name, std::function<Value(Run&, Args&)> body) {
 Value find_global(std::string_view name) {
   if (name == "range") return make_function("range", make_range);
   if (name == "dict") return make_function("dict", make_dict);
-  if (name == "namespace") return make_function("namespace", [](Run& run, Args& args) { return run.new_namespace(args); });
+  if (name == "namespace")
+    return make_function("namespace", [](Run& run, Args& args) { return run.new_namespace(args); });
   if (name == "strftime_now") return make_function("strftime_now", time_now);
   if (name == "joiner") return make_function("joiner", make_joiner);
   if (name == "raise_exception") {
     return make_function("raise_exception", [](Run&, Args& args) -> Value {
       const auto given = args.bind("raise_exception", {"message"}, 1);
-      throw Fault{fmt::format("the template refuses this conversation: {}", to_text(*given[0])), ""};
+      throw Fault{fmt::format("the template refuses this conversation: {}", to_text(*given[0])),
+                  ""};
     });
   }
   return Value();

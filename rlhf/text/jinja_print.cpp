@@ -18,13 +18,21 @@ class Repr {
 
   void add(const Value& value) {
     switch (value.type()) {
-      case Type::undefined: out += "Undefined"; break;
-      case Type::string:
-        out += value.is_markup() ? fmt::format("Markup({})", quote(value.as_string())) : quote(value.as_string());
+      case Type::undefined:
+        out += "Undefined";
         break;
-      case Type::list: add_list(value.as_list()); break;
-      case Type::dict: add_dict(value.as_dict()); break;
-      default: out += to_text(value);
+      case Type::string:
+        out += value.is_markup() ? fmt::format("Markup({})", quote(value.as_string()))
+                                 : quote(value.as_string());
+        break;
+      case Type::list:
+        add_list(value.as_list());
+        break;
+      case Type::dict:
+        add_dict(value.as_dict());
+        break;
+      default:
+        out += to_text(value);
     }
     require_text_size(out.size());
   }
@@ -32,7 +40,8 @@ class Repr {
  private:
   void add_list(const List& list) {
     switch (list.form) {
-      case Form::list: return add_items(list, '[', ']');
+      case Form::list:
+        return add_items(list, '[', ']');
       case Form::tuple:
         if (list.items.size() == 1) {
           out += '(';
@@ -46,8 +55,12 @@ class Repr {
         add_items(list, '[', ']');
         out += ')';
         return;
-      case Form::range: out += list.label; return;
-      case Form::iterator: out += "<generator object>"; return;
+      case Form::range:
+        out += list.label;
+        return;
+      case Form::iterator:
+        out += "<generator object>";
+        return;
     }
   }
 
@@ -62,7 +75,8 @@ class Repr {
 
   void add_dict(const Dict& dict) {
     if (dict.is_namespace) {
-      if (++namespaces_ > kMaxDepth) throw Fault{"a namespace is printed that contains itself.", ""};
+      if (++namespaces_ > kMaxDepth)
+        throw Fault{"a namespace is printed that contains itself.", ""};
       out += "<Namespace ";
     }
     out += '{';
@@ -89,11 +103,21 @@ class JsonWriter {
 
   void add(const Value& value) {
     switch (value.type()) {
-      case Type::none: out += "null"; break;
-      case Type::boolean: out += value.as_bool() ? "true" : "false"; break;
-      case Type::integer: out += std::to_string(value.as_int()); break;
-      case Type::real: add_real(value.as_real()); break;
-      case Type::string: add_text(value.as_string()); break;
+      case Type::none:
+        out += "null";
+        break;
+      case Type::boolean:
+        out += value.as_bool() ? "true" : "false";
+        break;
+      case Type::integer:
+        out += std::to_string(value.as_int());
+        break;
+      case Type::real:
+        add_real(value.as_real());
+        break;
+      case Type::string:
+        add_text(value.as_string());
+        break;
       case Type::list:
         if (value.as_list().form != Form::list && value.as_list().form != Form::tuple) fail(value);
         add_list(value.as_list());
@@ -102,7 +126,8 @@ class JsonWriter {
         if (value.as_dict().is_namespace) fail(value);
         add_dict(value.as_dict());
         break;
-      default: fail(value);
+      default:
+        fail(value);
     }
     require_text_size(out.size());
   }
@@ -110,7 +135,9 @@ class JsonWriter {
  private:
   [[noreturn]] static void fail(const Value& value) {
     if (value.is(Type::undefined)) {
-      throw Fault{fmt::format("tojson was given an undefined value: {}", value.shared() ? value.as_string() : ""), ""};
+      throw Fault{fmt::format("tojson was given an undefined value: {}",
+                              value.shared() ? value.as_string() : ""),
+                  ""};
     }
     throw Fault{fmt::format("tojson cannot write a value of type '{}'.", type_name(value)), ""};
   }
@@ -130,14 +157,29 @@ class JsonWriter {
     for (const char32_t point : decode(text)) {
       const auto code = static_cast<uint32_t>(point);
       switch (point) {
-        case U'"': out += "\\\""; continue;
-        case U'\\': out += "\\\\"; continue;
-        case U'\n': out += "\\n"; continue;
-        case U'\r': out += "\\r"; continue;
-        case U'\t': out += "\\t"; continue;
-        case U'\b': out += "\\b"; continue;
-        case U'\f': out += "\\f"; continue;
-        default: break;
+        case U'"':
+          out += "\\\"";
+          continue;
+        case U'\\':
+          out += "\\\\";
+          continue;
+        case U'\n':
+          out += "\\n";
+          continue;
+        case U'\r':
+          out += "\\r";
+          continue;
+        case U'\t':
+          out += "\\t";
+          continue;
+        case U'\b':
+          out += "\\b";
+          continue;
+        case U'\f':
+          out += "\\f";
+          continue;
+        default:
+          break;
       }
       if (code < 0x20 || (style_.ensure_ascii && code >= 0x7F && code < 0x10000 && code != 0x7F)) {
         out += fmt::format("\\u{:04x}", code);
@@ -177,12 +219,17 @@ class JsonWriter {
 
   static std::string key_text(const Value& key) {
     switch (key.type()) {
-      case Type::string: return key.as_string();
-      case Type::none: return "null";
-      case Type::boolean: return key.as_bool() ? "true" : "false";
+      case Type::string:
+        return key.as_string();
+      case Type::none:
+        return "null";
+      case Type::boolean:
+        return key.as_bool() ? "true" : "false";
       case Type::integer:
-      case Type::real: return to_text(key);
-      default: throw Fault{fmt::format("tojson cannot write a key of type '{}'.", type_name(key)), ""};
+      case Type::real:
+        return to_text(key);
+      default:
+        throw Fault{fmt::format("tojson cannot write a key of type '{}'.", type_name(key)), ""};
     }
   }
 
@@ -190,7 +237,8 @@ class JsonWriter {
     std::vector<const std::pair<Value, Value>*> order;
     for (const auto& item : dict.items) order.push_back(&item);
     if (style_.sort_keys) {
-      std::stable_sort(order.begin(), order.end(), [](auto* a, auto* b) { return less(a->first, b->first); });
+      std::stable_sort(order.begin(), order.end(),
+                       [](auto* a, auto* b) { return less(a->first, b->first); });
     }
     add_all(order.size(), '{', '}', [&](size_t i) {
       add_text(key_text(order[i]->first));
@@ -204,17 +252,22 @@ class JsonWriter {
 };
 
 Value convert(const Json& json, int depth) {
-  if (depth > kMaxDepth) throw Fault{fmt::format("the input is nested more than {} deep.", kMaxDepth), ""};
+  if (depth > kMaxDepth)
+    throw Fault{fmt::format("the input is nested more than {} deep.", kMaxDepth), ""};
   switch (json.type()) {
-    case Json::value_t::boolean: return Value::boolean(json.get<bool>());
-    case Json::value_t::number_integer: return Value::integer(json.get<int64_t>());
+    case Json::value_t::boolean:
+      return Value::boolean(json.get<bool>());
+    case Json::value_t::number_integer:
+      return Value::integer(json.get<int64_t>());
     case Json::value_t::number_unsigned:
       if (json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
         throw Fault{fmt::format("the number {} does not fit 64 bits.", json.get<uint64_t>()), ""};
       }
       return Value::integer(json.get<int64_t>());
-    case Json::value_t::number_float: return Value::real(json.get<double>());
-    case Json::value_t::string: return Value::string(json.get_ref<const std::string&>());
+    case Json::value_t::number_float:
+      return Value::real(json.get<double>());
+    case Json::value_t::string:
+      return Value::string(json.get_ref<const std::string&>());
     case Json::value_t::array: {
       std::vector<Value> items;
       items.reserve(json.size());
@@ -232,7 +285,8 @@ Value convert(const Json& json, int depth) {
       }
       return Value::of(std::move(dict));
     }
-    default: return Value::none();
+    default:
+      return Value::none();
   }
 }
 
@@ -242,7 +296,8 @@ std::string real_text(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   char buffer[40];
-  const auto done = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
+  const auto done =
+      std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific);
   const std::string_view text(buffer, static_cast<size_t>(done.ptr - buffer));
   const size_t e = text.find('e');
   const int exponent = std::stoi(std::string(text.substr(e + 1)));
@@ -255,14 +310,22 @@ std::string real_text(double value) {
 
 std::string to_text(const Value& value) {
   switch (value.type()) {
-    case Type::undefined: return "";
-    case Type::none: return "None";
-    case Type::boolean: return value.as_bool() ? "True" : "False";
-    case Type::integer: return std::to_string(value.as_int());
-    case Type::real: return real_text(value.as_real());
-    case Type::string: return value.as_string();
-    case Type::function: return fmt::format("<{}>", value.as_function().name);
-    default: return to_repr(value);
+    case Type::undefined:
+      return "";
+    case Type::none:
+      return "None";
+    case Type::boolean:
+      return value.as_bool() ? "True" : "False";
+    case Type::integer:
+      return std::to_string(value.as_int());
+    case Type::real:
+      return real_text(value.as_real());
+    case Type::string:
+      return value.as_string();
+    case Type::function:
+      return fmt::format("<{}>", value.as_function().name);
+    default:
+      return to_repr(value);
   }
 }
 

@@ -14,7 +14,9 @@ struct Macro : Function {
   const Stmt* stmt = nullptr;
   ScopePtr scope;
 
-  Value call(Run& run, Args& args) override { return Value::string(run.call_macro(*stmt, scope, args)); }
+  Value call(Run& run, Args& args) override {
+    return Value::string(run.call_macro(*stmt, scope, args));
+  }
   bool attribute(Run&, std::string_view wanted, Value& out) override {
     if (wanted != "name") return false;
     out = Value::string(name);
@@ -32,7 +34,8 @@ struct Loop : Function {
   std::shared_ptr<Args> last_changed;
 
   Value call(Run& run, Args& args) override {
-    if (!stmt->recursive) throw Fault{"the loop is not recursive.", "write '{% for ... recursive %}'."};
+    if (!stmt->recursive)
+      throw Fault{"the loop is not recursive.", "write '{% for ... recursive %}'."};
     const auto given = args.bind("loop", {"iterable"}, 1);
     return Value::string(run.recurse(*stmt, scope, *given[0], depth + 1));
   }
@@ -53,7 +56,8 @@ struct Loop : Function {
       return give(out, at ? (*items)[index - 1] : Value::undefined("there is no previous item."));
     }
     if (wanted == "nextitem") {
-      return give(out, at + 1 < count ? (*items)[index + 1] : Value::undefined("there is no next item."));
+      return give(
+          out, at + 1 < count ? (*items)[index + 1] : Value::undefined("there is no next item."));
     }
     if (wanted == "cycle") {
       return give(out, make_function("cycle", [at](Run&, Args& args) {
@@ -63,9 +67,10 @@ struct Loop : Function {
     }
     if (wanted == "changed") {
       return give(out, make_function("changed", [last = last_changed](Run&, Args& args) {
-                    const bool same = !last->named.empty() &&
-                                      std::equal(last->positional.begin(), last->positional.end(),
-                                                 args.positional.begin(), args.positional.end(), equal);
+                    const bool same =
+                        !last->named.empty() &&
+                        std::equal(last->positional.begin(), last->positional.end(),
+                                   args.positional.begin(), args.positional.end(), equal);
                     last->positional = args.positional;
                     last->named.assign(1, {"seen", Value::none()});
                     return Value::boolean(!same);
@@ -101,14 +106,20 @@ void Scope::set(int name, Value value) {
   variables.emplace_back(name, std::move(value));
 }
 
-Run::Run(const Program& program, const Variables& variables, const std::vector<const Dict*>& messages,
-         const Clock& clock)
-    : program_(program), messages_(messages), clock_(clock), scope_(std::make_shared<Scope>()), out_(&result_.text) {
+Run::Run(const Program& program, const Variables& variables,
+         const std::vector<const Dict*>& messages, const Clock& clock)
+    : program_(program),
+      messages_(messages),
+      clock_(clock),
+      scope_(std::make_shared<Scope>()),
+      out_(&result_.text) {
   for (size_t id = 0; id < program.names.size(); ++id) {
     const std::string& name = program.names[id];
-    const auto given = std::find_if(variables.begin(), variables.end(), [&](auto& each) { return each.first == name; });
+    const auto given = std::find_if(variables.begin(), variables.end(),
+                                    [&](auto& each) { return each.first == name; });
     Value value = given != variables.end() ? given->second : find_global(name);
-    if (given != variables.end() || !value.is(Type::undefined)) scope_->set(static_cast<int>(id), std::move(value));
+    if (given != variables.end() || !value.is(Type::undefined))
+      scope_->set(static_cast<int>(id), std::move(value));
   }
   // What the template sets at its top level lies above what it was given.
   auto top = std::make_shared<Scope>();
@@ -143,7 +154,9 @@ Run::Flow Run::execute(const Block& block) {
 Run::Flow Run::execute(const Stmt& stmt) {
   tick(stmt.line);
   switch (stmt.kind) {
-    case Stmt::Kind::data: write(stmt, stmt.text); return Flow::normal;
+    case Stmt::Kind::data:
+      write(stmt, stmt.text);
+      return Flow::normal;
     case Stmt::Kind::output: {
       const Value value = eval(*stmt.expr);
       if (value.is(Type::string)) {
@@ -153,21 +166,34 @@ Run::Flow Run::execute(const Stmt& stmt) {
       }
       return Flow::normal;
     }
-    case Stmt::Kind::branch: return run_branch(stmt);
-    case Stmt::Kind::loop: return run_loop(stmt, eval(*stmt.expr), /*depth=*/0);
+    case Stmt::Kind::branch:
+      return run_branch(stmt);
+    case Stmt::Kind::loop:
+      return run_loop(stmt, eval(*stmt.expr), /*depth=*/0);
     case Stmt::Kind::assign:
-    case Stmt::Kind::assign_block: run_assign(stmt); return Flow::normal;
-    case Stmt::Kind::macro: scope_->set(stmt.name, make_macro(stmt)); return Flow::normal;
-    case Stmt::Kind::call: run_call_block(stmt); return Flow::normal;
+    case Stmt::Kind::assign_block:
+      run_assign(stmt);
+      return Flow::normal;
+    case Stmt::Kind::macro:
+      scope_->set(stmt.name, make_macro(stmt));
+      return Flow::normal;
+    case Stmt::Kind::call:
+      run_call_block(stmt);
+      return Flow::normal;
     case Stmt::Kind::filter: {
       block_text_ = Value::string(capture(stmt.blocks[0]));
       write(stmt, to_text(eval(*stmt.expr)));
       return Flow::normal;
     }
-    case Stmt::Kind::generation: run_generation(stmt); return Flow::normal;
-    case Stmt::Kind::with: return run_with(stmt);
-    case Stmt::Kind::stop: return Flow::stop;
-    case Stmt::Kind::next: return Flow::next;
+    case Stmt::Kind::generation:
+      run_generation(stmt);
+      return Flow::normal;
+    case Stmt::Kind::with:
+      return run_with(stmt);
+    case Stmt::Kind::stop:
+      return Flow::stop;
+    case Stmt::Kind::next:
+      return Flow::next;
   }
   return Flow::normal;
 }
@@ -176,7 +202,8 @@ void Run::write(const Stmt& stmt, std::string_view text) {
   if (text.empty()) return;
   require_text_size(out_->size() + text.size());
   if (out_ == &result_.text) {
-    result_.pieces.push_back(Piece{out_->size(), out_->size() + text.size(), &stmt, scope_->message});
+    result_.pieces.push_back(
+        Piece{out_->size(), out_->size() + text.size(), &stmt, scope_->message});
   }
   out_->append(text);
 }
@@ -250,7 +277,8 @@ Run::Flow Run::run_loop(const Stmt& stmt, const Value& iterable, int depth) {
   return Flow::normal;
 }
 
-std::string Run::recurse(const Stmt& loop, const ScopePtr& defined_in, const Value& items, int depth) {
+std::string Run::recurse(const Stmt& loop, const ScopePtr& defined_in, const Value& items,
+                         int depth) {
   std::string text;
   std::string* const outer = std::exchange(out_, &text);
   const ScopePtr scope = std::exchange(scope_, defined_in);
@@ -277,14 +305,17 @@ void Run::run_assign(const Stmt& stmt) {
   if (stmt.kind == Stmt::Kind::assign_block) block_text_ = Value::string(capture(stmt.blocks[0]));
   const Value value = eval(*stmt.expr);
   assign(stmt.target, value);
-  if (stmt.target.name >= 0 && stmt.target.attribute.empty()) note_message(value, /*by_loop=*/false);
+  if (stmt.target.name >= 0 && stmt.target.attribute.empty())
+    note_message(value, /*by_loop=*/false);
 }
 
 void Run::assign(const Target& target, const Value& value) {
   if (target.name < 0) {
     std::vector<Value> items = iterate(value);
     if (items.size() != target.targets.size()) {
-      throw Fault{fmt::format("{} values cannot be given to {} names.", items.size(), target.targets.size()), ""};
+      throw Fault{fmt::format("{} values cannot be given to {} names.", items.size(),
+                              target.targets.size()),
+                  ""};
     }
     for (size_t i = 0; i < items.size(); ++i) assign(target.targets[i], items[i]);
     return;
@@ -299,7 +330,8 @@ void Run::assign(const Target& target, const Value& value) {
                             program_.names[static_cast<size_t>(target.name)]),
                 "make it by 'namespace(...)'."};
   }
-  if (target.attribute[0] == '_') throw Fault{"a namespace keeps no names that begin with an underscore.", ""};
+  if (target.attribute[0] == '_')
+    throw Fault{"a namespace keeps no names that begin with an underscore.", ""};
   const Value held = *space;
   held.as_dict().set(Value::string(target.attribute), value);
 }
@@ -308,8 +340,8 @@ void Run::note_message(const Value& value, bool by_loop) {
   if (!value.is(Type::dict) || messages_.empty()) return;
   const auto found = std::find(messages_.begin(), messages_.end(), &value.as_dict());
   if (found == messages_.end()) return;
-  // A `set` counts only in a loop over something else, such as indices: at the top level or beside the message that
-  // a loop binds, it is a glance at another message.
+  // A `set` counts only in a loop over something else, such as indices: at the top level or beside
+  // the message that a loop binds, it is a glance at another message.
   const bool top = !scope_->parent || !scope_->parent->parent;
   if (!by_loop && (top || scope_->message_is_own)) return;
   scope_->message = static_cast<int>(found - messages_.begin());
@@ -349,9 +381,12 @@ void Run::bind_parameters(const Stmt& macro, Args& args) {
   auto extra = std::make_shared<Dict>();
   for (const auto& [name, value] : args.named) {
     size_t i = 0;
-    while (i < values.size() && program_.names[static_cast<size_t>(macro.parameters[i].name)] != name) ++i;
+    while (i < values.size() &&
+           program_.names[static_cast<size_t>(macro.parameters[i].name)] != name)
+      ++i;
     if (i < values.size() && values[i]) {
-      throw Fault{fmt::format("macro '{}' was given its argument '{}' twice.", macro.text, name), ""};
+      throw Fault{fmt::format("macro '{}' was given its argument '{}' twice.", macro.text, name),
+                  ""};
     }
     if (i < values.size()) {
       values[i] = &value;
@@ -366,24 +401,29 @@ void Run::bind_parameters(const Stmt& macro, Args& args) {
   for (size_t i = 0; i < values.size(); ++i) {
     const Parameter& parameter = macro.parameters[i];
     const std::string& name = program_.names[static_cast<size_t>(parameter.name)];
-    scope_->set(parameter.name, values[i]            ? *values[i]
-                                : parameter.fallback ? eval(*parameter.fallback)
-                                : Value::undefined(fmt::format("parameter '{}' was not provided.", name)));
+    scope_->set(parameter.name,
+                values[i] ? *values[i]
+                : parameter.fallback
+                    ? eval(*parameter.fallback)
+                    : Value::undefined(fmt::format("parameter '{}' was not provided.", name)));
   }
   if (args.positional.size() > given && !macro.uses_varargs) {
-    throw Fault{fmt::format("macro '{}' takes at most {} arguments, got {}.", macro.text, macro.parameters.size(),
-                            args.positional.size()),
+    throw Fault{fmt::format("macro '{}' takes at most {} arguments, got {}.", macro.text,
+                            macro.parameters.size(), args.positional.size()),
                 ""};
   }
   if (macro.uses_varargs) {
     scope_->set(program_.find_name("varargs"),
-                Value::list({args.positional.begin() + static_cast<ptrdiff_t>(given), args.positional.end()},
+                Value::list({args.positional.begin() + static_cast<ptrdiff_t>(given),
+                             args.positional.end()},
                             Form::tuple));
   }
   if (macro.uses_kwargs) scope_->set(program_.find_name("kwargs"), Value::of(std::move(extra)));
-  const bool has_caller = std::any_of(args.named.begin(), args.named.end(), [](auto& a) { return a.first == "caller"; });
+  const bool has_caller = std::any_of(args.named.begin(), args.named.end(),
+                                      [](auto& a) { return a.first == "caller"; });
   if (macro.uses_caller && !has_caller) {
-    scope_->set(program_.find_name("caller"), Value::undefined("the macro was called without a call block."));
+    scope_->set(program_.find_name("caller"),
+                Value::undefined("the macro was called without a call block."));
   }
 }
 
@@ -413,7 +453,8 @@ void Run::run_generation(const Stmt& stmt) {
 }
 
 Value Run::new_namespace(Args& args) {
-  if (args.positional.size() > 1) throw Fault{"namespace takes at most one positional argument.", ""};
+  if (args.positional.size() > 1)
+    throw Fault{"namespace takes at most one positional argument.", ""};
   auto space = std::make_shared<Dict>();
   space->is_namespace = true;
   const auto add = [&](const Value& key, const Value& value) {

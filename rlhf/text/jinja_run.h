@@ -1,8 +1,8 @@
 // One rendering of a parsed template.
 //
-// Beside the text, a rendering says of each piece which message was being written: the one bound to the target of the
-// innermost for-loop (or to a `set` within a loop that runs over something else). That is what finds a model's own
-// words in templates without marks; see chat_template.h.
+// Beside the text, a rendering says of each piece which message was being written: the one bound to
+// the target of the innermost for-loop (or to a `set` within a loop that runs over something else).
+// That is what finds a model's own words in templates without marks; see chat_template.h.
 #pragma once
 
 #include <ctime>
@@ -18,7 +18,7 @@
 
 namespace rlhf::jinja {
 
-inline constexpr int kMaxCallDepth = 600;            ///< expressions, blocks and calls in progress
+inline constexpr int kMaxCallDepth = 600;         ///< expressions, blocks and calls in progress
 inline constexpr int64_t kMaxSteps = 20'000'000;  ///< expressions and statements of one rendering
 
 using Variables = std::vector<std::pair<std::string, Value>>;
@@ -36,7 +36,8 @@ struct Rendering {
   std::string text;
   std::vector<Piece> pieces;
   std::vector<std::pair<size_t, size_t>> generations;  ///< bytes of the `{% generation %}` blocks
-  bool lost_generation = false;  ///< one was inside a macro or a captured block, where its place is unknown
+  bool lost_generation =
+      false;  ///< one was inside a macro or a captured block, where its place is unknown
 };
 
 /// Variables of one block; reads fall through to the parent.
@@ -53,7 +54,8 @@ using ScopePtr = std::shared_ptr<Scope>;
 
 class Run {
  public:
-  /// `messages` are the dicts of the conversation, for Piece::message; `clock` is what strftime_now reads.
+  /// `messages` are the dicts of the conversation, for Piece::message; `clock` is what strftime_now
+  /// reads.
   Run(const Program& program, const Variables& variables, const std::vector<const Dict*>& messages,
       const Clock& clock);
   ~Run();
@@ -65,9 +67,10 @@ class Run {
 
   // What filters, tests and methods need.
   Value call(const Value& callee, Args& args);
-  Value attribute(const Value& object, const std::string& name);       ///< object.name
-  Value item(const Value& object, const Value& key);                   ///< object[key]
-  /// As `map(attribute='a.b.0')`; `fallback` (unless null or none) stands in for what is undefined on the way.
+  Value attribute(const Value& object, const std::string& name);  ///< object.name
+  Value item(const Value& object, const Value& key);              ///< object[key]
+  /// As `map(attribute='a.b.0')`; `fallback` (unless null or none) stands in for what is undefined
+  /// on the way.
   Value attribute_path(const Value& object, const Value& path, const Value* fallback = nullptr);
   Value new_namespace(Args& args);
   const Clock& clock() const { return clock_; }
@@ -113,8 +116,8 @@ class Run {
   const std::vector<const Dict*>& messages_;
   const Clock& clock_;
   ScopePtr scope_;
-  std::vector<ScopePtr> kept_scopes_;                 // cleared at the end: macros and scopes refer to each other
-  std::vector<std::shared_ptr<Dict>> namespaces_;     // likewise
+  std::vector<ScopePtr> kept_scopes_;  // cleared at the end: macros and scopes refer to each other
+  std::vector<std::shared_ptr<Dict>> namespaces_;  // likewise
   Rendering result_;
   std::string* out_;
   Value block_text_;

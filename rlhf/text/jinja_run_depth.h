@@ -1,4 +1,5 @@
-// Counts expressions, blocks and calls in progress, so that recursion ends in an error and not in a crash.
+// Counts expressions, blocks and calls in progress, so that recursion ends in an error and not in a
+// crash.
 #pragma once
 
 #include <fmt/format.h>
@@ -10,7 +11,8 @@ namespace rlhf::jinja {
 class Run::Depth {
  public:
   explicit Depth(int& depth) : depth_(depth) {
-    if (depth_ >= kMaxCallDepth) throw Fault{fmt::format("the template calls itself more than {} deep.", kMaxCallDepth), ""};
+    if (depth_ >= kMaxCallDepth)
+      throw Fault{fmt::format("the template calls itself more than {} deep.", kMaxCallDepth), ""};
     ++depth_;
   }
   ~Depth() { --depth_; }

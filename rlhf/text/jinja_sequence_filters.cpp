@@ -79,7 +79,8 @@ Value first(Run&, const Value& subject, Args& args) {
 
 void refuse_iterator(const Value& subject, std::string_view filter) {
   if (subject.is_sequence(Form::iterator)) {
-    throw Fault{fmt::format("{} needs a list, got a generator.", filter), "put '| list' before it."};
+    throw Fault{fmt::format("{} needs a list, got a generator.", filter),
+                "put '| list' before it."};
   }
 }
 
@@ -99,11 +100,13 @@ Value reverse(Run&, const Value& subject, Args& args) {
   args.bind("reverse", {}, 0);
   if (subject.is(Type::string)) {
     const std::u32string points = decode(subject.as_string());
-    return Value::string(encode(std::u32string(points.rbegin(), points.rend())), subject.is_markup());
+    return Value::string(encode(std::u32string(points.rbegin(), points.rend())),
+                         subject.is_markup());
   }
   std::vector<Value> items = iterate(subject);
   std::reverse(items.begin(), items.end());
-  return subject.is_sequence(Form::iterator) ? Value::list(std::move(items)) : iterator(std::move(items));
+  return subject.is_sequence(Form::iterator) ? Value::list(std::move(items))
+                                             : iterator(std::move(items));
 }
 
 Value items_of(Run& run, const Value& subject, Args& args) {
@@ -122,16 +125,19 @@ Value dict_sort(Run& run, const Value& subject, Args& args) {
   if (!items) throw Fault{fmt::format("dictsort needs a dict, got '{}'.", type_name(subject)), ""};
   const Value position = Value::integer(by == "key" ? 0 : 1);
   Args none;
-  return Value::list(sorted(iterate(items(run, subject, none)), make_key(run, &position, flag(given[0])), flag(given[2])));
+  return Value::list(sorted(iterate(items(run, subject, none)),
+                            make_key(run, &position, flag(given[0])), flag(given[2])));
 }
 
 Value sort(Run& run, const Value& subject, Args& args) {
   const auto given = args.bind("sort", {"reverse", "case_sensitive", "attribute"}, 0);
   const bool case_sensitive = flag(given[1]);
   Key key = make_key(run, given[2], case_sensitive);
-  if (given[2] && given[2]->is(Type::string) && given[2]->as_string().find(',') != std::string::npos) {
+  if (given[2] && given[2]->is(Type::string) &&
+      given[2]->as_string().find(',') != std::string::npos) {
     const std::string_view comma = ",";
-    key = [&run, case_sensitive, parts = split(given[2]->as_string(), &comma, -1, false)](const Value& item) {
+    key = [&run, case_sensitive,
+           parts = split(given[2]->as_string(), &comma, -1, false)](const Value& item) {
       std::vector<Value> values;
       for (const std::string& part : parts) {
         Value value = run.attribute_path(item, Value::string(part));
@@ -193,7 +199,8 @@ Value batch(Run&, const Value& subject, Args& args) {
   std::vector<Value> out;
   std::vector<Value> row;
   for (Value& item : iterate(subject)) {
-    if (static_cast<int64_t>(row.size()) == size) out.push_back(Value::list(std::exchange(row, {})));
+    if (static_cast<int64_t>(row.size()) == size)
+      out.push_back(Value::list(std::exchange(row, {})));
     row.push_back(std::move(item));
   }
   if (!row.empty()) {
@@ -231,7 +238,9 @@ Value group_by(Run& run, const Value& subject, Args& args) {
     return run.attribute_path(item, *given[0], given[1]);
   };
   const bool case_sensitive = flag(given[2]);
-  const Key key = [&](const Value& item) { return case_sensitive ? lookup(item) : fold_case(lookup(item)); };
+  const Key key = [&](const Value& item) {
+    return case_sensitive ? lookup(item) : fold_case(lookup(item));
+  };
   std::vector<Value> out;
   std::vector<Value> members;
   const auto flush = [&] {
@@ -261,7 +270,8 @@ Value attribute(Run& run, const Value& subject, Args& args) {
 Value map(Run& run, const Value& subject, Args& args) {
   std::vector<Value> out;
   if (!subject.truth()) return iterator({});
-  const auto named = std::find_if(args.named.begin(), args.named.end(), [](auto& a) { return a.first == "attribute"; });
+  const auto named = std::find_if(args.named.begin(), args.named.end(),
+                                  [](auto& a) { return a.first == "attribute"; });
   if (args.positional.empty() && named != args.named.end()) {
     Args only;
     only.named = args.named;
@@ -274,7 +284,8 @@ Value map(Run& run, const Value& subject, Args& args) {
   if (args.positional.empty()) throw Fault{"map needs the name of a filter or an attribute.", ""};
   const Builtin* filter = find_filter(to_text(args.positional[0]));
   if (!filter) {
-    throw Fault{fmt::format("there is no filter named '{}'.", to_text(args.positional[0])), "supported: " + filter_names()};
+    throw Fault{fmt::format("there is no filter named '{}'.", to_text(args.positional[0])),
+                "supported: " + filter_names()};
   }
   Args rest;
   rest.positional.assign(args.positional.begin() + 1, args.positional.end());
@@ -291,15 +302,18 @@ Value select(Run& run, const Value& subject, Args& args) {
   std::vector<Value> out;
   if (!subject.truth()) return iterator({});
   const size_t used = ByAttribute ? 1 : 0;
-  if (args.positional.size() < used) throw Fault{"selectattr and rejectattr need the name of an attribute.", ""};
+  if (args.positional.size() < used)
+    throw Fault{"selectattr and rejectattr need the name of an attribute.", ""};
   const Builtin* test = nullptr;
   Args rest;
   if (args.positional.size() > used) {
     test = find_test(to_text(args.positional[used]));
     if (!test) {
-      throw Fault{fmt::format("there is no test named '{}'.", to_text(args.positional[used])), "supported: " + test_names()};
+      throw Fault{fmt::format("there is no test named '{}'.", to_text(args.positional[used])),
+                  "supported: " + test_names()};
     }
-    rest.positional.assign(args.positional.begin() + static_cast<ptrdiff_t>(used) + 1, args.positional.end());
+    rest.positional.assign(args.positional.begin() + static_cast<ptrdiff_t>(used) + 1,
+                           args.positional.end());
     rest.named = args.named;
   }
   for (Value& item : iterate(subject)) {
@@ -312,12 +326,31 @@ Value select(Run& run, const Value& subject, Args& args) {
 }
 
 constexpr Builtin kFilters[] = {
-    {"attr", attribute}, {"batch", batch}, {"count", count}, {"d", fallback}, {"default", fallback},
-    {"dictsort", dict_sort}, {"first", first}, {"groupby", group_by}, {"items", items_of}, {"join", join},
-    {"last", last}, {"length", count}, {"list", to_list}, {"map", map}, {"max", extreme<true>},
-    {"min", extreme<false>}, {"reject", select<false, false>}, {"rejectattr", select<false, true>},
-    {"reverse", reverse}, {"select", select<true, false>}, {"selectattr", select<true, true>}, {"slice", slice},
-    {"sort", sort}, {"sum", sum}, {"unique", unique},
+    {"attr", attribute},
+    {"batch", batch},
+    {"count", count},
+    {"d", fallback},
+    {"default", fallback},
+    {"dictsort", dict_sort},
+    {"first", first},
+    {"groupby", group_by},
+    {"items", items_of},
+    {"join", join},
+    {"last", last},
+    {"length", count},
+    {"list", to_list},
+    {"map", map},
+    {"max", extreme<true>},
+    {"min", extreme<false>},
+    {"reject", select<false, false>},
+    {"rejectattr", select<false, true>},
+    {"reverse", reverse},
+    {"select", select<true, false>},
+    {"selectattr", select<true, true>},
+    {"slice", slice},
+    {"sort", sort},
+    {"sum", sum},
+    {"unique", unique},
 };
 
 }  // namespace

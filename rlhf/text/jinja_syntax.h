@@ -1,8 +1,9 @@
 // The tree of a parsed template, and the lexer and parser that make it.
 //
-// Grammar and white-space rules are those of Jinja2 3.1 with `trim_blocks` and `lstrip_blocks`, loop controls and
-// transformers' `{% generation %}` block. A template is refused at parse time when it nests deeper than the limits
-// below, so that neither the parser nor the destructors can exhaust the stack.
+// Grammar and white-space rules are those of Jinja2 3.1 with `trim_blocks` and `lstrip_blocks`,
+// loop controls and transformers' `{% generation %}` block. A template is refused at parse time
+// when it nests deeper than the limits below, so that neither the parser nor the destructors can
+// exhaust the stack.
 #pragma once
 
 #include <memory>
@@ -18,8 +19,19 @@ namespace rlhf::jinja {
 inline constexpr int kMaxExpressionHeight = 300;
 inline constexpr int kMaxBlockNesting = 60;
 
-enum class TokenKind : uint8_t { data, name, string, integer, real, op, variable_begin, variable_end, block_begin,
-                                 block_end, end };
+enum class TokenKind : uint8_t {
+  data,
+  name,
+  string,
+  integer,
+  real,
+  op,
+  variable_begin,
+  variable_end,
+  block_begin,
+  block_end,
+  end
+};
 struct Token {
   TokenKind kind;
   std::string text;  ///< data, name, string contents (unescaped), operator
@@ -46,7 +58,23 @@ struct Builtin {
   Value (*run)(Run& run, const Value& subject, Args& args);
 };
 
-enum class Op : uint8_t { add, sub, mul, div, floordiv, mod, pow, eq, ne, lt, le, gt, ge, in, not_in };
+enum class Op : uint8_t {
+  add,
+  sub,
+  mul,
+  div,
+  floordiv,
+  mod,
+  pow,
+  eq,
+  ne,
+  lt,
+  le,
+  gt,
+  ge,
+  in,
+  not_in
+};
 
 struct Expr {
   enum class Kind : uint8_t {
@@ -82,13 +110,14 @@ struct Expr {
   std::vector<ExprPtr> items;
   std::vector<Op> ops;
   std::unique_ptr<CallArgs> args;
-  const Builtin* builtin = nullptr;  ///< null for an unknown name in a branch: an error when reached, as in Jinja2
+  const Builtin* builtin =
+      nullptr;  ///< null for an unknown name in a branch: an error when reached, as in Jinja2
 };
 
 /// What `set`, `for` and `with` assign to.
 struct Target {
   int name = -1;
-  std::string attribute;       ///< with a name: an attribute of a namespace
+  std::string attribute;        ///< with a name: an attribute of a namespace
   std::vector<Target> targets;  ///< a tuple, when name is -1
 };
 
@@ -102,19 +131,19 @@ struct Parameter {
 
 struct Stmt {
   enum class Kind : uint8_t {
-    data,        // text
-    output,      // expr
-    branch,      // conditions[i] -> blocks[i]; one more block: else
-    loop,        // for target in expr if filter; blocks[0], else blocks[1]
-    assign,      // target = expr
+    data,          // text
+    output,        // expr
+    branch,        // conditions[i] -> blocks[i]; one more block: else
+    loop,          // for target in expr if filter; blocks[0], else blocks[1]
+    assign,        // target = expr
     assign_block,  // target = expr (over block_text) of blocks[0]
-    macro,       // name, parameters, blocks[0]
-    call,        // expr is a call; parameters, blocks[0]
-    filter,      // expr over block_text, blocks[0]
-    generation,  // blocks[0]
-    with,        // targets = conditions; blocks[0]
-    stop,        // break
-    next,        // continue
+    macro,         // name, parameters, blocks[0]
+    call,          // expr is a call; parameters, blocks[0]
+    filter,        // expr over block_text, blocks[0]
+    generation,    // blocks[0]
+    with,          // targets = conditions; blocks[0]
+    stop,          // break
+    next,          // continue
   };
   Kind kind;
   int line = 0;
@@ -140,7 +169,8 @@ struct Program {
   int find_name(std::string_view name) const;
 };
 
-/// Faults (with line) on anything Jinja2 refuses to parse, on unsupported tags, and on unknown filters and tests.
+/// Faults (with line) on anything Jinja2 refuses to parse, on unsupported tags, and on unknown
+/// filters and tests.
 std::unique_ptr<const Program> parse_program(std::string_view source);
 
 const Builtin* find_filter(std::string_view name);

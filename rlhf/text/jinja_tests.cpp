@@ -67,18 +67,26 @@ Value same_as(Run&, const Value& subject, Args& args) {
   return yes(equal(subject, other));
 }
 
-Value in(Run&, const Value& subject, Args& args) { return yes(contains(*args.bind("in", {"seq"}, 1)[0], subject)); }
+Value in(Run&, const Value& subject, Args& args) {
+  return yes(contains(*args.bind("in", {"seq"}, 1)[0], subject));
+}
 
 template <Op op>
 Value compares(Run&, const Value& subject, Args& args) {
   const Value& other = *args.bind("the comparison", {"other"}, 1)[0];
   switch (op) {
-    case Op::eq: return yes(equal(subject, other));
-    case Op::ne: return yes(!equal(subject, other));
-    case Op::lt: return yes(less(subject, other));
-    case Op::gt: return yes(less(other, subject));
-    case Op::le: return yes(less(subject, other) || equal(subject, other));
-    default: return yes(less(other, subject) || equal(subject, other));
+    case Op::eq:
+      return yes(equal(subject, other));
+    case Op::ne:
+      return yes(!equal(subject, other));
+    case Op::lt:
+      return yes(less(subject, other));
+    case Op::gt:
+      return yes(less(other, subject));
+    case Op::le:
+      return yes(less(subject, other) || equal(subject, other));
+    default:
+      return yes(less(other, subject) || equal(subject, other));
   }
 }
 
@@ -92,23 +100,52 @@ Value names_test(Run&, const Value& subject, Args& args) {
 }
 
 constexpr Builtin kTests[] = {
-    {"!=", compares<Op::ne>}, {"<", compares<Op::lt>}, {"<=", compares<Op::le>}, {"==", compares<Op::eq>},
-    {">", compares<Op::gt>}, {">=", compares<Op::ge>}, {"boolean", plain<is_boolean>}, {"callable", plain<is_callable>},
-    {"defined", plain<is_defined>}, {"divisibleby", divisible_by}, {"eq", compares<Op::eq>},
-    {"equalto", compares<Op::eq>}, {"escaped", plain<is_escaped>}, {"even", plain<is_even>}, {"false", plain<is_false>},
-    {"filter", names_filter}, {"float", plain<is_float>}, {"ge", compares<Op::ge>}, {"greaterthan", compares<Op::gt>},
-    {"gt", compares<Op::gt>}, {"in", in}, {"integer", plain<is_integer>}, {"iterable", plain<is_iterable>},
-    {"le", compares<Op::le>}, {"lessthan", compares<Op::lt>}, {"lower", plain<has_case<false>>},
-    {"lt", compares<Op::lt>}, {"mapping", plain<is_mapping>}, {"ne", compares<Op::ne>}, {"none", plain<is_none>},
-    {"number", plain<is_number>}, {"odd", plain<is_odd>}, {"sameas", same_as}, {"sequence", plain<is_sequence>},
-    {"string", plain<is_string>}, {"test", names_test}, {"true", plain<is_true>}, {"undefined", plain<is_undefined>},
+    {"!=", compares<Op::ne>},
+    {"<", compares<Op::lt>},
+    {"<=", compares<Op::le>},
+    {"==", compares<Op::eq>},
+    {">", compares<Op::gt>},
+    {">=", compares<Op::ge>},
+    {"boolean", plain<is_boolean>},
+    {"callable", plain<is_callable>},
+    {"defined", plain<is_defined>},
+    {"divisibleby", divisible_by},
+    {"eq", compares<Op::eq>},
+    {"equalto", compares<Op::eq>},
+    {"escaped", plain<is_escaped>},
+    {"even", plain<is_even>},
+    {"false", plain<is_false>},
+    {"filter", names_filter},
+    {"float", plain<is_float>},
+    {"ge", compares<Op::ge>},
+    {"greaterthan", compares<Op::gt>},
+    {"gt", compares<Op::gt>},
+    {"in", in},
+    {"integer", plain<is_integer>},
+    {"iterable", plain<is_iterable>},
+    {"le", compares<Op::le>},
+    {"lessthan", compares<Op::lt>},
+    {"lower", plain<has_case<false>>},
+    {"lt", compares<Op::lt>},
+    {"mapping", plain<is_mapping>},
+    {"ne", compares<Op::ne>},
+    {"none", plain<is_none>},
+    {"number", plain<is_number>},
+    {"odd", plain<is_odd>},
+    {"sameas", same_as},
+    {"sequence", plain<is_sequence>},
+    {"string", plain<is_string>},
+    {"test", names_test},
+    {"true", plain<is_true>},
+    {"undefined", plain<is_undefined>},
     {"upper", plain<has_case<true>>},
 };
 
 }  // namespace
 
 const Builtin* find_test(std::string_view name) {
-  const auto row = std::find_if(std::begin(kTests), std::end(kTests), [&](const Builtin& b) { return b.name == name; });
+  const auto row = std::find_if(std::begin(kTests), std::end(kTests),
+                                [&](const Builtin& b) { return b.name == name; });
   return row == std::end(kTests) ? nullptr : row;
 }
 

@@ -1,8 +1,7 @@
 #include "rlhf/text/jinja_text.h"
 
-#include <utf8proc.h>
-
 #include <fmt/format.h>
+#include <utf8proc.h>
 
 #include <algorithm>
 
@@ -40,9 +39,10 @@ struct Expansion {
   char32_t to[3];  // zero: no more
 };
 constexpr Expansion kUpper[] = {
-    {U'ß', {U'S', U'S'}}, {U'ﬀ', {U'F', U'F'}}, {U'ﬁ', {U'F', U'I'}}, {U'ﬂ', {U'F', U'L'}},
-    {U'ﬃ', {U'F', U'F', U'I'}}, {U'ﬄ', {U'F', U'F', U'L'}}, {U'ﬅ', {U'S', U'T'}}, {U'ﬆ', {U'S', U'T'}},
-    {U'ŉ', {U'ʼ', U'N'}}, {U'ǰ', {U'J', U'\u030C'}}, {U'և', {U'Ե', U'Ւ'}},
+    {U'ß', {U'S', U'S'}},      {U'ﬀ', {U'F', U'F'}},       {U'ﬁ', {U'F', U'I'}},
+    {U'ﬂ', {U'F', U'L'}},      {U'ﬃ', {U'F', U'F', U'I'}}, {U'ﬄ', {U'F', U'F', U'L'}},
+    {U'ﬅ', {U'S', U'T'}},      {U'ﬆ', {U'S', U'T'}},       {U'ŉ', {U'ʼ', U'N'}},
+    {U'ǰ', {U'J', U'\u030C'}}, {U'և', {U'Ե', U'Ւ'}},
 };
 
 void append_upper(std::u32string& out, char32_t point) {
@@ -58,7 +58,8 @@ void append_upper(std::u32string& out, char32_t point) {
 
 bool is_cased(char32_t point) {
   const auto kind = category(point);
-  return kind == UTF8PROC_CATEGORY_LU || kind == UTF8PROC_CATEGORY_LL || kind == UTF8PROC_CATEGORY_LT;
+  return kind == UTF8PROC_CATEGORY_LU || kind == UTF8PROC_CATEGORY_LL ||
+         kind == UTF8PROC_CATEGORY_LT;
 }
 
 void append_title(std::u32string& out, char32_t point) {
@@ -154,7 +155,8 @@ std::string encode(std::u32string_view points) {
 }
 
 bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
 size_t point_count(std::string_view text) {
@@ -165,9 +167,10 @@ size_t point_count(std::string_view text) {
 }
 
 bool is_space(char32_t point) {
-  return (point >= 0x09 && point <= 0x0D) || (point >= 0x1C && point <= 0x20) || point == 0x85 || point == 0xA0 ||
-         point == 0x1680 || (point >= 0x2000 && point <= 0x200A) || point == 0x2028 || point == 0x2029 ||
-         point == 0x202F || point == 0x205F || point == 0x3000;
+  return (point >= 0x09 && point <= 0x0D) || (point >= 0x1C && point <= 0x20) || point == 0x85 ||
+         point == 0xA0 || point == 0x1680 || (point >= 0x2000 && point <= 0x200A) ||
+         point == 0x2028 || point == 0x2029 || point == 0x202F || point == 0x205F ||
+         point == 0x3000;
 }
 
 bool is_alpha(char32_t point) {
@@ -187,8 +190,10 @@ bool is_printable(char32_t point) {
     case UTF8PROC_CATEGORY_CO:
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_ZP:
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -252,7 +257,9 @@ std::string_view strip(std::string_view text, Side side, const std::string_view*
   size_t end = text.size();
   while ((side & kRight) && end > begin) {
     size_t start = end - 1;
-    while (start > begin && end - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+    while (start > begin && end - start < 4 &&
+           (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80)
+      --start;
     size_t after = start;
     char32_t point = next_point(text, after);
     if (after != end) {  // not one whole character: a lone byte
@@ -280,8 +287,8 @@ std::vector<std::string> split_lines(std::string_view text, bool keep_ends) {
   return out;
 }
 
-std::vector<std::string> split(std::string_view text, const std::string_view* separator, int64_t limit,
-                               bool from_right) {
+std::vector<std::string> split(std::string_view text, const std::string_view* separator,
+                               int64_t limit, bool from_right) {
   std::vector<std::string> out;
   if (!separator) {
     std::u32string points = decode(text);
@@ -321,7 +328,8 @@ std::vector<std::string> split(std::string_view text, const std::string_view* se
   return out;
 }
 
-std::string replace(std::string_view text, std::string_view from, std::string_view to, int64_t limit) {
+std::string replace(std::string_view text, std::string_view from, std::string_view to,
+                    int64_t limit) {
   std::string out;
   int64_t done = 0;
   size_t at = 0;
@@ -349,7 +357,8 @@ std::string replace(std::string_view text, std::string_view from, std::string_vi
 
 std::string quote(std::string_view text) {
   const char mark =
-      text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos ? '"' : '\'';
+      text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos ? '"'
+                                                                                            : '\'';
   std::string out(1, mark);
   for (const char32_t point : decode(text)) {
     if (point == static_cast<char32_t>(mark) || point == U'\\') {
@@ -365,8 +374,9 @@ std::string quote(std::string_view text) {
       append_point(out, point);
     } else {
       const auto code = static_cast<uint32_t>(point);
-      out += code < 0x100 ? fmt::format("\\x{:02x}", code)
-                          : code < 0x10000 ? fmt::format("\\u{:04x}", code) : fmt::format("\\U{:08x}", code);
+      out += code < 0x100     ? fmt::format("\\x{:02x}", code)
+             : code < 0x10000 ? fmt::format("\\u{:04x}", code)
+                              : fmt::format("\\U{:08x}", code);
     }
   }
   return out += mark;

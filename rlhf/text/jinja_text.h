@@ -1,7 +1,8 @@
 // Python's `str` over UTF-8, as far as templates need it: lengths and positions are code points.
 //
-// Bytes that are no UTF-8 survive every function here unchanged: they are decoded to U+DC80..U+DCFF and encoded back,
-// as Python's `surrogateescape` does. Case mapping and categories come from utf8proc.
+// Bytes that are no UTF-8 survive every function here unchanged: they are decoded to U+DC80..U+DCFF
+// and encoded back, as Python's `surrogateescape` does. Case mapping and categories come from
+// utf8proc.
 #pragma once
 
 #include <cstddef>
@@ -39,10 +40,12 @@ std::string_view strip(std::string_view text, Side side, const std::string_view*
 /// str.splitlines with its eleven line ends.
 std::vector<std::string> split_lines(std::string_view text, bool keep_ends);
 /// str.split and rsplit; white space runs when `separator` is null; `limit` < 0 splits everywhere.
-std::vector<std::string> split(std::string_view text, const std::string_view* separator, int64_t limit,
-                               bool from_right);
-/// str.replace; `limit` < 0 replaces everywhere. Throws Fault when the result exceeds the text limit.
-std::string replace(std::string_view text, std::string_view from, std::string_view to, int64_t limit = -1);
+std::vector<std::string> split(std::string_view text, const std::string_view* separator,
+                               int64_t limit, bool from_right);
+/// str.replace; `limit` < 0 replaces everywhere. Throws Fault when the result exceeds the text
+/// limit.
+std::string replace(std::string_view text, std::string_view from, std::string_view to,
+                    int64_t limit = -1);
 
 /// repr of a string: quotes as Python chooses them.
 std::string quote(std::string_view text);

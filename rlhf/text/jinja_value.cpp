@@ -17,7 +17,8 @@ int depth_of(const Value& value) {
 }
 
 void check_depth(int depth) {
-  if (depth > kMaxDepth) throw Fault{fmt::format("lists or dicts are nested more than {} deep.", kMaxDepth), ""};
+  if (depth > kMaxDepth)
+    throw Fault{fmt::format("lists or dicts are nested more than {} deep.", kMaxDepth), ""};
 }
 
 bool equal_items(const std::vector<Value>& a, const std::vector<Value>& b) {
@@ -156,7 +157,9 @@ bool Value::is_sequence(Form form) const { return type_ == Type::list && as_list
 double Value::as_real() const {
   return type_ == Type::real ? number_.real : static_cast<double>(number_.integer);
 }
-const std::string& Value::as_string() const { return static_cast<const Text*>(object_.get())->text; }
+const std::string& Value::as_string() const {
+  return static_cast<const Text*>(object_.get())->text;
+}
 List& Value::as_list() const { return *static_cast<List*>(object_.get()); }
 Dict& Value::as_dict() const { return *static_cast<Dict*>(object_.get()); }
 Function& Value::as_function() const { return *static_cast<Function*>(object_.get()); }
@@ -164,57 +167,82 @@ Function& Value::as_function() const { return *static_cast<Function*>(object_.ge
 bool Value::truth() const {
   switch (type_) {
     case Type::undefined:
-    case Type::none: return false;
+    case Type::none:
+      return false;
     case Type::boolean:
-    case Type::integer: return number_.integer != 0;
-    case Type::real: return number_.real != 0.0;
-    case Type::string: return !as_string().empty();
-    case Type::list: return as_list().form == Form::iterator || !as_list().items.empty();
-    case Type::dict: return as_dict().is_namespace || !as_dict().items.empty();
-    case Type::function: return true;
+    case Type::integer:
+      return number_.integer != 0;
+    case Type::real:
+      return number_.real != 0.0;
+    case Type::string:
+      return !as_string().empty();
+    case Type::list:
+      return as_list().form == Form::iterator || !as_list().items.empty();
+    case Type::dict:
+      return as_dict().is_namespace || !as_dict().items.empty();
+    case Type::function:
+      return true;
   }
   return true;
 }
 
-std::vector<const Value*> Args::bind(std::string_view function, std::initializer_list<std::string_view> names,
+std::vector<const Value*> Args::bind(std::string_view function,
+                                     std::initializer_list<std::string_view> names,
                                      size_t required) const {
   std::vector<const Value*> out(names.size(), nullptr);
   if (positional.size() > names.size()) {
-    throw Fault{fmt::format("{} takes at most {} arguments, got {}.", function, names.size(), positional.size()), ""};
+    throw Fault{fmt::format("{} takes at most {} arguments, got {}.", function, names.size(),
+                            positional.size()),
+                ""};
   }
   for (size_t i = 0; i < positional.size(); ++i) out[i] = &positional[i];
   for (const auto& [name, value] : named) {
     const auto found = std::find(names.begin(), names.end(), name);
-    if (found == names.end()) throw Fault{fmt::format("{} has no argument '{}'.", function, name), ""};
+    if (found == names.end())
+      throw Fault{fmt::format("{} has no argument '{}'.", function, name), ""};
     const Value*& slot = out[static_cast<size_t>(found - names.begin())];
     if (slot) throw Fault{fmt::format("{} was given its argument '{}' twice.", function, name), ""};
     slot = &value;
   }
   for (size_t i = 0; i < required; ++i) {
-    if (!out[i]) throw Fault{fmt::format("{} needs its argument '{}'.", function, names.begin()[i]), ""};
+    if (!out[i])
+      throw Fault{fmt::format("{} needs its argument '{}'.", function, names.begin()[i]), ""};
   }
   return out;
 }
 
 std::string type_name(const Value& value) {
   switch (value.type()) {
-    case Type::undefined: return "undefined";
-    case Type::none: return "NoneType";
-    case Type::boolean: return "bool";
-    case Type::integer: return "int";
-    case Type::real: return "float";
-    case Type::string: return value.is_markup() ? "Markup" : "str";
+    case Type::undefined:
+      return "undefined";
+    case Type::none:
+      return "NoneType";
+    case Type::boolean:
+      return "bool";
+    case Type::integer:
+      return "int";
+    case Type::real:
+      return "float";
+    case Type::string:
+      return value.is_markup() ? "Markup" : "str";
     case Type::list:
       switch (value.as_list().form) {
-        case Form::list: return "list";
-        case Form::tuple: return "tuple";
-        case Form::range: return "range";
-        case Form::view: return value.as_list().label;
-        case Form::iterator: return "generator";
+        case Form::list:
+          return "list";
+        case Form::tuple:
+          return "tuple";
+        case Form::range:
+          return "range";
+        case Form::view:
+          return value.as_list().label;
+        case Form::iterator:
+          return "generator";
       }
       return "list";
-    case Type::dict: return value.as_dict().is_namespace ? "Namespace" : "dict";
-    case Type::function: return "function";
+    case Type::dict:
+      return value.as_dict().is_namespace ? "Namespace" : "dict";
+    case Type::function:
+      return "function";
   }
   return "object";
 }
@@ -227,8 +255,10 @@ bool equal(const Value& a, const Value& b) {
   if (a.type() != b.type()) return false;
   switch (a.type()) {
     case Type::undefined:
-    case Type::none: return true;
-    case Type::string: return a.as_string() == b.as_string();
+    case Type::none:
+      return true;
+    case Type::string:
+      return a.as_string() == b.as_string();
     case Type::list: {
       const List& x = a.as_list();
       const List& y = b.as_list();
@@ -237,8 +267,10 @@ bool equal(const Value& a, const Value& b) {
     }
     case Type::dict:
       if (&a.as_dict() == &b.as_dict()) return true;
-      return !a.as_dict().is_namespace && !b.as_dict().is_namespace && equal_dicts(a.as_dict(), b.as_dict());
-    default: return a.shared() == b.shared();
+      return !a.as_dict().is_namespace && !b.as_dict().is_namespace &&
+             equal_dicts(a.as_dict(), b.as_dict());
+    default:
+      return a.shared() == b.shared();
   }
 }
 
@@ -247,7 +279,8 @@ bool less(const Value& a, const Value& b) {
     if (a.is_integral() && b.is_integral()) return a.as_int() < b.as_int();
     return a.as_real() < b.as_real();
   }
-  if (a.is(Type::string) && b.is(Type::string)) return a.as_string() < b.as_string();  // UTF-8 keeps the order
+  if (a.is(Type::string) && b.is(Type::string))
+    return a.as_string() < b.as_string();  // UTF-8 keeps the order
   for (const Form form : {Form::list, Form::tuple}) {
     if (!a.is_sequence(form) || !b.is_sequence(form)) continue;
     const auto& x = a.as_list().items;
@@ -265,10 +298,13 @@ bool less(const Value& a, const Value& b) {
 
 bool contains(const Value& container, const Value& item) {
   switch (container.type()) {
-    case Type::undefined: return false;
+    case Type::undefined:
+      return false;
     case Type::string:
       if (!item.is(Type::string)) {
-        throw Fault{fmt::format("'in <string>' needs a string at its left, got '{}'.", type_name(item)), ""};
+        throw Fault{
+            fmt::format("'in <string>' needs a string at its left, got '{}'.", type_name(item)),
+            ""};
       }
       return container.as_string().find(item.as_string()) != std::string::npos;
     case Type::dict:
@@ -277,9 +313,11 @@ bool contains(const Value& container, const Value& item) {
       return container.as_dict().find(item) != nullptr;
     case Type::list: {
       const std::vector<Value> items = iterate(container);
-      return std::any_of(items.begin(), items.end(), [&](const Value& each) { return equal(each, item); });
+      return std::any_of(items.begin(), items.end(),
+                         [&](const Value& each) { return equal(each, item); });
     }
-    default: break;
+    default:
+      break;
   }
   fail_kind(container, "is no container for 'in'");
 }
@@ -287,7 +325,8 @@ bool contains(const Value& container, const Value& item) {
 std::vector<Value> iterate(const Value& value) {
   std::vector<Value> out;
   switch (value.type()) {
-    case Type::undefined: return out;
+    case Type::undefined:
+      return out;
     case Type::list: {
       List& list = value.as_list();
       if (list.form == Form::iterator) {
@@ -308,29 +347,34 @@ std::vector<Value> iterate(const Value& value) {
         out.push_back(Value::string(std::move(one), value.is_markup()));
       }
       return out;
-    default: break;
+    default:
+      break;
   }
   fail_kind(value, "cannot be iterated");
 }
 
 int64_t length(const Value& value) {
   switch (value.type()) {
-    case Type::undefined: return 0;
-    case Type::string: return static_cast<int64_t>(point_count(value.as_string()));
+    case Type::undefined:
+      return 0;
+    case Type::string:
+      return static_cast<int64_t>(point_count(value.as_string()));
     case Type::list:
       if (value.as_list().form == Form::iterator) break;
       return static_cast<int64_t>(value.as_list().items.size());
     case Type::dict:
       if (value.as_dict().is_namespace) break;
       return static_cast<int64_t>(value.as_dict().items.size());
-    default: break;
+    default:
+      break;
   }
   fail_kind(value, "has no length");
 }
 
 void require_hashable(const Value& value) {
-  const bool bad = value.is(Type::dict) ? !value.as_dict().is_namespace
-                                        : value.is(Type::list) && value.as_list().form == Form::list;
+  const bool bad = value.is(Type::dict)
+                       ? !value.as_dict().is_namespace
+                       : value.is(Type::list) && value.as_list().form == Form::list;
   if (bad) throw Fault{fmt::format("a {} cannot be a key.", type_name(value)), ""};
   if (value.is_sequence(Form::tuple)) {
     for (const Value& item : value.as_list().items) require_hashable(item);
@@ -338,11 +382,13 @@ void require_hashable(const Value& value) {
 }
 
 void require_text_size(size_t size) {
-  if (size > kMaxText) throw Fault{fmt::format("the template makes a text of more than {} MiB.", kMaxText >> 20), ""};
+  if (size > kMaxText)
+    throw Fault{fmt::format("the template makes a text of more than {} MiB.", kMaxText >> 20), ""};
 }
 
 void require_item_count(size_t count) {
-  if (count > kMaxItems) throw Fault{fmt::format("the template makes a list of more than {} items.", kMaxItems), ""};
+  if (count > kMaxItems)
+    throw Fault{fmt::format("the template makes a list of more than {} items.", kMaxItems), ""};
 }
 
 int64_t require_int(const Value& value, std::string_view what) {

@@ -1,9 +1,10 @@
-// The values a chat template computes with: Python's, as far as Jinja2's sandbox lets a template see them.
+// The values a chat template computes with: Python's, as far as Jinja2's sandbox lets a template
+// see them.
 //
-// A Value is small and shares what it points to; lists and dicts never change once built (the sandbox refuses
-// mutators), namespaces do. Everything a template can make is bounded: text and lists by size, nesting by depth,
-// because a template comes with a model from elsewhere. The namespace `jinja` keeps these everyday names (Value, List,
-// Token) out of `rlhf`.
+// A Value is small and shares what it points to; lists and dicts never change once built (the
+// sandbox refuses mutators), namespaces do. Everything a template can make is bounded: text and
+// lists by size, nesting by depth, because a template comes with a model from elsewhere. The
+// namespace `jinja` keeps these everyday names (Value, List, Token) out of `rlhf`.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@
 
 namespace rlhf::jinja {
 
-/// Something wrong in a template or its input; becomes a UserError with the template's name and line.
+/// Something wrong in a template or its input; becomes a UserError with the template's name and
+/// line.
 struct Fault {
   std::string what;
   std::string hint;
@@ -44,7 +46,7 @@ struct Text {
 struct List {
   std::vector<Value> items;
   Form form = Form::list;
-  std::string label;  ///< how a range or a view prints
+  std::string label;                ///< how a range or a view prints
   std::vector<std::string> fields;  ///< names of a named tuple (groupby)
   int depth = 1;
 };
@@ -114,9 +116,10 @@ struct Args {
   std::vector<Value> positional;
   std::vector<std::pair<std::string, Value>> named;
 
-  /// Values for the parameters `names`, null where not given. Faults, naming `function`, on too many, unknown or
-  /// repeated arguments, and on fewer than `required`.
-  std::vector<const Value*> bind(std::string_view function, std::initializer_list<std::string_view> names,
+  /// Values for the parameters `names`, null where not given. Faults, naming `function`, on too
+  /// many, unknown or repeated arguments, and on fewer than `required`.
+  std::vector<const Value*> bind(std::string_view function,
+                                 std::initializer_list<std::string_view> names,
                                  size_t required) const;
 };
 

@@ -19,7 +19,8 @@ inline Json read_gz_json(const std::string& name) {
   std::string text;
   char buffer[1 << 16];
   gzFile file = gzopen(path.c_str(), "rb");
-  for (int got = 0; file && (got = gzread(file, buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<size_t>(got));
+  for (int got = 0; file && (got = gzread(file, buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<size_t>(got));
   gzclose(file);
   return Json::parse(text);
 }
@@ -48,7 +49,8 @@ inline ChatInput chat_input(const Json& all, const Json& row) {
   return input;
 }
 
-/// Text of a template of another project, where the machine has it: `*.jinja` in RLHF_TEMPLATES, or a tokenizer of RLHF_DATA.
+/// Text of a template of another project, where the machine has it: `*.jinja` in RLHF_TEMPLATES, or
+/// a tokenizer of RLHF_DATA.
 inline std::optional<std::string> outside_template(const std::string& name) {
   if (name.ends_with(".jinja")) {
     const char* folder = std::getenv("RLHF_TEMPLATES");

@@ -14,7 +14,8 @@ using jinja::Fault;
 std::string render(const std::string& source, const Json& context = Json::object()) {
   const auto program = jinja::parse_program(source);
   jinja::Variables variables;
-  for (const auto& [name, value] : context.items()) variables.emplace_back(name, jinja::from_json(value));
+  for (const auto& [name, value] : context.items())
+    variables.emplace_back(name, jinja::from_json(value));
   const jinja::Clock clock = fixed_clock;
   return jinja::Run(*program, variables, {}, clock).render().text;
 }
@@ -60,8 +61,11 @@ TEST(Jinja, UnknownNamesListWhatThereIs) {
   EXPECT_NE(fault_of("{{ 1 | nope }}").hint.find("tojson"), std::string::npos);
   EXPECT_NE(fault_of("{{ 1 is nope }}").hint.find("divisibleby"), std::string::npos);
   EXPECT_NE(fault_of("{% nope %}").hint.find("generation"), std::string::npos);
-  for (const char* tag : {"include 'a'", "import 'a' as b", "extends 'a'", "block a", "from 'a' import b"}) {
-    EXPECT_NE(fault_of("{% " + std::string(tag) + " %}").what.find("not supported"), std::string::npos) << tag;
+  for (const char* tag :
+       {"include 'a'", "import 'a' as b", "extends 'a'", "block a", "from 'a' import b"}) {
+    EXPECT_NE(fault_of("{% " + std::string(tag) + " %}").what.find("not supported"),
+              std::string::npos)
+        << tag;
   }
 }
 
@@ -90,9 +94,12 @@ TEST(Jinja, RunawayTemplatesEndInAFault) {
       "{{ '%1000000000000d' % 1 }}",
       "{{ '{:1000000000000}'.format(1) }}",
       "{{ range(10 ** 15) }}",
-      "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-      "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
-      "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}",
+      "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x "
+      "%}{% endfor %}",
+      "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = [ns.x, ns.x] %}{% "
+      "endfor %}{{ ns.x }}",
+      "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor "
+      "%}",
       "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
       "{{ 9223372036854775807 + 1 }}",
       "{{ (-9223372036854775807 - 1) // -1 }}",
@@ -103,23 +110,30 @@ TEST(Jinja, RunawayTemplatesEndInAFault) {
   }
 }
 
-TEST(Jinja, NamespacesThatHoldThemselvesAreFreed) {  // the leak checker of the sanitizer build looks on
-  EXPECT_EQ(render("{% set ns = namespace() %}{% set ns.me = ns %}{% macro f() %}{% endmacro %}{% set ns.f = f %}x"), "x");
-  EXPECT_EQ(render("{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set ns.p = namespace(p=ns.p) %}"
-                   "{% endfor %}x"), "x");
+TEST(Jinja,
+     NamespacesThatHoldThemselvesAreFreed) {  // the leak checker of the sanitizer build looks on
+  EXPECT_EQ(render("{% set ns = namespace() %}{% set ns.me = ns %}{% macro f() %}{% endmacro %}{% "
+                   "set ns.f = f %}x"),
+            "x");
+  EXPECT_EQ(render("{% set ns = namespace(p=none) %}{% for i in range(50000) %}{% set ns.p = "
+                   "namespace(p=ns.p) %}"
+                   "{% endfor %}x"),
+            "x");
   EXPECT_THROW(render("{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}"), Fault);
 }
 
 TEST(Jinja, BytesThatAreNoUtf8Survive) {
   const std::string bytes = "a\xff\xc3(\xe2\x82";
-  EXPECT_EQ(render("{{ x }}{{ x[1:] }}{{ x | trim }}", {{"x", bytes}}), bytes + bytes.substr(1) + bytes);
+  EXPECT_EQ(render("{{ x }}{{ x[1:] }}{{ x | trim }}", {{"x", bytes}}),
+            bytes + bytes.substr(1) + bytes);
 }
 
 TEST(Jinja, MutatedTemplatesNeverCrash) {
   const Json all = read_gz_json("template_micro.json.gz");
   const Json& rows = all.at("cases");
-  static const std::string kPieces[] = {"{{", "}}", "{%", "%}", "-", "|", "(", ")", "[", "]", "'", "\"", ".", "if", "for",
-                                        "endfor", " in ", "~", "**", "9", "x", "{", "}", ":", ",", "\n", "\\", "is", "\xe2"};
+  static const std::string kPieces[] = {
+      "{{",     "}}",   "{%", "%}", "-", "|", "(", ")", "[", "]", "'",  "\"", ".",  "if",  "for",
+      "endfor", " in ", "~",  "**", "9", "x", "{", "}", ":", ",", "\n", "\\", "is", "\xe2"};
   Random random(7, {1});
   int rendered = 0;
   for (int round = 0; round < 20000; ++round) {
@@ -130,7 +144,8 @@ TEST(Jinja, MutatedTemplatesNeverCrash) {
       const size_t cut = random.below(3) == 0 ? random.below(6) : 0;
       source.replace(at, cut, kPieces[random.below(std::size(kPieces))]);
     }
-    if (source.find("00") != std::string::npos) continue;  // hundred thousands of loops teach nothing more
+    if (source.find("00") != std::string::npos)
+      continue;  // hundred thousands of loops teach nothing more
     try {
       render(source, all.at("context"));
       ++rendered;
