@@ -11,9 +11,9 @@ namespace rlhf::attention {
 
 inline constexpr size_t kAlign = 64;  ///< bytes: a cache line, and the longest vector in use
 inline constexpr size_t kPanel = 64;  ///< query rows of one tile of scores
-inline constexpr int64_t kForwardKeys =
-    60;  ///< keys of one tile: a multiple of the 6 rows that registers hold
-inline constexpr int64_t kBackwardKeys = 60;
+/// Keys of one tile of scores, a multiple of the 6 rows that registers hold.
+inline constexpr int64_t kForwardKeys = 120;
+inline constexpr int64_t kBackwardKeys = 120;
 
 inline size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 

@@ -17,14 +17,6 @@
 
 #include "hwy/highway.h"
 
-// GCC unrolls the loops over a tile too late to see that it fits the registers, and carries it
-// through the stack.
-#if HWY_COMPILER_GCC_ACTUAL
-#define RLHF_UNROLL _Pragma("GCC unroll 8")
-#else
-#define RLHF_UNROLL
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace rlhf::attention {
 namespace HWY_NAMESPACE {
@@ -59,31 +51,29 @@ HWY_NOINLINE void gemm_tile(const Strided<T> a, const Rows<const T> b, const Row
   const size_t lanes = hn::Lanes(d);
   hn::Vec<decltype(d)> sum[kRows][kVectors];
   if (add) {
-    RLHF_UNROLL for (size_t r = 0; r < kRows; ++r) {
-      RLHF_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[r][v] =
-          hn::LoadU(d, c.data + r * c.row + v * lanes);
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t v = 0; v < kVectors; ++v)
+        sum[r][v] = hn::LoadU(d, c.data + r * c.row + v * lanes);
     }
   } else {
-    RLHF_UNROLL for (size_t r = 0; r < kRows; ++r) {
-      RLHF_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
+    for (size_t r = 0; r < kRows; ++r) {
+      for (size_t v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
     }
   }
   const T* a_k = a.data;
   const T* b_k = b.data;
   for (size_t k = 0; k < depth; ++k) {
     hn::Vec<decltype(d)> b_row[kVectors];
-    RLHF_UNROLL for (size_t v = 0; v < kVectors; ++v) b_row[v] = hn::LoadU(d, b_k + v * lanes);
-    RLHF_UNROLL for (size_t r = 0; r < kRows; ++r) {
+    for (size_t v = 0; v < kVectors; ++v) b_row[v] = hn::LoadU(d, b_k + v * lanes);
+    for (size_t r = 0; r < kRows; ++r) {
       const auto a_element = hn::Set(d, a_k[r * a.row]);
-      RLHF_UNROLL for (size_t v = 0; v < kVectors; ++v) sum[r][v] =
-          hn::MulAdd(a_element, b_row[v], sum[r][v]);
+      for (size_t v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(a_element, b_row[v], sum[r][v]);
     }
     a_k += a.k;
     b_k += b.row;
   }
-  RLHF_UNROLL for (size_t r = 0; r < kRows; ++r) {
-    RLHF_UNROLL for (size_t v = 0; v < kVectors; ++v)
-        hn::StoreU(sum[r][v], d, c.data + r * c.row + v * lanes);
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t v = 0; v < kVectors; ++v) hn::StoreU(sum[r][v], d, c.data + r * c.row + v * lanes);
   }
 }
 
@@ -121,6 +111,5 @@ void gemm(size_t rows, size_t vectors, size_t depth, const Strided<T> a, const R
 }  // namespace HWY_NAMESPACE
 }  // namespace rlhf::attention
 HWY_AFTER_NAMESPACE();
-#undef RLHF_UNROLL
 
 #endif  // once per target

@@ -7,10 +7,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "rlhf/kernels/attention_kernel.cpp"
-// clang-format off: foreach_target comes before everything that is built once per target
-#include "hwy/foreach_target.h"
+#include "hwy/foreach_target.h"  // before all that is built once per target
 #include "hwy/highway.h"
-// clang-format on
 #include "rlhf/kernels/attention_backward-inl.h"
 #include "rlhf/kernels/attention_forward-inl.h"
 

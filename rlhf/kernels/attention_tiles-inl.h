@@ -11,10 +11,8 @@
 #include <cstdint>
 #include <vector>
 
-// clang-format off: hwy/highway.h comes before what builds on it
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
-// clang-format on
 #include "rlhf/kernels/attention_buffers.h"
 #include "rlhf/kernels/attention_gemm-inl.h"
 #include "rlhf/kernels/attention_kernel.h"
