@@ -6,6 +6,7 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -60,29 +61,33 @@ Bandwidth memory_bandwidth() {
   return {static_cast<double>(n) * 4e-9 / read, static_cast<double>(n) * 4e-9 / copy};
 }
 
-/// Whether a row times a matrix gives the same bits alone and among others, for many shapes.
-bool rows_are_independent() {
+constexpr int kNever = 200;
+
+/// The least number of rows from which on a product gives each row the bits it has in a product of
+/// 200 rows, over many shapes: 1 where a row never depends on what shares the batch.
+int rows_independent_from() {
+  constexpr std::array counts = {1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 31, 64, 127, 150};
+  int from = 1;
   at::manual_seed(1);
   for (const int64_t inner : {64, 576, 1536}) {
     for (const int64_t outer : {64, 576, 1537}) {
       const at::Tensor weight = at::randn({outer, inner}).t();
-      const at::Tensor rows = at::randn({200, inner});
+      const at::Tensor rows = at::randn({kNever, inner});
       const at::Tensor all = at::mm(rows, weight);
-      for (const int64_t count : {1, 2, 3, 5, 8, 13, 16, 31, 64, 127, 150}) {
-        if (!at::equal(at::mm(rows.narrow(0, 7, count), weight), all.narrow(0, 7, count))) {
-          return false;
+      for (size_t i = 0; i < counts.size(); ++i) {
+        if (!at::equal(at::mm(rows.narrow(0, 7, counts[i]), weight), all.narrow(0, 7, counts[i]))) {
+          from = std::max(from, i + 1 < counts.size() ? counts[i + 1] : kNever);
         }
       }
     }
   }
-  return true;
+  return from;
 }
 
 constexpr const char* kProbe = "--probe_row_independence";
-constexpr int kIndependent = 0;
-constexpr int kDependent = 3;
 
-/// The variable is read once a process, so another one is asked. Null where it cannot be started.
+/// The variable is read once a process, so another one is asked; it answers by its exit code. Null
+/// where rows always depend on each other, or the process failed.
 Json probe_rows(bool strict) {
   const pid_t child = ::fork();
   if (child < 0) {
@@ -91,14 +96,14 @@ Json probe_rows(bool strict) {
   if (child == 0) {
     strict ? ::setenv("MKL_CBWR", "AUTO,STRICT", /*overwrite=*/1) : ::unsetenv("MKL_CBWR");
     ::execl("/proc/self/exe", "rlhf", "env", kProbe, static_cast<char*>(nullptr));
-    ::_exit(127);
+    ::_exit(0);
   }
   int status = 0;
   if (::waitpid(child, &status, 0) != child || !WIFEXITED(status)) {
     return nullptr;
   }
   const int code = WEXITSTATUS(status);
-  return code == kIndependent ? Json(true) : code == kDependent ? Json(false) : Json(nullptr);
+  return code >= 1 && code < kNever ? Json(code) : Json(nullptr);
 }
 
 /// The value of `name` in a file of `name : value` lines; empty where there is none.
@@ -151,22 +156,22 @@ Json describe() {
       {"gflops_bf16", rounded(product_peak(at::kBFloat16))},
       {"read_gb_per_s", rounded(bandwidth.read)},
       {"copy_gb_per_s", rounded(bandwidth.copy)},
-      {"rows_independent", probe_rows(/*strict=*/false)},
-      {"rows_independent_strict", probe_rows(/*strict=*/true)},
+      {"rows_independent_from", probe_rows(/*strict=*/false)},
+      {"rows_independent_from_strict", probe_rows(/*strict=*/true)},
   };
 }
 
 std::string readable(const Json& found) {
   std::string text;
   for (const auto& [name, value] : found.items()) {
-    text += fmt::format("{:<24} {}\n", name,
+    text += fmt::format("{:<29} {}\n", name,
                         value.is_string() ? value.get<std::string>() : value.dump());
   }
   return text +
-         "\ngflops: a 1536 x 1536 product, the bound of model FLOP utilisation. rows_independent: "
-         "a row's product has the same bits\n"
-         "alone and among others; _strict: with MKL_CBWR=AUTO,STRICT, which full_determinism "
-         "sets.\n";
+         "\ngflops: a 1536 x 1536 product, the bound of model FLOP utilisation.\n"
+         "rows_independent_from: products of at least so many rows give each row the same bits "
+         "whatever "
+         "rows are beside it;\n_strict: with MKL_CBWR=AUTO,STRICT, which full_determinism sets.\n";
 }
 
 }  // namespace
@@ -174,7 +179,7 @@ std::string readable(const Json& found) {
 int run_env(std::span<const std::string> args) {
   const at::NoGradGuard no_grad;
   if (args.size() == 1 && args[0] == kProbe) {
-    return rows_are_independent() ? kIndependent : kDependent;
+    return rows_independent_from();
   }
   bool json = false;
   int64_t threads = 0;

@@ -27,7 +27,7 @@ struct InferenceOptions {
   std::string data;
   std::string split = "train";
   std::optional<std::string> chat_template_path;
-  Dtype dtype = Dtype::automatic;
+  Dtype dtype = Dtype::float32;
   DeviceChoice device = DeviceChoice::automatic;
   int64_t threads = 0;
   bool full_determinism = false;
