@@ -47,6 +47,8 @@ void declare(OptionSet& set, DataOptions& options) {
           "Rows of the training split to hold out for evaluation: a share below 1, or a count.")
       .above(0);
   set.add("dataset_text_field", options.dataset_text_field, "Column of plain text rows.");
+  set.add("dataset_columns", options.dataset_columns,
+          "Columns to rename: wanted name to the name in the file, such as {prompt: question, completion: answer}.");
   set.add("dataset_num_proc", options.dataset_num_proc,
           "Threads that encode rows; null: all of threads.")
       .at_least(1)
@@ -57,7 +59,7 @@ void declare(OptionSet& set, DataOptions& options) {
   set.add("on_bad_row", options.on_bad_row,
           "What a row that cannot be read or encoded does: stop, or be counted and left out.");
   set.add("cache_dir", options.cache_dir,
-          "Folder for encoded rows; null: a folder beside the run's output.");
+          "Folder for encoded rows, shared by runs; null: rlhf in $XDG_CACHE_HOME or in ~/.cache.");
 }
 
 void resolve(DataOptions& options, std::vector<std::string>* notes) {
@@ -67,6 +69,12 @@ void resolve(DataOptions& options, std::vector<std::string>* notes) {
 }
 
 void validate(const DataOptions& options, Problems& problems) {
+  const Json& columns = options.dataset_columns;
+  const bool names = columns.is_object() && std::all_of(columns.begin(), columns.end(), [](const Json& name) { return name.is_string(); });
+  if (!columns.is_null() && !names) {
+    problems.add("dataset_columns", fmt::format("expected a mapping of names to names, got {}.", columns.dump()),
+                 "write --dataset_columns '{prompt: question, completion: answer}'.");
+  }
   if (options.datasets.empty() && options.dataset_name.empty()) {
     problems.add("dataset_name", "expected a data file or folder, got nothing.",
                  "pass --dataset_name FILE, or list several under datasets.");

@@ -72,6 +72,7 @@ std::vector<DataSource> sources_of(const DataOptions& options, const std::string
     }
   }
   for (auto& source : sources) {
+    for (const auto& [wanted, name] : options.dataset_columns.items()) source.reshape.rename[wanted] = name.get<std::string>();
     if (options.dataset_text_field != "text") source.reshape.rename["text"] = options.dataset_text_field;
   }
   return sources;
