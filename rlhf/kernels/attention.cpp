@@ -3,10 +3,13 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <atomic>
-#include <cmath>
+#include <cstddef>
 #include <memory>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/attention_kernel.h"

@@ -1,6 +1,8 @@
 #include "rlhf/kernels/attention_reference.h"
 
 #include <algorithm>
+#include <limits>
+#include <string>
 #include <vector>
 
 #include "rlhf/core/error.h"
