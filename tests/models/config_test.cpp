@@ -152,6 +152,9 @@ TEST(Config, ReadsWindowsLayerByLayer) {
             (std::vector<int64_t>{0, 0}))
       << "use_sliding_window is false";
   EXPECT_EQ(windows(read("gemma2")), (std::vector<int64_t>{8, 0, 8}));
+  EXPECT_EQ(windows(read("gemma2", {{"layer_types", nullptr}})), (std::vector<int64_t>{8, 0, 8}));
+  EXPECT_EQ(windows(read("qwen2_windows", {{"layer_types", nullptr}})),
+            (std::vector<int64_t>{0, 8, 8}));
   EXPECT_EQ(windows(read("gemma3_text_version4")), (std::vector<int64_t>{8, 8, 0}));
 }
 
