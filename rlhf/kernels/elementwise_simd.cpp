@@ -140,14 +140,14 @@ HWY_INLINE V gate_slope(D d, Gate kind, V x) {
   return hn::Mul(inner, hn::Set(d, static_cast<T>(2 * kGeluRoot)));
 }
 
+// A NaN comes out as some number: every use multiplies with x, which carries it on.
 template <class D, class V>
 HWY_INLINE V sigmoid(D d, V x) {
   using T = hn::TFromD<D>;
   const auto bound = hn::Set(d, static_cast<T>(kExpBound));
   const auto kept = hn::Min(hn::Max(hn::Neg(x), hn::Neg(bound)), bound);
   const auto one = hn::Set(d, T{1});
-  const auto s = hn::Div(one, hn::Add(one, hn::Exp(d, kept)));
-  return hn::IfThenElse(hn::IsNaN(x), x, s);
+  return hn::Div(one, hn::Add(one, hn::Exp(d, kept)));
 }
 
 template <Gate kKind, class T>

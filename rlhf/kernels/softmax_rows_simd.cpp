@@ -17,9 +17,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace rlhf::simd {
 namespace HWY_NAMESPACE {
-constexpr double kLowest = -87.0;  // e^-87 is the last normal float
-constexpr double kFlush =
-    -60.0;  // stored weights below e^-60 are 0, so that no product of them is denormal
+// e^-87 is the last normal float; stored weights below e^-60 are 0, so that no product of them is
+// denormal.
+constexpr double kLowest = -87.0;
+constexpr double kFlush = -60.0;
 constexpr int64_t kBlock = 1024;  // logits met twice while in the first-level cache
 
 // The maximum of z[0, n); NaN if one is in it.

@@ -110,7 +110,8 @@ torch::Tensor normal(at::IntArrayRef sizes, torch::ScalarType type, int64_t seed
 
 // transformers computes both norms in fp32 whatever it is given, which bounds the agreement.
 TEST(RmsNorm, ReproducesTransformers) {
-  for (const auto& c : recorded()["rms_norm"]) {
+  const auto cases = recorded();
+  for (const auto& c : cases["rms_norm"]) {
     for (const auto fn : {&rms_norm, &reference::rms_norm}) {
       const auto y = fn(to_tensor(c["x"]), to_tensor(c["weight"]), c["eps"], c["offset"]);
       EXPECT_LT(difference(y, to_tensor(c["y"])), 1e-6);
@@ -263,7 +264,8 @@ TEST(Glu, RefusesDifferentShapes) {
 
 // Recorded from torch.optim.AdamW in fp32; the parameter is near 1 and moves by some 1e-2 a step.
 TEST(AdamW, ReproducesTorchStepByStep) {
-  for (const auto& c : recorded()["adamw"]) {
+  const auto cases = recorded();
+  for (const auto& c : cases["adamw"]) {
     for (const auto fn : {&adamw_step, &reference::adamw_step}) {
       const auto parameter = to_tensor(c["start"]).to(torch::kFloat);
       const auto m = torch::zeros_like(parameter);

@@ -207,6 +207,18 @@ TEST(LinearLogprobs, NaNInARowIsSeenInThatRowAlone) {
   }
 }
 
+// One token's logit is NaN, far from every target: no row may hide it.
+TEST(LinearLogprobs, NaNInTheWeightIsSeenInEveryRow) {
+  auto data = wide_case(/*rows=*/3, /*vocab=*/5003, torch::kFloat);
+  data.weight[4999].fill_(std::numeric_limits<double>::quiet_NaN());
+  const auto targets = torch::zeros({3}, torch::kLong);
+  EXPECT_TRUE(
+      linear_logprobs(data.hidden, Head{data.weight}, targets).logprobs.isnan().all().item<bool>());
+  const auto hidden = data.hidden.clone().requires_grad_();
+  EXPECT_TRUE(
+      linear_logprobs(hidden, Head{data.weight}, targets).logprobs.isnan().all().item<bool>());
+}
+
 // z = ±1e4 by a weight of one column: token 2 is certain, others impossible; log p = z_t − max
 // exactly.
 TEST(LinearLogprobs, ExtremeLogits) {
@@ -291,7 +303,7 @@ TEST(LinearLogprobs, TiesGoToTheLowestIndex) {
   EXPECT_TRUE(torch::equal(rows.top1, torch::tensor({true, false, false, false})));
 }
 
-TEST(LinearLogprobs, RepeatsBitForBitAndThreadsChangeNoVectorPass) {
+TEST(LinearLogprobs, RepeatsBitForBit) {
   const auto data = wide_case(/*rows=*/65, /*vocab=*/9001, torch::kFloat);
   const auto run = [&] {
     const auto hidden = data.hidden.clone().requires_grad_();
