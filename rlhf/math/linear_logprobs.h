@@ -24,8 +24,8 @@ struct Head {
   double softcap = 0.0;      ///< final soft-cap (gemma2), 0 for none
 };
 
-/// The scratch memory of a call stays under this, unless one row of logits is larger. 256 rows of
-/// the largest vocabularies (262144), 512 of qwen's, 1706 of 49152: from some 500 rows on the
+/// The scratch memory of a call stays under this, unless one row of logits is larger. 320 rows of
+/// the largest vocabularies (262144), 552 of qwen's, 1706 of 49152: from some 500 rows on the
 /// matmuls lose nothing to the cut.
 inline constexpr int64_t kHeadBufferBytes = int64_t{320} << 20;
 
