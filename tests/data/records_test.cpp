@@ -35,8 +35,9 @@ TEST(RowScanner, EmptyFileHasNoRows) {
 TEST(RowScanner, ReadsAnArrayWithTheLineOfEachElement) {
   const TemporaryFolder folder;
   const auto path =
-      folder.write("a.json", "\n[ {\"a\": \"x]}\\\"{\"},\n\n {\n \"b\": [1, {\"c\": 2}]}\n]\n");
-  EXPECT_EQ(all_rows(path), (Rows{{2, R"({"a": "x]}\"{"})"}, {4, "{\n \"b\": [1, {\"c\": 2}]}"}}));
+      folder.write("a.json", "\n[ {\"a\": \"x]}\\\"{\"},\n\n {\n \"b\": [1, {\"c\": 2}]},\n{}]\n");
+  EXPECT_EQ(all_rows(path),
+            (Rows{{2, R"({"a": "x]}\"{"})"}, {4, "{\n \"b\": [1, {\"c\": 2}]}"}, {6, "{}"}}));
 }
 
 TEST(RowScanner, NamesTheLineOfAMalformedArray) {
