@@ -102,6 +102,8 @@ class Run {
     while (next_prompt_ < prompts_.size() || !rows_.empty()) {
       const size_t running = rows_.size();
       prefill(admit());
+      check(!rows_.empty(), "generate", "expected room for a sample in the cache of {} blocks",
+            cache_.blocks());
       if (rows_.size() > running) {
         choose_first_tokens(running);
       } else {

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Exit codes and messages of the program: 2 for the user's fault, every problem at once, nothing written.
+# Usage: exit_codes.sh RLHF FIXTURES
+set -uo pipefail
+rlhf=$1 fixtures=$2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+failures=0
+
+expect() { # NAME CODE PATTERN... -- COMMAND
+  local name=$1 code=$2
+  shift 2
+  local patterns=()
+  while [ "$1" != -- ]; do patterns+=("$1"); shift; done
+  shift
+  local text got
+  text=$("$@" 2>&1 </dev/null)
+  got=$?
+  [ $got = "$code" ] || { echo "$name: exit $code was expected, got $got: $text"; failures=$((failures + 1)); }
+  for pattern in "${patterns[@]}"; do
+    grep -qE -- "$pattern" <<<"$text" || { echo "$name: /$pattern/ is not in: $text"; failures=$((failures + 1)); }
+  done
+}
+sft() { echo "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache" --max_length 64; }
+
+expect usage 0 'sft' 'generate' -- "$rlhf" --help
+expect version 0 '^rlhf [0-9]' -- "$rlhf" --version
+expect no_command 2 'Usage' -- "$rlhf"
+expect unknown_command 2 'did you mean score' -- "$rlhf" scor
+expect later_command 2 'not built yet' -- "$rlhf" dpo
+for command in sft generate score eval tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
+expect all_at_once 2 'learning_rat\b' 'did you mean --learning_rate' 'max_steps' 'adam_beta1' -- $(sft) --learning_rat 1 --max_steps many --adam_beta1 2
+expect later_key 2 'beta' 'not built yet' -- $(sft) --beta 0.1
+expect no_model 2 "$scratch/none" -- "$rlhf" sft --model_name_or_path "$scratch/none" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/run"
+expect no_data 2 "$scratch/none.jsonl" -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$scratch/none.jsonl" --output_dir "$scratch/run"
+
+printf '{"prompt": "a", "completion": "b"}\n{"prompt": "a"\n{"prompt": 3, "completion": "b"}\n{"prompt": "\xff", "completion": "b"}\n' >"$scratch/bad.jsonl"
+expect bad_rows 2 'bad.jsonl:2' 'bad.jsonl:3' 'bad.jsonl:4' -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$scratch/bad.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache"
+
+cp -r "$fixtures/train/model" "$scratch/cut"
+truncate -s 5000 "$scratch/cut/model.safetensors"
+expect truncated_weights 2 'model.safetensors' -- "$rlhf" sft --model_name_or_path "$scratch/cut" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache"
+cp -r "$fixtures/train/model" "$scratch/raising"
+echo '{{ raise_exception("only users may speak") }}' >"$scratch/raising/chat_template.jinja"
+expect template_raises 2 'only users may speak' -- "$rlhf" sft --model_name_or_path "$scratch/raising" --dataset_name "$fixtures/train/chats.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache"
+[ ! -e "$scratch/run" ] || { echo "a refused run wrote $scratch/run"; failures=$((failures + 1)); }
+
+if [ "$(id -u)" = 0 ] && mkdir "$scratch/small" && mount -t tmpfs -o size=64k tmpfs "$scratch/small" 2>/dev/null; then
+  expect full_disk 2 'small' 'free' -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/small/run" --cache_dir "$scratch/cache" --max_length 64 --max_steps 1
+  umount "$scratch/small"
+fi
+
+# Ctrl-C: a checkpoint first, then 130. SIGTERM the same.
+for signal in INT TERM; do
+  $(sft) --output_dir "$scratch/$signal" --max_steps 100000 --save_strategy no 2>/dev/null &
+  child=$!
+  for _ in $(seq 100); do [ -s "$scratch/$signal/metrics.jsonl" ] && break; sleep 0.1; done
+  kill -$signal $child
+  wait $child
+  code=$?
+  [ $code = 130 ] || { echo "$signal: exit 130 was expected, got $code"; failures=$((failures + 1)); }
+  ls "$scratch/$signal"/checkpoint-*/manifest.json >/dev/null 2>&1 || { echo "$signal: no checkpoint was written"; failures=$((failures + 1)); }
+done
+
+[ $failures = 0 ] && echo "all as expected"
+exit $failures
