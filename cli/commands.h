@@ -1,5 +1,5 @@
-// One function a command. Arguments are those behind the command's name; the result is the exit code. UserError and all
-// else goes up to main.
+// One function a command. Arguments are those behind the command's name; the result is the exit
+// code. UserError and all else goes up to main.
 #pragma once
 
 #include <span>

@@ -144,7 +144,7 @@ bool read_arguments(const OptionSet& set, std::span<const std::string> args,
   const ParsedArguments parsed =
       parse_arguments(set, args, {.config_file = true, .positional = {}}, problems);
   if (parsed.help) {
-    fmt::print("{}", help_text(set, usage));
+    fmt::print("{}", help_text(set, usage + "\n"));
     return false;
   }
   for (const std::string& name : required) {

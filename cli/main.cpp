@@ -38,13 +38,17 @@ constexpr std::array<const char*, 11> kLater = {"reward", "prm",  "dpo",   "kto"
                                                 "rloo",   "chat", "merge", "plan", "report"};
 
 std::string usage() {
-  std::string text = "rlhf " RLHF_VERSION ": aligns language models\n\nUsage: rlhf COMMAND [--key value ...]\n\nCommands:\n";
-  for (const auto& command : kCommands) text += fmt::format("  {:<10} {}\n", command.name, command.meaning);
+  std::string text =
+      "rlhf " RLHF_VERSION
+      ": aligns language models\n\nUsage: rlhf COMMAND [--key value ...]\n\nCommands:\n";
+  for (const auto& command : kCommands)
+    text += fmt::format("  {:<10} {}\n", command.name, command.meaning);
   return text + "\nrlhf COMMAND --help shows a command's options.\n";
 }
 
-/// Fresh pages are dear, so blocks stay with the process; and idle threads sleep, which costs nothing alone and halves the
-/// harm of a busy neighbour. The second is read when libgomp loads: so the program starts itself once more.
+/// Fresh pages are dear, so blocks stay with the process; and idle threads sleep, which costs
+/// nothing alone and halves the harm of a busy neighbour. The second is read when libgomp loads: so
+/// the program starts itself once more.
 void prepare_process(char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
@@ -70,11 +74,14 @@ int run(const std::vector<std::string>& args) {
     names.emplace_back(command.name);
   }
   for (const char* later : kLater) {
-    if (args[0] == later) throw rlhf::UserError("rlhf " + args[0], "this command is not built yet.", "see the README's support matrix.");
+    if (args[0] == later)
+      throw rlhf::UserError("rlhf " + args[0], "this command is not built yet.",
+                            "see the README's support matrix.");
   }
   const std::string nearest = rlhf::nearest_name(args[0], names);
   throw rlhf::UserError("rlhf", fmt::format("there is no command {}.", args[0]),
-                        nearest.empty() ? "rlhf --help lists the commands." : fmt::format("did you mean {}?", nearest));
+                        nearest.empty() ? "rlhf --help lists the commands."
+                                        : fmt::format("did you mean {}?", nearest));
 }
 
 }  // namespace
@@ -87,7 +94,9 @@ int main(int argc, char** argv) {
     for (const auto& problem : error.problems()) fmt::print(stderr, "error: {}\n", problem.text());
     return kUserFault;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "error: out of memory. HINT: lower max_tokens_per_microbatch or set gradient_checkpointing.\n");
+    fmt::print(stderr,
+               "error: out of memory. HINT: lower max_tokens_per_microbatch or set "
+               "gradient_checkpointing.\n");
   } catch (const std::exception& error) {
     fmt::print(stderr, "error: {}\n", error.what());
   }

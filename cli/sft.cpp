@@ -12,8 +12,9 @@ namespace {
 /// `step 20/100 · loss 1.234 · grad_norm 0.87 · …`: what of a logged line people watch.
 std::string readable(int64_t step, const Json& metrics) {
   std::string text = fmt::format("step {}", step);
-  for (const char* name : {"loss", "grad_norm", "learning_rate", "entropy", "mean_token_accuracy", "tokens_per_second",
-                           "eval_loss", "eval_entropy", "eval_mean_token_accuracy"}) {
+  for (const char* name :
+       {"loss", "grad_norm", "learning_rate", "entropy", "mean_token_accuracy", "tokens_per_second",
+        "eval_loss", "eval_entropy", "eval_mean_token_accuracy"}) {
     if (metrics.contains(name) && metrics.at(name).is_number()) {
       text += fmt::format(" · {} {:.4g}", name, metrics.at(name).get<double>());
     }
@@ -22,7 +23,8 @@ std::string readable(int64_t step, const Json& metrics) {
 }
 
 bool asks_for_help(std::span<const std::string> args) {
-  return std::find(args.begin(), args.end(), "--help") != args.end() || std::find(args.begin(), args.end(), "-h") != args.end();
+  return std::find(args.begin(), args.end(), "--help") != args.end() ||
+         std::find(args.begin(), args.end(), "-h") != args.end();
 }
 
 }  // namespace
@@ -44,7 +46,10 @@ int run_sft(std::span<const std::string> args) {
   const std::string output = *config.training.output_dir;
   catch_signals();
   const TrainHooks hooks{
-      .on_progress = [&](const Progress& progress) { if (bar) terminal.progress(progress); },
+      .on_progress =
+          [&](const Progress& progress) {
+            if (bar) terminal.progress(progress);
+          },
       .on_log = [&](int64_t step, const Json& metrics) { terminal.line(readable(step, metrics)); },
       .on_text = [&](const std::string& text) { terminal.line(text); },
       .should_stop = stop_requested,
@@ -52,10 +57,12 @@ int run_sft(std::span<const std::string> args) {
   const TrainResult result = train_sft(std::move(config), hooks);
   switch (result.end) {
     case TrainEnd::interrupted:
-      terminal.line(fmt::format("stopped at step {}; go on with --resume_from_checkpoint true.", result.steps));
+      terminal.line(fmt::format("stopped at step {}; go on with --resume_from_checkpoint true.",
+                                result.steps));
       return 130;
     case TrainEnd::stopped_early:
-      terminal.line(fmt::format("stopped early after {} steps; the model is in {}.", result.steps, output));
+      terminal.line(
+          fmt::format("stopped early after {} steps; the model is in {}.", result.steps, output));
       return 0;
     case TrainEnd::done:
       terminal.line(fmt::format("done: {} steps; the model is in {}.", result.steps, output));

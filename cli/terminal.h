@@ -1,4 +1,5 @@
-// Standard error as people see it: log lines, and below them one line of progress where there is a terminal.
+// Standard error as people see it: log lines, and below them one line of progress where there is a
+// terminal.
 #pragma once
 
 #include <string>

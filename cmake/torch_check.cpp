@@ -1,5 +1,5 @@
-// Run once at configure time. Exit 0 when parallel_for uses more than one thread (where there is more than one
-// core), fmt is the system's, and exactly one libgomp is loaded.
+// Run once at configure time. Exit 0 when parallel_for uses more than one thread (where there is
+// more than one core), fmt is the system's, and exactly one libgomp is loaded.
 #include <ATen/Parallel.h>
 #include <fmt/core.h>
 #include <link.h>

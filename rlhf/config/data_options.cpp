@@ -48,7 +48,8 @@ void declare(OptionSet& set, DataOptions& options) {
       .above(0);
   set.add("dataset_text_field", options.dataset_text_field, "Column of plain text rows.");
   set.add("dataset_columns", options.dataset_columns,
-          "Columns to rename: wanted name to the name in the file, such as {prompt: question, completion: answer}.");
+          "Columns to rename: wanted name to the name in the file, such as {prompt: question, "
+          "completion: answer}.");
   set.add("dataset_num_proc", options.dataset_num_proc,
           "Threads that encode rows; null: all of threads.")
       .at_least(1)
@@ -70,9 +71,12 @@ void resolve(DataOptions& options, std::vector<std::string>* notes) {
 
 void validate(const DataOptions& options, Problems& problems) {
   const Json& columns = options.dataset_columns;
-  const bool names = columns.is_object() && std::all_of(columns.begin(), columns.end(), [](const Json& name) { return name.is_string(); });
+  const bool names =
+      columns.is_object() && std::all_of(columns.begin(), columns.end(),
+                                         [](const Json& name) { return name.is_string(); });
   if (!columns.is_null() && !names) {
-    problems.add("dataset_columns", fmt::format("expected a mapping of names to names, got {}.", columns.dump()),
+    problems.add("dataset_columns",
+                 fmt::format("expected a mapping of names to names, got {}.", columns.dump()),
                  "write --dataset_columns '{prompt: question, completion: answer}'.");
   }
   if (options.datasets.empty() && options.dataset_name.empty()) {

@@ -37,7 +37,8 @@ struct DataOptions {
   std::vector<DatasetSource> datasets;
   std::optional<double> test_split_size;
   std::string dataset_text_field = "text";
-  Json dataset_columns = nullptr;  ///< object: wanted column to its name in the file; null: none is renamed
+  Json dataset_columns =
+      nullptr;  ///< object: wanted column to its name in the file; null: none is renamed
   std::optional<int64_t> dataset_num_proc;
   DatasetKwargs dataset_kwargs;
   BadRowPolicy on_bad_row = BadRowPolicy::error;

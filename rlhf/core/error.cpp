@@ -60,8 +60,9 @@ void Problems::throw_if_any() const {
   if (count_ == 0) return;
   auto all = problems_;
   if (count_ > all.size()) {
-    all.push_back({"and more", fmt::format("{} further problems of {} are not shown.",
-                                           count_ - all.size(), count_), ""});
+    all.push_back(
+        {"and more",
+         fmt::format("{} further problems of {} are not shown.", count_ - all.size(), count_), ""});
   }
   throw UserError(std::move(all));
 }

@@ -1,7 +1,8 @@
 // What goes wrong, and whose fault it is.
 //
-// Every message reads `[where] what was expected, what was got. HINT: what to do.` The library throws; it never
-// prints and never exits. The program maps UserError to exit code 2 and everything else to 1.
+// Every message reads `[where] what was expected, what was got. HINT: what to do.` The library
+// throws; it never prints and never exits. The program maps UserError to exit code 2 and everything
+// else to 1.
 #pragma once
 
 #include <fmt/format.h>
@@ -15,7 +16,8 @@ namespace rlhf {
 
 /// One thing wrong with what the user gave: a key, a line of a data file, a tensor.
 struct Problem {
-  std::string where;  ///< `train.jsonl:17`, `model.safetensors: lm_head.weight`, `config.yaml: learning_rat`
+  std::string where;  ///< `train.jsonl:17`, `model.safetensors: lm_head.weight`, `config.yaml:
+                      ///< learning_rat`
   std::string what;   ///< what was expected and what was got; ends with a full stop
   std::string hint;   ///< what to do; may be empty
 
@@ -30,7 +32,8 @@ class Error : public std::runtime_error {
   explicit Error(const Problem& problem) : std::runtime_error(problem.text()) {}
 };
 
-/// The user's fault: configuration, data, model folder, disk. Holds every problem found, not only the first.
+/// The user's fault: configuration, data, model folder, disk. Holds every problem found, not only
+/// the first.
 class UserError : public Error {
  public:
   explicit UserError(std::vector<Problem> problems);
@@ -45,7 +48,8 @@ class UserError : public Error {
 /// Collects problems so that all are reported at once.
 class Problems {
  public:
-  /// Keeps at most `limit` texts (the count stays exact), so that a broken file of a million lines stays readable.
+  /// Keeps at most `limit` texts (the count stays exact), so that a broken file of a million lines
+  /// stays readable.
   explicit Problems(size_t limit = 50) : limit_(limit) {}
 
   void add(std::string where, std::string what, std::string hint = "");
@@ -75,7 +79,8 @@ void check(bool ok, std::string_view where, fmt::format_string<Args...> what, Ar
   }
 }
 
-/// The candidate nearest to `name` by edit distance, or empty where none is near enough to be meant.
+/// The candidate nearest to `name` by edit distance, or empty where none is near enough to be
+/// meant.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates);
 
 }  // namespace rlhf

@@ -37,7 +37,8 @@ class Descriptor {
 Descriptor open_for_reading(const fs::path& path) {
   Descriptor file(path, O_RDONLY);
   if (!file.ok()) {
-    throw UserError(path.string(), fmt::format("a readable file was expected: {}.", std::strerror(errno)),
+    throw UserError(path.string(),
+                    fmt::format("a readable file was expected: {}.", std::strerror(errno)),
                     "check the path and its permissions.");
   }
   return file;
@@ -63,7 +64,9 @@ void write_all(const Descriptor& file, const fs::path& path, std::string_view by
   }
 }
 
-std::string hex(XXH128_hash_t hash) { return fmt::format("{:016x}{:016x}", hash.high64, hash.low64); }
+std::string hex(XXH128_hash_t hash) {
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
 
 }  // namespace
 
@@ -73,7 +76,8 @@ void throw_write_error(const fs::path& path, int error_number) {
     throw UserError(path.string(), fmt::format("cannot write: {}.", reason),
                     "free some space or choose another output_dir.");
   }
-  throw UserError(path.string(), fmt::format("cannot write: {}.", reason), "check the path and its permissions.");
+  throw UserError(path.string(), fmt::format("cannot write: {}.", reason),
+                  "check the path and its permissions.");
 }
 
 std::string read_file(const fs::path& path) {
@@ -130,7 +134,8 @@ void require_space(const fs::path& path, uint64_t bytes, std::string_view purpos
   constexpr double kMegabyte = 1e6;
   throw UserError(path.string(),
                   fmt::format("{} needs {:.1f} MB, {:.1f} MB are free on this disk.", purpose,
-                              static_cast<double>(bytes) / kMegabyte, static_cast<double>(available) / kMegabyte),
+                              static_cast<double>(bytes) / kMegabyte,
+                              static_cast<double>(available) / kMegabyte),
                   "free some space or choose another output_dir.");
 }
 
@@ -153,8 +158,10 @@ void AtomicFolder::commit() {
   sync_path(temporary_);
   const fs::path parent = fs::absolute(target_).parent_path();
   if (fs::exists(target_)) {
-    // A folder cannot be renamed over a full one: exchange the two names, then drop the old content.
-    if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) != 0) {
+    // A folder cannot be renamed over a full one: exchange the two names, then drop the old
+    // content.
+    if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) !=
+        0) {
       throw_write_error(target_, errno);
     }
     sync_path(parent);
@@ -190,7 +197,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-std::string content_hash(std::string_view bytes) { return hex(XXH3_128bits(bytes.data(), bytes.size())); }
+std::string content_hash(std::string_view bytes) {
+  return hex(XXH3_128bits(bytes.data(), bytes.size()));
+}
 
 std::string content_hash_of_file(const fs::path& path) {
   const MappedFile file(path);

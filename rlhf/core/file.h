@@ -15,8 +15,8 @@ namespace fs = std::filesystem;
 /// The whole file. UserError when it is missing or cannot be read.
 std::string read_file(const fs::path& path);
 
-/// Replaces `path` by `bytes` in one step: a reader sees the old file or the new one, whatever happens. UserError
-/// when the disk is full or the folder cannot be written.
+/// Replaces `path` by `bytes` in one step: a reader sees the old file or the new one, whatever
+/// happens. UserError when the disk is full or the folder cannot be written.
 void write_file(const fs::path& path, std::string_view bytes);
 
 /// Appends to a file; flushed to the kernel before it returns.
@@ -31,14 +31,16 @@ uint64_t free_space(const fs::path& path);
 /// Throws UserError naming both figures when fewer than `bytes` are free where `path` will be.
 void require_space(const fs::path& path, uint64_t bytes, std::string_view purpose);
 
-/// Turns "no space left on device" while writing `path` into a UserError; other errors too, with their text.
+/// Turns "no space left on device" while writing `path` into a UserError; other errors too, with
+/// their text.
 [[noreturn]] void throw_write_error(const fs::path& path, int error_number);
 
 /// A folder that appears complete or not at all.
 ///
-/// Write into path(), then commit(): every file is fsynced, an older folder of the same name is replaced, and the
-/// parent is fsynced. Without commit() the destructor removes what was written. Leftovers of a killed process carry
-/// kUnfinishedSuffix and are removed by the next AtomicFolder for the same target.
+/// Write into path(), then commit(): every file is fsynced, an older folder of the same name is
+/// replaced, and the parent is fsynced. Without commit() the destructor removes what was written.
+/// Leftovers of a killed process carry kUnfinishedSuffix and are removed by the next AtomicFolder
+/// for the same target.
 class AtomicFolder {
  public:
   explicit AtomicFolder(fs::path target);

@@ -1,4 +1,5 @@
-// The log sink. The library says what it does through here and nowhere else; the program decides where it goes.
+// The log sink. The library says what it does through here and nowhere else; the program decides
+// where it goes.
 #pragma once
 
 #include <fmt/format.h>
@@ -12,7 +13,8 @@ enum class LogLevel { debug, info, warning };
 
 using LogSink = std::function<void(LogLevel, std::string_view message)>;
 
-/// Replaces the sink (none at first: silence) and returns the one before. Not to be called while others log.
+/// Replaces the sink (none at first: silence) and returns the one before. Not to be called while
+/// others log.
 LogSink set_log_sink(LogSink sink);
 
 /// Sends one message; safe from several threads, in any order.

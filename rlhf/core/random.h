@@ -1,7 +1,8 @@
 // Counter-based random numbers: a stream is named by what it is for, never by who drew before it.
 //
-// Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011). The same key gives the same
-// numbers on every machine and thread; a checkpoint stores no generator state, only counters that it has anyway.
+// Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011). The same key
+// gives the same numbers on every machine and thread; a checkpoint stores no generator state, only
+// counters that it has anyway.
 #pragma once
 
 #include <array>

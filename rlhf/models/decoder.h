@@ -27,8 +27,8 @@ struct NamedTensor {
 
 /// What a forward pass may be asked to do beside the mathematics.
 struct ForwardOptions {
-  /// Keep only each layer's input and recompute the rest in the backward (rlhf/nn/checkpoint.h). The
-  /// decoder must then outlive the backward. Error with a backend that cannot replay.
+  /// Keep only each layer's input and recompute the rest in the backward (rlhf/nn/checkpoint.h).
+  /// The decoder must then outlive the backward. Error with a backend that cannot replay.
   bool checkpoint_layers = false;
   /// Applied to the token embeddings (T, C) when set: NEFTune's noise.
   std::function<torch::Tensor(const torch::Tensor&)> on_embeddings;

@@ -12,10 +12,11 @@ PackedBatch pack_rows(std::span<const PackRow> rows) {
   int64_t scored = 0;
   for (const auto& row : rows) {
     check(!row.ids.empty() && row.ids.size() == row.supervised.size(), "pack_rows",
-          "a row needs at least one token and one mask value a token, got {} and {}.", row.ids.size(),
-          row.supervised.size());
+          "a row needs at least one token and one mask value a token, got {} and {}.",
+          row.ids.size(), row.supervised.size());
     tokens += std::ssize(row.ids);
-    scored += std::count_if(row.supervised.begin() + 1, row.supervised.end(), [](uint8_t on) { return on != 0; });
+    scored += std::count_if(row.supervised.begin() + 1, row.supervised.end(),
+                            [](uint8_t on) { return on != 0; });
   }
   PackedBatch batch;
   batch.ids = torch::empty({tokens}, torch::kInt64);

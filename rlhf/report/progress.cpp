@@ -48,12 +48,13 @@ std::string clock_text(double seconds) {
 }
 
 std::string progress_line(const Progress& progress, int columns) {
-  const double share = progress.total_steps > 0
-                           ? static_cast<double>(progress.step) / static_cast<double>(progress.total_steps)
-                           : 0.0;
-  return cut(fmt::format("{} {}/{} {:3.0f}% · loss {:.4g} · {} tok/s · {} left", bar(share), progress.step,
-                         progress.total_steps, 100.0 * share, progress.loss,
-                         grouped(std::lround(progress.tokens_per_second)), clock_text(progress.seconds_left)),
+  const double share = progress.total_steps > 0 ? static_cast<double>(progress.step) /
+                                                      static_cast<double>(progress.total_steps)
+                                                : 0.0;
+  return cut(fmt::format("{} {}/{} {:3.0f}% · loss {:.4g} · {} tok/s · {} left", bar(share),
+                         progress.step, progress.total_steps, 100.0 * share, progress.loss,
+                         grouped(std::lround(progress.tokens_per_second)),
+                         clock_text(progress.seconds_left)),
              columns);
 }
 

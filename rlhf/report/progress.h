@@ -1,4 +1,5 @@
-// One line of progress for a terminal. Text only: the program decides where and whether it is shown.
+// One line of progress for a terminal. Text only: the program decides where and whether it is
+// shown.
 #pragma once
 
 #include <cstdint>

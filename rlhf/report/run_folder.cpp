@@ -9,14 +9,16 @@
 namespace rlhf {
 namespace {
 
-/// The lines of metrics.jsonl up to `last_step`. A last line cut off by a kill is dropped with the later ones.
+/// The lines of metrics.jsonl up to `last_step`. A last line cut off by a kill is dropped with the
+/// later ones.
 std::string lines_up_to(const fs::path& path, int64_t last_step) {
   if (last_step == 0 || !fs::exists(path)) return "";
   std::string kept;
   std::istringstream lines(read_file(path));
   for (std::string line; std::getline(lines, line);) {
     const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!row.is_object() || !row.contains("step") || row["step"].get<int64_t>() > last_step) continue;
+    if (!row.is_object() || !row.contains("step") || row["step"].get<int64_t>() > last_step)
+      continue;
     kept += line + '\n';
   }
   return kept;
@@ -30,7 +32,8 @@ std::string tag_of(const std::string& metric) {
 }  // namespace
 
 void MetricWindow::add(const std::string& name, double value) {
-  const auto found = std::find_if(sums_.begin(), sums_.end(), [&](const Sum& sum) { return sum.name == name; });
+  const auto found =
+      std::find_if(sums_.begin(), sums_.end(), [&](const Sum& sum) { return sum.name == name; });
   Sum& sum = found == sums_.end() ? sums_.emplace_back(Sum{.name = name}) : *found;
   sum.total += value;
   ++sum.count;
@@ -52,11 +55,13 @@ Json MetricWindow::state() const {
 void MetricWindow::set_state(const Json& state) {
   sums_.clear();
   for (const auto& entry : state) {
-    sums_.push_back({entry.at(0).get<std::string>(), entry.at(1).get<double>(), entry.at(2).get<int64_t>()});
+    sums_.push_back(
+        {entry.at(0).get<std::string>(), entry.at(1).get<double>(), entry.at(2).get<int64_t>()});
   }
 }
 
-RunFolder::RunFolder(fs::path path, int64_t resumed_step, bool tensorboard) : path_(std::move(path)) {
+RunFolder::RunFolder(fs::path path, int64_t resumed_step, bool tensorboard)
+    : path_(std::move(path)) {
   std::error_code error;
   fs::create_directories(path_, error);
   if (error) throw_write_error(path_, error.value());

@@ -1,4 +1,5 @@
-// What a run leaves behind for people and tools: metrics.jsonl, trainer_state.json and TensorBoard events.
+// What a run leaves behind for people and tools: metrics.jsonl, trainer_state.json and TensorBoard
+// events.
 #pragma once
 
 #include <cstdint>
@@ -35,15 +36,16 @@ class MetricWindow {
 
 class RunFolder {
  public:
-  /// Creates `path`. `resumed_step` is the step a run goes on from, 0 for a new one: lines of later steps, written by a run
-  /// that was killed after its last checkpoint, are dropped, so that the file ends as an undisturbed run's would. A new run
-  /// starts with an empty metrics.jsonl.
+  /// Creates `path`. `resumed_step` is the step a run goes on from, 0 for a new one: lines of later
+  /// steps, written by a run that was killed after its last checkpoint, are dropped, so that the
+  /// file ends as an undisturbed run's would. A new run starts with an empty metrics.jsonl.
   RunFolder(fs::path path, int64_t resumed_step, bool tensorboard);
   ~RunFolder();
 
   const fs::path& path() const { return path_; }
 
-  /// Appends one line to metrics.jsonl (`step` first) and the numbers to the event file, as `train/…` and `eval/…`.
+  /// Appends one line to metrics.jsonl (`step` first) and the numbers to the event file, as
+  /// `train/…` and `eval/…`.
   void log(int64_t step, const Json& metrics);
 
  private:

@@ -16,13 +16,15 @@ std::array<uint32_t, 256> make_crc_table() {
   std::array<uint32_t, 256> table{};
   for (uint32_t byte = 0; byte < 256; ++byte) {
     uint32_t value = byte;
-    for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ ((value & 1U) != 0 ? kReversedPolynomial : 0U);
+    for (int bit = 0; bit < 8; ++bit)
+      value = (value >> 1) ^ ((value & 1U) != 0 ? kReversedPolynomial : 0U);
     table[byte] = value;
   }
   return table;
 }
 
-// Stored checksums are rotated and shifted, so that a checksum over checksums stays meaningful (the format's rule).
+// Stored checksums are rotated and shifted, so that a checksum over checksums stays meaningful (the
+// format's rule).
 uint32_t masked(uint32_t crc) { return ((crc >> 15) | (crc << 17)) + 0xA282EAD8U; }
 
 template <class T>
@@ -38,7 +40,9 @@ void put_varint(std::string& out, uint64_t value) {
 
 enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
-void put_tag(std::string& out, uint32_t field, WireType type) { put_varint(out, (field << 3) | type); }
+void put_tag(std::string& out, uint32_t field, WireType type) {
+  put_varint(out, (field << 3) | type);
+}
 
 void put_bytes(std::string& out, uint32_t field, std::string_view bytes) {
   put_tag(out, field, kBytes);
@@ -75,7 +79,8 @@ uint32_t crc32c(std::string_view bytes) {
 }
 
 TensorBoardWriter::TensorBoardWriter(const fs::path& folder, int64_t first_step)
-    : path_(folder / fmt::format("events.out.tfevents.{:.6f}.{}.{}", seconds_now(), host_name(), ::getpid())) {
+    : path_(folder / fmt::format("events.out.tfevents.{:.6f}.{}.{}", seconds_now(), host_name(),
+                                 ::getpid())) {
   std::string version = event_head(first_step);
   put_bytes(version, 3, "brain.Event:2");
   write_record(version);
@@ -86,7 +91,8 @@ TensorBoardWriter::TensorBoardWriter(const fs::path& folder, int64_t first_step)
   }
 }
 
-void TensorBoardWriter::add(int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
+void TensorBoardWriter::add(int64_t step,
+                            const std::vector<std::pair<std::string, double>>& scalars) {
   std::string summary;
   for (const auto& [tag, value] : scalars) {
     std::string entry;  // Summary.Value { string tag = 1; float simple_value = 2; }

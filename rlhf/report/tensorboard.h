@@ -1,7 +1,8 @@
 // TensorBoard event files: scalars over steps.
 //
-// Format: TFRecord frames (length, masked CRC-32C of the length, payload, masked CRC-32C of the payload) around
-// `tensorflow.Event` protocol buffers; only the fields wall_time, step, file_version and simple_value are written.
+// Format: TFRecord frames (length, masked CRC-32C of the length, payload, masked CRC-32C of the
+// payload) around `tensorflow.Event` protocol buffers; only the fields wall_time, step,
+// file_version and simple_value are written.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,8 @@ namespace rlhf {
 /// One event file in a folder. Every call to add() reaches the kernel before it returns.
 class TensorBoardWriter {
  public:
-  /// Creates `events.out.tfevents.<seconds>.<host>.<pid>` in `folder`. `first_step` > 0 (a resumed run) tells TensorBoard
-  /// to forget what older files said from that step on.
+  /// Creates `events.out.tfevents.<seconds>.<host>.<pid>` in `folder`. `first_step` > 0 (a resumed
+  /// run) tells TensorBoard to forget what older files said from that step on.
   TensorBoardWriter(const fs::path& folder, int64_t first_step);
 
   /// One event with all scalars of a step.

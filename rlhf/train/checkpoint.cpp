@@ -34,7 +34,9 @@ std::vector<TensorToStore> optimizer_tensors(const CheckpointParts& parts) {
   for (const auto& [name, tensor] : state) tensors.push_back({name, tensor, tensor.scalar_type()});
   for (const auto& named : parts.model->decoder.tensors()) {
     const auto type = named.tensor.scalar_type();
-    if (type == stored_type(*parts.model, parts.save, named) || state.contains("master." + named.name)) continue;
+    if (type == stored_type(*parts.model, parts.save, named) ||
+        state.contains("master." + named.name))
+      continue;
     tensors.push_back({std::string(kWeight) + named.name, named.tensor, type});
   }
   return tensors;
@@ -58,7 +60,8 @@ void write_manifest(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder)) paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());
   for (const auto& path : paths) {
-    files[path.filename().string()] = {{"bytes", fs::file_size(path)}, {"xxh3_128", content_hash_of_file(path)}};
+    files[path.filename().string()] = {{"bytes", fs::file_size(path)},
+                                       {"xxh3_128", content_hash_of_file(path)}};
   }
   write_file(folder / kManifest, Json{{"format", kFormat}, {"files", files}}.dump(2));
 }
@@ -77,7 +80,9 @@ void check_manifest(const fs::path& folder, bool hashes, Problems& problems) {
     return;
   }
   if (manifest.value("format", 0) > kFormat) {
-    problems.add(path.string(), fmt::format("format {} is newer than this program's {}.", manifest.value("format", 0), kFormat),
+    problems.add(path.string(),
+                 fmt::format("format {} is newer than this program's {}.",
+                             manifest.value("format", 0), kFormat),
                  "use the version that wrote it.");
     return;
   }
@@ -86,12 +91,16 @@ void check_manifest(const fs::path& folder, bool hashes, Problems& problems) {
     std::error_code error;
     const auto bytes = fs::file_size(file, error);
     if (error) {
-      problems.add(file.string(), "it is named in the manifest and missing.", "resume from another checkpoint.");
-    } else if (bytes != entry.value("bytes", uint64_t{0})) {
-      problems.add(file.string(), fmt::format("{} bytes were expected, got {}.", entry.value("bytes", uint64_t{0}), bytes),
+      problems.add(file.string(), "it is named in the manifest and missing.",
                    "resume from another checkpoint.");
+    } else if (bytes != entry.value("bytes", uint64_t{0})) {
+      problems.add(
+          file.string(),
+          fmt::format("{} bytes were expected, got {}.", entry.value("bytes", uint64_t{0}), bytes),
+          "resume from another checkpoint.");
     } else if (hashes && content_hash_of_file(file) != entry.value("xxh3_128", std::string())) {
-      problems.add(file.string(), "its content is not what was saved.", "resume from another checkpoint.");
+      problems.add(file.string(), "its content is not what was saved.",
+                   "resume from another checkpoint.");
     }
   }
 }
@@ -102,7 +111,8 @@ void save_checkpoint(const fs::path& folder, const CheckpointParts& parts) {
   require_space(folder, bytes_needed(parts), "a checkpoint");
   AtomicFolder aside(folder);
   save_model(*parts.model, aside.path(), parts.save);
-  if (parts.optimizer != nullptr) write_safetensors(aside.path() / kOptimizer, optimizer_tensors(parts));
+  if (parts.optimizer != nullptr)
+    write_safetensors(aside.path() / kOptimizer, optimizer_tensors(parts));
   write_file(aside.path() / kState, parts.state.dump(2));
   write_file(aside.path() / "trainer_state.json", parts.trainer_state.dump(2));
   for (const auto& [name, bytes] : parts.files) write_file(aside.path() / name, bytes);
@@ -111,7 +121,8 @@ void save_checkpoint(const fs::path& folder, const CheckpointParts& parts) {
 }
 
 void save_final_model(const fs::path& folder, const CheckpointParts& parts) {
-  require_space(folder, bytes_needed(CheckpointParts{.model = parts.model, .save = parts.save}), "the final model");
+  require_space(folder, bytes_needed(CheckpointParts{.model = parts.model, .save = parts.save}),
+                "the final model");
   save_model(*parts.model, folder, parts.save);
   write_file(folder / "trainer_state.json", parts.trainer_state.dump(2));
   for (const auto& [name, bytes] : parts.files) write_file(folder / name, bytes);
@@ -121,7 +132,9 @@ LoadedCheckpoint load_checkpoint(const fs::path& folder, const LoadOptions& opti
   Problems problems;
   check_manifest(folder, /*hashes=*/true, problems);
   problems.throw_if_any();
-  LoadedCheckpoint loaded{.model = load_model(folder, options), .optimizer = {}, .state = Json::parse(read_file(folder / kState))};
+  LoadedCheckpoint loaded{.model = load_model(folder, options),
+                          .optimizer = {},
+                          .state = Json::parse(read_file(folder / kState))};
   if (!fs::exists(folder / kOptimizer)) return loaded;
 
   const SafetensorsFile file(folder / kOptimizer);
@@ -168,7 +181,8 @@ std::optional<fs::path> latest_checkpoint(const fs::path& run_folder) {
   return std::nullopt;
 }
 
-void rotate_checkpoints(const fs::path& run_folder, int64_t limit, const std::optional<fs::path>& keep) {
+void rotate_checkpoints(const fs::path& run_folder, int64_t limit,
+                        const std::optional<fs::path>& keep) {
   auto all = checkpoints_of(run_folder);
   auto excess = std::ssize(all) - std::max<int64_t>(1, limit);
   for (size_t i = 0; i + 1 < all.size() && excess > 0; ++i) {
@@ -188,9 +202,11 @@ void warn_if_machine_differs(const Json& saved) {
   const Json machine = machine_fingerprint();
   for (const auto& [name, now] : machine.items()) {
     if (!saved.contains(name) || saved.at(name) == now) continue;
-    log_warning("[resume] {} was {} when the checkpoint was written and is {} now: the run goes on, equal to a tolerance and not "
-                "bit for bit.",
-                name, saved.at(name).dump(), now.dump());
+    log_warning(
+        "[resume] {} was {} when the checkpoint was written and is {} now: the run goes on, equal "
+        "to a tolerance and not "
+        "bit for bit.",
+        name, saved.at(name).dump(), now.dump());
   }
 }
 

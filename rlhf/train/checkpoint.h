@@ -1,10 +1,11 @@
 // Checkpoints: complete, whole or absent, and bit for bit what the run was.
 //
-// `checkpoint-N/` holds the model folder (weights in their stored types, tokenizer files), `optimizer.safetensors` (moments,
-// fp32 masters, and the weights themselves where the stored type is narrower than the one in training), `rlhf_state.json`
-// (counters and windows: everything else a run remembers), `trainer_state.json` (Hugging Face's layout) and
-// `manifest.json` (size and hash of every file). It is written aside, fsynced and renamed: a kill at any moment leaves the
-// one before. No generator state is stored: random streams are functions of the seed and the counters.
+// `checkpoint-N/` holds the model folder (weights in their stored types, tokenizer files),
+// `optimizer.safetensors` (moments, fp32 masters, and the weights themselves where the stored type
+// is narrower than the one in training), `rlhf_state.json` (counters and windows: everything else a
+// run remembers), `trainer_state.json` (Hugging Face's layout) and `manifest.json` (size and hash
+// of every file). It is written aside, fsynced and renamed: a kill at any moment leaves the one
+// before. No generator state is stored: random streams are functions of the seed and the counters.
 #pragma once
 
 #include <torch/types.h>
@@ -29,13 +30,15 @@ struct CheckpointParts {
   const Optimizer* optimizer = nullptr;  ///< null: `save_only_model`
   Json state{};                          ///< rlhf_state.json
   Json trainer_state{};
-  std::vector<std::pair<std::string, std::string>> files{};  ///< further files, name and bytes: tokenizer, config.yaml
+  std::vector<std::pair<std::string, std::string>>
+      files{};  ///< further files, name and bytes: tokenizer, config.yaml
 };
 
 /// Writes `folder`. UserError when the disk is full; then nothing is left behind.
 void save_checkpoint(const fs::path& folder, const CheckpointParts& parts);
 
-/// The model's part of a checkpoint alone, at the top of a run folder: whole files, each replaced in one step.
+/// The model's part of a checkpoint alone, at the top of a run folder: whole files, each replaced
+/// in one step.
 void save_final_model(const fs::path& folder, const CheckpointParts& parts);
 
 struct LoadedCheckpoint {
@@ -44,15 +47,18 @@ struct LoadedCheckpoint {
   Json state;
 };
 
-/// Reads a checkpoint with its weights exactly as they were in training. UserError when a file is missing, of another size or
-/// of other content than the manifest says.
+/// Reads a checkpoint with its weights exactly as they were in training. UserError when a file is
+/// missing, of another size or of other content than the manifest says.
 LoadedCheckpoint load_checkpoint(const fs::path& folder, const LoadOptions& options);
 
-/// The whole checkpoint with the highest number in a run folder, if there is any. Broken ones are passed over with a warning.
+/// The whole checkpoint with the highest number in a run folder, if there is any. Broken ones are
+/// passed over with a warning.
 std::optional<fs::path> latest_checkpoint(const fs::path& run_folder);
 
-/// Deletes the oldest checkpoints until at most `limit` are left; never `keep` (the best one) nor the newest.
-void rotate_checkpoints(const fs::path& run_folder, int64_t limit, const std::optional<fs::path>& keep);
+/// Deletes the oldest checkpoints until at most `limit` are left; never `keep` (the best one) nor
+/// the newest.
+void rotate_checkpoints(const fs::path& run_folder, int64_t limit,
+                        const std::optional<fs::path>& keep);
 
 /// Checkpoint folders of a run with their step, in rising order, whole or not.
 std::vector<std::pair<int64_t, fs::path>> checkpoints_of(const fs::path& run_folder);

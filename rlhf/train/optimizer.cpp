@@ -25,13 +25,15 @@ bool decays(const std::string& tensor_name, int64_t dimensions) {
   return dimensions >= 2 && !tensor_name.ends_with(".bias");
 }
 
-Optimizer::Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors) : options_(options) {
+Optimizer::Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors)
+    : options_(options) {
   const torch::NoGradGuard no_grad;
   for (auto& [name, tensor] : tensors) {
     Slot slot{.name = name, .weight = tensor};
     slot.weight_decay = decays(name, tensor.dim()) ? options_.weight_decay : 0.0;
     const auto type = tensor.scalar_type();
-    if (type == torch::kBFloat16 || type == torch::kHalf) slot.master = tensor.detach().to(torch::kFloat32);
+    if (type == torch::kBFloat16 || type == torch::kHalf)
+      slot.master = tensor.detach().to(torch::kFloat32);
     make_moments(slot);
     slots_.push_back(std::move(slot));
   }
@@ -75,7 +77,9 @@ void Optimizer::step(double learning_rate, double gradient_scale) {
     if (options_.kind == OptimizerKind::adamw) {
       update_adamw(slot, gradient, learning_rate, gradient_scale);
     } else {
-      const auto scaled = gradient.to((slot.master.defined() ? slot.master : slot.weight).scalar_type()) * gradient_scale;
+      const auto scaled =
+          gradient.to((slot.master.defined() ? slot.master : slot.weight).scalar_type()) *
+          gradient_scale;
       options_.kind == OptimizerKind::sgd ? update_sgd(slot, scaled, learning_rate)
                                           : update_adafactor(slot, scaled, learning_rate);
       if (slot.master.defined()) slot.weight.copy_(slot.master);
@@ -84,7 +88,8 @@ void Optimizer::step(double learning_rate, double gradient_scale) {
   }
 }
 
-void Optimizer::update_adamw(Slot& slot, const torch::Tensor& gradient, double learning_rate, double scale) const {
+void Optimizer::update_adamw(Slot& slot, const torch::Tensor& gradient, double learning_rate,
+                             double scale) const {
   const double t = static_cast<double>(steps_);
   const AdamWStep step{.lr = learning_rate,
                        .beta1 = options_.beta1,
@@ -94,7 +99,8 @@ void Optimizer::update_adamw(Slot& slot, const torch::Tensor& gradient, double l
                        .bias_correction1 = 1.0 - std::pow(options_.beta1, t),
                        .bias_correction2 = 1.0 - std::pow(options_.beta2, t),
                        .grad_scale = scale};
-  adamw_step(slot.weight, gradient, slot.moments.at("exp_avg"), slot.moments.at("exp_avg_sq"), step, slot.master);
+  adamw_step(slot.weight, gradient, slot.moments.at("exp_avg"), slot.moments.at("exp_avg_sq"), step,
+             slot.master);
 }
 
 void Optimizer::update_sgd(Slot& slot, torch::Tensor gradient, double learning_rate) const {
@@ -110,7 +116,8 @@ void Optimizer::update_sgd(Slot& slot, torch::Tensor gradient, double learning_r
   weight.add_(gradient, -learning_rate);
 }
 
-void Optimizer::update_adafactor(Slot& slot, const torch::Tensor& gradient, double learning_rate) const {
+void Optimizer::update_adafactor(Slot& slot, const torch::Tensor& gradient,
+                                 double learning_rate) const {
   auto weight = slot.master.defined() ? slot.master : slot.weight.detach();
   const double beta = 1.0 - std::pow(static_cast<double>(steps_), options_.decay_rate);
   auto squares = gradient * gradient + options_.adafactor_epsilon;
@@ -120,7 +127,8 @@ void Optimizer::update_adafactor(Slot& slot, const torch::Tensor& gradient, doub
     auto& columns = slot.moments.at("exp_avg_sq_col").mul_(beta).add_(squares.mean(-2), 1.0 - beta);
     update = factored_rsqrt(rows, columns).mul_(gradient);
   } else {
-    update = slot.moments.at("exp_avg_sq").mul_(beta).add_(squares, 1.0 - beta).rsqrt().mul_(gradient);
+    update =
+        slot.moments.at("exp_avg_sq").mul_(beta).add_(squares, 1.0 - beta).rsqrt().mul_(gradient);
   }
   update.mul_(learning_rate / std::max(1.0, root_mean_square(update) / options_.clip_threshold));
   if (slot.weight_decay != 0.0) weight.mul_(1.0 - slot.weight_decay * learning_rate);
@@ -142,7 +150,8 @@ void Optimizer::set_state(const std::map<std::string, torch::Tensor>& state, int
   const auto restore = [&](const std::string& name, torch::Tensor& into) {
     const auto found = state.find(name);
     check(found != state.end(), "Optimizer", "the checkpoint has no {}.", name);
-    check(found->second.sizes() == into.sizes(), "Optimizer", "{} has the wrong shape in the checkpoint.", name);
+    check(found->second.sizes() == into.sizes(), "Optimizer",
+          "{} has the wrong shape in the checkpoint.", name);
     into.copy_(found->second);
     ++used;
   };
@@ -153,8 +162,8 @@ void Optimizer::set_state(const std::map<std::string, torch::Tensor>& state, int
     }
     for (auto& [moment, tensor] : slot.moments) restore(moment + "." + slot.name, tensor);
   }
-  check(used == state.size(), "Optimizer", "the checkpoint holds {} tensors of state, {} were expected.", state.size(),
-        used);
+  check(used == state.size(), "Optimizer",
+        "the checkpoint holds {} tensors of state, {} were expected.", state.size(), used);
   steps_ = steps;
 }
 

@@ -1,8 +1,9 @@
 // AdamW, SGD and Adafactor over named tensors, with fp32 masters where the weights are narrower.
 //
-// AdamW: Loshchilov and Hutter (arXiv 1711.05101), as torch.optim.AdamW computes it. SGD: torch.optim.SGD with momentum.
-// Adafactor: Shazeer and Stern (arXiv 1804.04235) as transformers calls it (scale_parameter and relative_step off).
-// State is named by the tensor's name in the model folder and travels in one safetensors file.
+// AdamW: Loshchilov and Hutter (arXiv 1711.05101), as torch.optim.AdamW computes it. SGD:
+// torch.optim.SGD with momentum. Adafactor: Shazeer and Stern (arXiv 1804.04235) as transformers
+// calls it (scale_parameter and relative_step off). State is named by the tensor's name in the
+// model folder and travels in one safetensors file.
 #pragma once
 
 #include <torch/types.h>
@@ -24,11 +25,11 @@ struct OptimizerOptions {
   double beta2 = 0.999;
   double epsilon = 1e-8;
   double weight_decay = 0.0;
-  double momentum = 0.0;          ///< SGD
-  double dampening = 0.0;         ///< SGD
-  bool nesterov = false;          ///< SGD
-  double clip_threshold = 1.0;    ///< Adafactor: bound on the root mean square of an update
-  double decay_rate = -0.8;       ///< Adafactor
+  double momentum = 0.0;        ///< SGD
+  double dampening = 0.0;       ///< SGD
+  bool nesterov = false;        ///< SGD
+  double clip_threshold = 1.0;  ///< Adafactor: bound on the root mean square of an update
+  double decay_rate = -0.8;     ///< Adafactor
   double adafactor_epsilon = 1e-30;
 };
 
@@ -37,13 +38,15 @@ bool decays(const std::string& tensor_name, int64_t dimensions);
 
 class Optimizer {
  public:
-  /// The tensors are the model's own and are changed in place. Those narrower than fp32 get an fp32 master here.
+  /// The tensors are the model's own and are changed in place. Those narrower than fp32 get an fp32
+  /// master here.
   Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors);
 
   /// 2-norm over all gradients, in a fixed order. Tensors without a gradient count as zero.
   double gradient_norm() const;
 
-  /// One update with gradients times `gradient_scale` (the clip coefficient), then drops the gradients.
+  /// One update with gradients times `gradient_scale` (the clip coefficient), then drops the
+  /// gradients.
   void step(double learning_rate, double gradient_scale = 1.0);
 
   /// Updates done.
@@ -67,7 +70,8 @@ class Optimizer {
   };
 
   void make_moments(Slot& slot) const;
-  void update_adamw(Slot& slot, const torch::Tensor& gradient, double learning_rate, double scale) const;
+  void update_adamw(Slot& slot, const torch::Tensor& gradient, double learning_rate,
+                    double scale) const;
   void update_sgd(Slot& slot, torch::Tensor gradient, double learning_rate) const;
   void update_adafactor(Slot& slot, const torch::Tensor& gradient, double learning_rate) const;
 

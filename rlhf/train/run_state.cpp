@@ -39,7 +39,8 @@ Cadence::Cadence(const TrainingOptions& options, int64_t steps_per_epoch, int64_
       steps_per_epoch_(std::max<int64_t>(1, steps_per_epoch)),
       total_steps_(total_steps),
       logging_steps_(std::max<int64_t>(1, interval_steps_of(options.logging_steps, total_steps))),
-      eval_steps_(std::max<int64_t>(1, interval_steps_of(options.eval_steps.value_or(options.logging_steps), total_steps))),
+      eval_steps_(std::max<int64_t>(
+          1, interval_steps_of(options.eval_steps.value_or(options.logging_steps), total_steps))),
       save_steps_(std::max<int64_t>(1, interval_steps_of(options.save_steps, total_steps))) {}
 
 bool Cadence::logs(int64_t step) const {
@@ -60,7 +61,8 @@ bool Cadence::evaluates(int64_t step) const {
     case Interval::no:
       return false;
     case Interval::steps:
-      return (step % eval_steps_ == 0 || step == total_steps_) && options_.eval_delay <= static_cast<double>(step);
+      return (step % eval_steps_ == 0 || step == total_steps_) &&
+             options_.eval_delay <= static_cast<double>(step);
     case Interval::epoch:
       return ends_epoch(step) && options_.eval_delay <= epoch_of(step);
   }
@@ -87,7 +89,8 @@ bool note_evaluation(const TrainingOptions& options, const Json& metrics, RunSta
   if (!metrics.contains(name)) {
     std::vector<std::string> known;
     for (const auto& [key, value] : metrics.items()) known.push_back(key);
-    throw UserError("metric_for_best_model", fmt::format("{} is not among the evaluation's metrics.", name),
+    throw UserError("metric_for_best_model",
+                    fmt::format("{} is not among the evaluation's metrics.", name),
                     fmt::format("choose one of {}.", fmt::join(known, ", ")));
   }
   const double value = metrics.at(name).get<double>();
@@ -106,8 +109,9 @@ bool note_evaluation(const TrainingOptions& options, const Json& metrics, RunSta
   return best;
 }
 
-Json trainer_state_json(const TrainingOptions& options, const RunState& state, const Cadence& cadence,
-                        int64_t total_steps, const std::string& best_checkpoint) {
+Json trainer_state_json(const TrainingOptions& options, const RunState& state,
+                        const Cadence& cadence, int64_t total_steps,
+                        const std::string& best_checkpoint) {
   Json json;
   json["best_global_step"] = state.best_metric ? Json(state.best_step) : Json(nullptr);
   json["best_metric"] = state.best_metric ? Json(*state.best_metric) : Json(nullptr);

@@ -28,7 +28,8 @@ struct RunState {
   static RunState from_json(const Json& json);
 };
 
-/// When things happen, in optimizer steps; transformers' rules (DefaultFlowCallback), the end of an epoch included.
+/// When things happen, in optimizer steps; transformers' rules (DefaultFlowCallback), the end of an
+/// epoch included.
 class Cadence {
  public:
   Cadence(const TrainingOptions& options, int64_t steps_per_epoch, int64_t total_steps);
@@ -39,14 +40,18 @@ class Cadence {
   /// `save_strategy: best` is the evaluation's to decide.
   bool saves(int64_t step) const;
 
-  double epoch_of(int64_t step) const { return static_cast<double>(step) / static_cast<double>(steps_per_epoch_); }
+  double epoch_of(int64_t step) const {
+    return static_cast<double>(step) / static_cast<double>(steps_per_epoch_);
+  }
 
   int64_t logging_steps() const { return logging_steps_; }
   int64_t eval_steps() const { return eval_steps_; }
   int64_t save_steps() const { return save_steps_; }
 
  private:
-  bool ends_epoch(int64_t step) const { return step % steps_per_epoch_ == 0 || step == total_steps_; }
+  bool ends_epoch(int64_t step) const {
+    return step % steps_per_epoch_ == 0 || step == total_steps_;
+  }
 
   const TrainingOptions& options_;
   int64_t steps_per_epoch_;
@@ -56,12 +61,14 @@ class Cadence {
   int64_t save_steps_;
 };
 
-/// Takes an evaluation's metrics into best_metric, best_step and the early-stopping count. Returns whether this is the best
-/// so far. UserError when `metric_for_best_model` is not among them (lists what is).
+/// Takes an evaluation's metrics into best_metric, best_step and the early-stopping count. Returns
+/// whether this is the best so far. UserError when `metric_for_best_model` is not among them (lists
+/// what is).
 bool note_evaluation(const TrainingOptions& options, const Json& metrics, RunState& state);
 
 /// trainer_state.json in Hugging Face's layout.
-Json trainer_state_json(const TrainingOptions& options, const RunState& state, const Cadence& cadence,
-                        int64_t total_steps, const std::string& best_checkpoint);
+Json trainer_state_json(const TrainingOptions& options, const RunState& state,
+                        const Cadence& cadence, int64_t total_steps,
+                        const std::string& best_checkpoint);
 
 }  // namespace rlhf

@@ -18,7 +18,9 @@ double half_cosine(double cycles, double progress) {
 }
 
 /// A factor in [0, 1] stretched over [floor, 1].
-double above_floor(double factor, double floor) { return std::max(0.0, factor * (1.0 - floor) + floor); }
+double above_floor(double factor, double floor) {
+  return std::max(0.0, factor * (1.0 - floor) + floor);
+}
 
 }  // namespace
 
@@ -76,7 +78,8 @@ double Schedule::curve(double step) const {
       return std::max(0.0, half_cosine(kwargs.num_cycles.value_or(0.5), progress));
     case Scheduler::cosine_with_restarts:
       if (progress >= 1.0) return 0.0;
-      return 0.5 * (1.0 + std::cos(std::numbers::pi * std::fmod(kwargs.num_cycles.value_or(1.0) * progress, 1.0)));
+      return 0.5 * (1.0 + std::cos(std::numbers::pi *
+                                   std::fmod(kwargs.num_cycles.value_or(1.0) * progress, 1.0)));
     case Scheduler::polynomial: {
       const double end = kwargs.lr_end.value_or(1e-7);
       if (step > total) return end / base;
@@ -108,7 +111,8 @@ double Schedule::curve(double step) const {
 double Schedule::stable_decay_factor(double step) const {
   const auto& kwargs = plan_.kwargs;
   const int64_t decay = kwargs.num_decay_steps.value_or(0);
-  const int64_t stable = kwargs.num_stable_steps.value_or(plan_.total_steps - plan_.warmup_steps - decay);
+  const int64_t stable =
+      kwargs.num_stable_steps.value_or(plan_.total_steps - plan_.warmup_steps - decay);
   const double start = static_cast<double>(plan_.warmup_steps + stable);
   const double floor = kwargs.min_lr_ratio.value_or(0.0);
   if (step < start) return 1.0;
@@ -125,7 +129,8 @@ bool Schedule::is_better(double metric) const {
   const bool greedy = plan_.type == Scheduler::greedy;
   const double threshold = plan_.kwargs.threshold.value_or(greedy ? 1e-6 : 1e-4);
   const bool relative = plan_.kwargs.threshold_mode.value_or(greedy ? "abs" : "rel") == "rel";
-  if (plan_.greater_is_better) return metric > (relative ? best_ * (1.0 + threshold) : best_ + threshold);
+  if (plan_.greater_is_better)
+    return metric > (relative ? best_ * (1.0 + threshold) : best_ + threshold);
   return metric < (relative ? best_ * (1.0 - threshold) : best_ - threshold);
 }
 
@@ -147,7 +152,8 @@ void Schedule::observe_plateau(double metric) {
     bad_ = 0;
   }
   if (bad_ <= kwargs.patience.value_or(10)) return;
-  const double lower = std::max(current_ * kwargs.factor.value_or(0.1), kwargs.min_lr.value_or(0.0));
+  const double lower =
+      std::max(current_ * kwargs.factor.value_or(0.1), kwargs.min_lr.value_or(0.0));
   if (current_ - lower > kwargs.eps.value_or(1e-8)) current_ = lower;
   cooldown_ = kwargs.cooldown.value_or(0);
   bad_ = 0;
@@ -204,9 +210,10 @@ void Schedule::observe_greedy(double metric) {
 
 Json Schedule::state() const {
   if (!follows_metric()) return Json::object();
-  Json state = {{"learning_rate", current_}, {"bad", bad_},         {"good", good_},
-                {"cooldown", cooldown_},     {"warming", warming_}, {"waits_at_floor", waits_at_floor_},
-                {"window", window_}};
+  Json state = {
+      {"learning_rate", current_}, {"bad", bad_},         {"good", good_},
+      {"cooldown", cooldown_},     {"warming", warming_}, {"waits_at_floor", waits_at_floor_},
+      {"window", window_}};
   if (std::isfinite(best_)) state["best"] = best_;
   return state;
 }

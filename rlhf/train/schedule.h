@@ -1,7 +1,8 @@
 // Learning-rate schedules: all of transformers' `lr_scheduler_type` names, with its formulas.
 //
-// Two kinds. A *curve* is a pure function of the step: lr(step) = base · factor(step), nothing to save. A *follower*
-// (reduce_lr_on_plateau, greedy) moves with an evaluation metric and has a state.
+// Two kinds. A *curve* is a pure function of the step: lr(step) = base · factor(step), nothing to
+// save. A *follower* (reduce_lr_on_plateau, greedy) moves with an evaluation metric and has a
+// state.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +14,16 @@
 
 namespace rlhf {
 
-/// What a schedule is made of. `kwargs` has been checked against `type` (config/training_checks.cpp).
+/// What a schedule is made of. `kwargs` has been checked against `type`
+/// (config/training_checks.cpp).
 struct SchedulePlan {
   Scheduler type = Scheduler::linear;
   SchedulerOptions kwargs{};
   double learning_rate = 2e-5;  ///< the base
   int64_t warmup_steps = 0;
   int64_t total_steps = 1;
-  bool greater_is_better = false;  ///< for the followers: the direction of their metric, unless `kwargs.mode` says
+  bool greater_is_better =
+      false;  ///< for the followers: the direction of their metric, unless `kwargs.mode` says
 };
 
 class Schedule {
@@ -50,13 +53,13 @@ class Schedule {
   double worst() const;
 
   SchedulePlan plan_;
-  double current_;            // a follower's learning rate
-  double best_;               // a follower's best metric
-  int64_t bad_ = 0;           // evaluations in a row without improvement
-  int64_t good_ = 0;          // and with
-  int64_t cooldown_ = 0;      // evaluations left to ignore after a cut
-  int64_t warming_ = 0;       // and after a raise
-  int64_t waits_at_floor_;    // evaluations at the lowest rate before a restart
+  double current_;          // a follower's learning rate
+  double best_;             // a follower's best metric
+  int64_t bad_ = 0;         // evaluations in a row without improvement
+  int64_t good_ = 0;        // and with
+  int64_t cooldown_ = 0;    // evaluations left to ignore after a cut
+  int64_t warming_ = 0;     // and after a raise
+  int64_t waits_at_floor_;  // evaluations at the lowest rate before a restart
   std::vector<double> window_;
 };
 

@@ -17,9 +17,16 @@ namespace rlhf {
 namespace {
 
 /// Files of a model folder that belong to its tokenizer.
-constexpr std::array<const char*, 10> kTokenizerFiles = {
-    "tokenizer.json",  "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-    "chat_template.json", "vocab.json",         "merges.txt",              "vocab.txt",         "tokenizer.model"};
+constexpr std::array<const char*, 10> kTokenizerFiles = {"tokenizer.json",
+                                                         "tokenizer_config.json",
+                                                         "special_tokens_map.json",
+                                                         "added_tokens.json",
+                                                         "chat_template.jinja",
+                                                         "chat_template.json",
+                                                         "vocab.json",
+                                                         "merges.txt",
+                                                         "vocab.txt",
+                                                         "tokenizer.model"};
 
 double seconds_of_product(torch::Dtype dtype) {
   const torch::NoGradGuard no_grad;
@@ -29,7 +36,8 @@ double seconds_of_product(torch::Dtype dtype) {
   for (int run = 0; run < 4; ++run) {
     const auto start = std::chrono::steady_clock::now();
     torch::mm(a, b);
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return best;
 }
@@ -45,8 +53,10 @@ std::string template_from(const fs::path& path) {
   return read_file(path);
 }
 
-void replace_file(std::vector<std::pair<std::string, std::string>>& files, const std::string& name, std::string bytes) {
-  const auto found = std::find_if(files.begin(), files.end(), [&](const auto& file) { return file.first == name; });
+void replace_file(std::vector<std::pair<std::string, std::string>>& files, const std::string& name,
+                  std::string bytes) {
+  const auto found = std::find_if(files.begin(), files.end(),
+                                  [&](const auto& file) { return file.first == name; });
   if (found == files.end()) {
     files.emplace_back(name, std::move(bytes));
   } else {
@@ -55,9 +65,13 @@ void replace_file(std::vector<std::pair<std::string, std::string>>& files, const
 }
 
 DataSource source_of(const DatasetSource& part) {
-  DataSource source{.path = part.path, .name = {}, .data_dir = part.data_dir.value_or(""),
-                    .data_files = part.data_files.value_or(std::vector<std::string>{}), .split = part.split,
-                    .reshape = {}, .fraction = part.fraction};
+  DataSource source{.path = part.path,
+                    .name = {},
+                    .data_dir = part.data_dir.value_or(""),
+                    .data_files = part.data_files.value_or(std::vector<std::string>{}),
+                    .split = part.split,
+                    .reshape = {},
+                    .fraction = part.fraction};
   if (part.columns) source.reshape.select = *part.columns;
   return source;
 }
@@ -68,12 +82,19 @@ std::vector<DataSource> sources_of(const DataOptions& options, const std::string
     for (const auto& part : options.datasets) sources.push_back(source_of(part));
   } else {
     for (const auto& path : options.dataset_name) {
-      sources.push_back(source_of({.path = path, .data_dir = {}, .data_files = {}, .split = split, .columns = {}, .fraction = {}}));
+      sources.push_back(source_of({.path = path,
+                                   .data_dir = {},
+                                   .data_files = {},
+                                   .split = split,
+                                   .columns = {},
+                                   .fraction = {}}));
     }
   }
   for (auto& source : sources) {
-    for (const auto& [wanted, name] : options.dataset_columns.items()) source.reshape.rename[wanted] = name.get<std::string>();
-    if (options.dataset_text_field != "text") source.reshape.rename["text"] = options.dataset_text_field;
+    for (const auto& [wanted, name] : options.dataset_columns.items())
+      source.reshape.rename[wanted] = name.get<std::string>();
+    if (options.dataset_text_field != "text")
+      source.reshape.rename["text"] = options.dataset_text_field;
   }
   return sources;
 }
@@ -81,10 +102,13 @@ std::vector<DataSource> sources_of(const DataOptions& options, const std::string
 }  // namespace
 
 int fix_threads(int64_t wanted) {
-  if (const char* dynamic = std::getenv("OMP_DYNAMIC"); dynamic != nullptr && std::string_view(dynamic) != "false" &&
+  if (const char* dynamic = std::getenv("OMP_DYNAMIC"); dynamic != nullptr &&
+                                                        std::string_view(dynamic) != "false" &&
                                                         std::string_view(dynamic) != "FALSE") {
-    throw UserError("OMP_DYNAMIC", fmt::format("it is set to {}: the number of threads would change during the run.", dynamic),
-                    "unset it; results repeat bit for bit only on a fixed number of threads.");
+    throw UserError(
+        "OMP_DYNAMIC",
+        fmt::format("it is set to {}: the number of threads would change during the run.", dynamic),
+        "unset it; results repeat bit for bit only on a fixed number of threads.");
   }
   const int threads = wanted > 0 ? static_cast<int>(wanted) : available_cores();
   at::set_num_threads(threads);
@@ -95,13 +119,15 @@ int fix_threads(int64_t wanted) {
 torch::Device choose_device(DeviceChoice choice, bool use_cpu) {
   const bool cuda = at::hasCUDA();
   if (choice == DeviceChoice::cuda && (!cuda || use_cpu)) {
-    throw UserError("device", use_cpu ? "cuda and use_cpu exclude each other." : "no CUDA device was found.",
+    throw UserError("device",
+                    use_cpu ? "cuda and use_cpu exclude each other." : "no CUDA device was found.",
                     "use device: cpu, or a libtorch built for CUDA.");
   }
   return choice != DeviceChoice::cpu && cuda && !use_cpu ? torch::kCUDA : torch::kCPU;
 }
 
-torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16, torch::Device device) {
+torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
+                          torch::Device device) {
   if (model.dtype == Dtype::bfloat16 || bf16.value_or(false)) return torch::kBFloat16;
   if (model.dtype == Dtype::float32) return torch::kFloat32;
   if (device.is_cuda()) return torch::kBFloat16;
@@ -109,15 +135,22 @@ torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16, t
   const double narrow = seconds_of_product(torch::kBFloat16);
   // Narrow weights must earn the rounding they cost.
   const bool faster = narrow * 1.3 < wide;
-  log_info("[dtype] auto: a 512 x 1024 x 1024 product takes {:.2f} ms in fp32 and {:.2f} ms in bf16: {} is used.", wide * 1e3,
-           narrow * 1e3, faster ? "bfloat16" : "float32");
+  log_info(
+      "[dtype] auto: a 512 x 1024 x 1024 product takes {:.2f} ms in fp32 and {:.2f} ms in bf16: {} "
+      "is used.",
+      wide * 1e3, narrow * 1e3, faster ? "bfloat16" : "float32");
   return faster ? torch::kBFloat16 : torch::kFloat32;
 }
 
 TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& options) {
-  TextSide side{.tokenizer = Tokenizer::load(model_folder), .chat = {}, .template_text = {}, .eos_token = {}, .files = {}};
+  TextSide side{.tokenizer = Tokenizer::load(model_folder),
+                .chat = {},
+                .template_text = {},
+                .eos_token = {},
+                .files = {}};
   for (const char* name : kTokenizerFiles) {
-    if (fs::exists(model_folder / name)) side.files.emplace_back(name, read_file(model_folder / name));
+    if (fs::exists(model_folder / name))
+      side.files.emplace_back(name, read_file(model_folder / name));
   }
   Problems problems;
   Json config = side.tokenizer.config();
@@ -148,19 +181,23 @@ TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& op
   if (changed) replace_file(side.files, "tokenizer_config.json", config.dump(2));
   if (!side.template_text.empty()) {
     const std::string eos = side.eos_token.empty() ? side.tokenizer.eos_token() : side.eos_token;
-    const Json special = {{"bos_token", side.tokenizer.bos_token()}, {"eos_token", eos},
+    const Json special = {{"bos_token", side.tokenizer.bos_token()},
+                          {"eos_token", eos},
                           {"pad_token", options.pad_token.value_or(side.tokenizer.pad_token())},
                           {"unk_token", side.tokenizer.unk_token()}};
-    side.chat = ChatTemplate::parse(side.template_text,
-                                    options.chat_template_path.value_or((model_folder / "chat_template").string()), special);
+    side.chat = ChatTemplate::parse(
+        side.template_text,
+        options.chat_template_path.value_or((model_folder / "chat_template").string()), special);
   }
   return side;
 }
 
 DataSpecs data_specs(const DataOptions& options, uint64_t seed) {
   DataSpecs specs;
-  specs.train = {.sources = sources_of(options, options.dataset_train_split), .test_size = options.test_split_size,
-                 .part = options.test_split_size ? DataSpec::Part::train : DataSpec::Part::all, .seed = seed};
+  specs.train = {.sources = sources_of(options, options.dataset_train_split),
+                 .test_size = options.test_split_size,
+                 .part = options.test_split_size ? DataSpec::Part::train : DataSpec::Part::all,
+                 .seed = seed};
   if (options.test_split_size) {
     specs.eval = specs.train;
     specs.eval->part = DataSpec::Part::test;
@@ -169,7 +206,8 @@ DataSpecs data_specs(const DataOptions& options, uint64_t seed) {
   if (!options.datasets.empty()) return specs;
   DataSpec eval{.sources = {}, .test_size = {}, .part = DataSpec::Part::all, .seed = seed};
   for (auto& source : sources_of(options, options.dataset_test_split)) {
-    if (fs::is_directory(source.path) && has_split(source)) eval.sources.push_back(std::move(source));
+    if (fs::is_directory(source.path) && has_split(source))
+      eval.sources.push_back(std::move(source));
   }
   if (!eval.sources.empty()) specs.eval = std::move(eval);
   return specs;
@@ -177,17 +215,22 @@ DataSpecs data_specs(const DataOptions& options, uint64_t seed) {
 
 fs::path cache_folder(const DataOptions& options) {
   if (options.cache_dir) return *options.cache_dir;
-  if (const char* base = std::getenv("XDG_CACHE_HOME"); base != nullptr && *base != '\0') return fs::path(base) / "rlhf";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return fs::path(home) / ".cache" / "rlhf";
+  if (const char* base = std::getenv("XDG_CACHE_HOME"); base != nullptr && *base != '\0')
+    return fs::path(base) / "rlhf";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+    return fs::path(home) / ".cache" / "rlhf";
   return fs::temp_directory_path() / "rlhf-cache";
 }
 
 std::optional<fs::path> checkpoint_to_resume(const TrainingOptions& options) {
-  if (!options.resume_from_checkpoint || *options.resume_from_checkpoint == "false") return std::nullopt;
+  if (!options.resume_from_checkpoint || *options.resume_from_checkpoint == "false")
+    return std::nullopt;
   if (*options.resume_from_checkpoint != "true") return fs::path(*options.resume_from_checkpoint);
   auto latest = latest_checkpoint(*options.output_dir);
   if (!latest) {
-    log_warning("[resume_from_checkpoint] {} holds no whole checkpoint: the run starts from the beginning.", *options.output_dir);
+    log_warning(
+        "[resume_from_checkpoint] {} holds no whole checkpoint: the run starts from the beginning.",
+        *options.output_dir);
   }
   return latest;
 }
@@ -195,12 +238,14 @@ std::optional<fs::path> checkpoint_to_resume(const TrainingOptions& options) {
 void check_output_folder(const TrainingOptions& options, bool resumes) {
   const fs::path folder = *options.output_dir;
   if (fs::exists(folder) && !fs::is_directory(folder)) {
-    throw UserError("output_dir", fmt::format("{} is a file.", folder.string()), "choose a folder.");
+    throw UserError("output_dir", fmt::format("{} is a file.", folder.string()),
+                    "choose a folder.");
   }
   if (resumes || options.overwrite_output_dir || options.resume_from_checkpoint) return;
   if (!checkpoints_of(folder).empty() || fs::exists(folder / "trainer_state.json")) {
     throw UserError("output_dir", fmt::format("{} already holds a run.", folder.string()),
-                    "go on with --resume_from_checkpoint true, replace it with --overwrite_output_dir, or choose another.");
+                    "go on with --resume_from_checkpoint true, replace it with "
+                    "--overwrite_output_dir, or choose another.");
   }
 }
 

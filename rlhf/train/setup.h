@@ -1,4 +1,5 @@
-// What every trainer does before its first step: device and type, tokenizer and template, output folder, resume.
+// What every trainer does before its first step: device and type, tokenizer and template, output
+// folder, resume.
 #pragma once
 
 #include <torch/types.h>
@@ -22,32 +23,38 @@ namespace rlhf {
 
 /// What the program lends a trainer. Any may be empty.
 struct TrainHooks {
-  std::function<void(const Progress&)> on_progress;                ///< after every step
-  std::function<void(int64_t step, const Json& metrics)> on_log;   ///< after every logged line
-  std::function<void(const std::string& text)> on_text;            ///< tables: configuration, data
-  std::function<bool()> should_stop;                               ///< asked after every step
+  std::function<void(const Progress&)> on_progress;               ///< after every step
+  std::function<void(int64_t step, const Json& metrics)> on_log;  ///< after every logged line
+  std::function<void(const std::string& text)> on_text;           ///< tables: configuration, data
+  std::function<bool()> should_stop;                              ///< asked after every step
 };
 
 enum class TrainEnd { done, stopped_early, interrupted };
 
-/// Fixes the number of threads for this process and refuses what would change it later. Returns the number.
+/// Fixes the number of threads for this process and refuses what would change it later. Returns the
+/// number.
 int fix_threads(int64_t wanted);
 
 torch::Device choose_device(DeviceChoice choice, bool use_cpu);
 
-/// The type weights are held and multiplied in. `automatic` measures one matrix product in fp32 and in bf16, once.
-torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16, torch::Device device);
+/// The type weights are held and multiplied in. `automatic` measures one matrix product in fp32 and
+/// in bf16, once.
+torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
+                          torch::Device device);
 
-/// Tokenizer and template as the options change them, and the files that a saved model carries along.
+/// Tokenizer and template as the options change them, and the files that a saved model carries
+/// along.
 struct TextSide {
   Tokenizer tokenizer;
   std::optional<ChatTemplate> chat;
   std::string template_text;
   std::string eos_token;  ///< `eos_token` of the options; empty: the tokenizer's own
-  std::vector<std::pair<std::string, std::string>> files;  ///< name and bytes, as the folder holds them unless changed
+  std::vector<std::pair<std::string, std::string>>
+      files;  ///< name and bytes, as the folder holds them unless changed
 };
 
-/// UserError with everything wrong: no tokenizer, a token that the vocabulary does not have, a template that cannot be read.
+/// UserError with everything wrong: no tokenizer, a token that the vocabulary does not have, a
+/// template that cannot be read.
 TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& options);
 
 /// Where training rows come from, and where evaluation rows do, if anywhere.
@@ -63,7 +70,8 @@ fs::path cache_folder(const DataOptions& options);
 /// The checkpoint to go on from, if the options name one (or ask for the latest and there is one).
 std::optional<fs::path> checkpoint_to_resume(const TrainingOptions& options);
 
-/// UserError when `output_dir` already holds a run that neither resume_from_checkpoint nor overwrite_output_dir speaks of.
+/// UserError when `output_dir` already holds a run that neither resume_from_checkpoint nor
+/// overwrite_output_dir speaks of.
 void check_output_folder(const TrainingOptions& options, bool resumes);
 
 /// Most memory this process has had, in bytes.

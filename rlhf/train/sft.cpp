@@ -26,11 +26,13 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Tokens of a micro-batch where the configuration leaves the choice: matrix products no longer gain from more rows, and
-/// the activations of so many tokens stay small beside weights and moments.
+/// Tokens of a micro-batch where the configuration leaves the choice: matrix products no longer
+/// gain from more rows, and the activations of so many tokens stay small beside weights and
+/// moments.
 constexpr int64_t kMicrobatchTokens = 1024;
 
-/// Sums over the scored tokens of a step (or of an evaluation); divided once, by the count over all of it.
+/// Sums over the scored tokens of a step (or of an evaluation); divided once, by the count over all
+/// of it.
 struct TokenSums {
   double loss = 0.0;  ///< objective of all tokens, not divided
   double entropy = 0.0;
@@ -53,16 +55,20 @@ class SftRun {
  private:
   void read_data();
   void load_weights();
+  void check_lengths() const;
   void start();
   void resume();
   SftRows encode(const DataSpec& spec, bool packing, const char* title);
   TrainEnd train();
   TokenSums accumulate_gradients(std::span<const PackRow> pieces);
-  void log_step(const TokenSums& sums, double gradient_norm, double learning_rate, int64_t tokens, double seconds);
+  void log_step(const TokenSums& sums, double gradient_norm, double learning_rate, int64_t tokens,
+                double seconds);
   void write_line(Json line);
   bool evaluate();
   CheckpointParts checkpoint_parts();
-  fs::path checkpoint_path(int64_t step) const { return run_->path() / fmt::format("checkpoint-{}", step); }
+  fs::path checkpoint_path(int64_t step) const {
+    return run_->path() / fmt::format("checkpoint-{}", step);
+  }
   void save();
   void finish(TrainEnd end);
 
@@ -116,10 +122,11 @@ OptimizerOptions optimizer_options(const TrainingOptions& options) {
 }
 
 OrderOptions order_options(const TrainingOptions& options) {
-  OrderOptions made{.rows_per_step = options.per_device_train_batch_size * options.gradient_accumulation_steps,
-                    .micro_batch_rows = options.per_device_train_batch_size,
-                    .drop_last = options.dataloader_drop_last,
-                    .seed = static_cast<uint64_t>(options.data_seed.value_or(options.seed))};
+  OrderOptions made{
+      .rows_per_step = options.per_device_train_batch_size * options.gradient_accumulation_steps,
+      .micro_batch_rows = options.per_device_train_batch_size,
+      .drop_last = options.dataloader_drop_last,
+      .seed = static_cast<uint64_t>(options.data_seed.value_or(options.seed))};
   switch (options.train_sampling_strategy) {
     case SamplingStrategy::random:
       made.strategy = OrderStrategy::random;
@@ -148,33 +155,42 @@ PackStrategy pack_strategy(PackingChoice choice) {
 
 std::optional<torch::Dtype> torch_dtype(std::optional<Dtype> dtype) {
   if (!dtype) return std::nullopt;
-  return *dtype == Dtype::bfloat16 ? torch::kBFloat16 : *dtype == Dtype::float16 ? torch::kHalf : torch::kFloat32;
+  return *dtype == Dtype::bfloat16  ? torch::kBFloat16
+         : *dtype == Dtype::float16 ? torch::kHalf
+                                    : torch::kFloat32;
 }
 
 SftRows SftRun::encode(const DataSpec& spec, bool packing, const char* title) {
   const auto& sft = config_.sft;
   EncodeOptions options{.max_length = sft.max_length,
-                        .truncation_mode = sft.truncation_mode == TruncationChoice::keep_end ? TruncationMode::keep_end
-                                                                                             : TruncationMode::keep_start,
+                        .truncation_mode = sft.truncation_mode == TruncationChoice::keep_end
+                                               ? TruncationMode::keep_end
+                                               : TruncationMode::keep_start,
                         .completion_only_loss = sft.completion_only_loss,
                         .assistant_only_loss = sft.assistant_only_loss,
                         .eos_token = text_->eos_token,
                         .stop_ids = {},
                         .chat_template_kwargs = Json::object(),
-                        .on_bad_row = config_.data.on_bad_row == BadRowPolicy::drop ? OnBadRow::drop : OnBadRow::error};
+                        .on_bad_row = config_.data.on_bad_row == BadRowPolicy::drop
+                                          ? OnBadRow::drop
+                                          : OnBadRow::error};
   // Packing does its own cutting: a row longer than max_length is split or cut by the strategy.
   if (packing) options.max_length.reset();
   Statistics statistics;
   const fs::path folder = *config_.model.model_name_or_path;
-  auto data = prepare_sft_data(spec, text_->tokenizer, text_->chat, text_fingerprint(folder, text_->template_text), options,
+  auto data = prepare_sft_data(spec, text_->tokenizer, text_->chat,
+                               text_fingerprint(folder, text_->template_text), options,
                                cache_folder(config_.data), &statistics);
   std::optional<PackPlan> plan;
   if (packing) {
-    plan = data.pack({.max_length = *sft.max_length, .strategy = pack_strategy(sft.packing_strategy)}, &statistics);
+    plan =
+        data.pack({.max_length = *sft.max_length, .strategy = pack_strategy(sft.packing_strategy)},
+                  &statistics);
   }
   SftRows rows(std::move(data), std::move(plan));
   if (rows.size() == 0) {
-    throw UserError(fmt::format("{} data", title), "no row is left to train on.", statistics.table());
+    throw UserError(fmt::format("{} data", title), "no row is left to train on.",
+                    statistics.table());
   }
   if (hooks_.on_text) hooks_.on_text(fmt::format("{} data\n{}", title, statistics.table()));
   return rows;
@@ -185,11 +201,13 @@ void SftRun::read_data() {
   train_rows_ = encode(specs.train, config_.sft.packing, "training");
   if (config_.training.eval_strategy == Interval::no && !config_.training.eval_on_start) return;
   if (!specs.eval) {
-    throw UserError("eval_strategy", "evaluation is asked for and there are no rows to evaluate on.",
+    throw UserError("eval_strategy",
+                    "evaluation is asked for and there are no rows to evaluate on.",
                     fmt::format("give dataset_name a folder with {}.jsonl, or set test_split_size.",
                                 config_.data.dataset_test_split));
   }
-  eval_rows_ = encode(*specs.eval, config_.sft.eval_packing.value_or(config_.sft.packing), "evaluation");
+  eval_rows_ =
+      encode(*specs.eval, config_.sft.eval_packing.value_or(config_.sft.packing), "evaluation");
 }
 
 void SftRun::load_weights() {
@@ -198,7 +216,10 @@ void SftRun::load_weights() {
   config_.model.dtype = dtype == torch::kBFloat16 ? Dtype::bfloat16 : Dtype::float32;
   save_options_.dtype = torch_dtype(config_.model.save_dtype);
   if (config_.model.from_scratch && !save_options_.dtype) save_options_.dtype = dtype;
-  LoadOptions options{.dtype = dtype, .device = device_, .trainable = true, .from_scratch = config_.model.from_scratch,
+  LoadOptions options{.dtype = dtype,
+                      .device = device_,
+                      .trainable = true,
+                      .from_scratch = config_.model.from_scratch,
                       .seed = static_cast<uint64_t>(config_.training.seed)};
   if (resume_) {
     options.from_scratch = false;
@@ -210,19 +231,35 @@ void SftRun::load_weights() {
   model_->decoder.set_requires_grad(true);
 }
 
+void SftRun::check_lengths() const {
+  const int64_t longest = train_rows_->longest_piece();
+  const DecoderConfig& model = model_->decoder.config();
+  if (longest <= model.context) return;
+  const std::string what =
+      fmt::format("rows of up to {} tokens for a model made for {}.", longest, model.context);
+  // A table of positions ends; rotary positions go on, at the price of what the model has not seen.
+  if (model.rope.width == 0)
+    throw UserError("max_length", what,
+                    fmt::format("set max_length to {} or less.", model.context));
+  log_warning("[max_length] {}", what);
+}
+
 void SftRun::start() {
   const auto& training = config_.training;
   const auto order = order_options(training);
   order_.emplace(train_rows_->size(), order,
-                 order.strategy == OrderStrategy::group_by_length ? train_rows_->lengths() : std::vector<int64_t>{});
+                 order.strategy == OrderStrategy::group_by_length ? train_rows_->lengths()
+                                                                  : std::vector<int64_t>{});
   const double epochs = training.num_train_epochs * static_cast<double>(order_->steps_per_epoch());
-  total_steps_ = training.max_steps > 0 ? training.max_steps : static_cast<int64_t>(std::ceil(epochs));
+  total_steps_ =
+      training.max_steps > 0 ? training.max_steps : static_cast<int64_t>(std::ceil(epochs));
   cadence_.emplace(training, order_->steps_per_epoch(), total_steps_);
   optimizer_.emplace(optimizer_options(training), model_->decoder.tensors());
   schedule_.emplace(schedule_plan(training, total_steps_));
   if (checkpoint_) resume();
-  const bool tensorboard = std::any_of(training.report_to.begin(), training.report_to.end(),
-                                       [](const auto& name) { return name == "tensorboard" || name == "all"; });
+  const bool tensorboard =
+      std::any_of(training.report_to.begin(), training.report_to.end(),
+                  [](const auto& name) { return name == "tensorboard" || name == "all"; });
   run_.emplace(fs::path(*training.output_dir), state_.step, tensorboard);
   write_file(run_->path() / "config.yaml", resolved_yaml(config_));
 }
@@ -230,8 +267,9 @@ void SftRun::start() {
 void SftRun::resume() {
   const Json& saved = checkpoint_->state;
   if (saved.at("rows") != train_rows_->size()) {
-    throw UserError(resume_->string(), fmt::format("it was written over {} training rows, there are {} now.",
-                                                   saved.at("rows").dump(), train_rows_->size()),
+    throw UserError(resume_->string(),
+                    fmt::format("it was written over {} training rows, there are {} now.",
+                                saved.at("rows").dump(), train_rows_->size()),
                     "resume with the data and the data options of the run.");
   }
   warn_if_machine_differs(saved.at("machine"));
@@ -240,22 +278,27 @@ void SftRun::resume() {
   if (saved.at("optimizer_saved") == true) {
     optimizer_->set_state(checkpoint_->optimizer, state_.step);
   } else {
-    log_warning("[resume] {} was written with save_only_model: the optimizer starts anew.", resume_->string());
+    log_warning("[resume] {} was written with save_only_model: the optimizer starts anew.",
+                resume_->string());
   }
   checkpoint_.reset();
   saved_step_ = state_.step;
-  log_info("[resume] going on from {} at step {} of {}.", resume_->string(), state_.step, total_steps_);
+  log_info("[resume] going on from {} at step {} of {}.", resume_->string(), state_.step,
+           total_steps_);
 }
 
 TokenSums SftRun::accumulate_gradients(std::span<const PackRow> pieces) {
   const auto& training = config_.training;
   const int64_t supervised = count_supervised(pieces);
-  const int64_t budget = training.max_tokens_per_microbatch > 0 ? training.max_tokens_per_microbatch : kMicrobatchTokens;
-  const auto objective = config_.sft.loss_type == SftLoss::dft ? RowObjective::dft : RowObjective::nll;
+  const int64_t budget = training.max_tokens_per_microbatch > 0 ? training.max_tokens_per_microbatch
+                                                                : kMicrobatchTokens;
+  const auto objective =
+      config_.sft.loss_type == SftLoss::dft ? RowObjective::dft : RowObjective::nll;
   TokenSums sums;
   int64_t first_piece = 0;
   for (const auto& batch : cut_into_batches(pieces, budget)) {
-    ForwardOptions forward{.checkpoint_layers = training.gradient_checkpointing, .on_embeddings = {}};
+    ForwardOptions forward{.checkpoint_layers = training.gradient_checkpointing,
+                           .on_embeddings = {}};
     if (training.neftune_noise_alpha) {
       forward.on_embeddings = [&, first_piece](const torch::Tensor& embeddings) {
         return add_neftune_noise(embeddings, batch.segments, *training.neftune_noise_alpha,
@@ -265,12 +308,14 @@ TokenSums SftRun::accumulate_gradients(std::span<const PackRow> pieces) {
     first_piece += std::ssize(batch.segments);
     if (batch.scored() == 0) continue;
     PackedAttention attention(batch.segments);
-    const auto hidden = model_->decoder.forward(batch.ids.to(device_), batch.positions.to(device_), attention,
-                                                batch.rows.to(device_), forward);
-    const auto weights = torch::full({batch.scored()}, 1.0 / static_cast<double>(std::max<int64_t>(1, supervised)),
-                                     torch::TensorOptions(torch::kFloat32).device(device_));
-    const auto part = linear_supervised_loss(hidden, model_->decoder.head(), batch.targets.to(device_), weights, objective,
-                                             training.label_smoothing_factor, {.entropy = true, .top1 = true});
+    const auto hidden = model_->decoder.forward(batch.ids.to(device_), batch.positions.to(device_),
+                                                attention, batch.rows.to(device_), forward);
+    const auto weights =
+        torch::full({batch.scored()}, 1.0 / static_cast<double>(std::max<int64_t>(1, supervised)),
+                    torch::TensorOptions(torch::kFloat32).device(device_));
+    const auto part = linear_supervised_loss(
+        hidden, model_->decoder.head(), batch.targets.to(device_), weights, objective,
+        training.label_smoothing_factor, {.entropy = true, .top1 = true});
     part.loss.backward();
     sums.add(part, part.loss.item<double>());
   }
@@ -286,7 +331,8 @@ void SftRun::write_line(Json line) {
   if (hooks_.on_log) hooks_.on_log(state_.step, line);
 }
 
-void SftRun::log_step(const TokenSums& sums, double gradient_norm, double learning_rate, int64_t tokens, double seconds) {
+void SftRun::log_step(const TokenSums& sums, double gradient_norm, double learning_rate,
+                      int64_t tokens, double seconds) {
   const double scored = std::max(1.0, static_cast<double>(sums.scored));
   const bool countable = std::isfinite(sums.loss) || !config_.training.logging_nan_inf_filter;
   if (countable) state_.window.add("loss", sums.loss);
@@ -297,18 +343,23 @@ void SftRun::log_step(const TokenSums& sums, double gradient_norm, double learni
   if (!cadence_->logs(state_.step)) return;
 
   Json means = state_.window.take();
-  Json line = {{"epoch", cadence_->epoch_of(state_.step)}, {"loss", means.value("loss", Json(nullptr))},
-               {"grad_norm", gradient_norm},               {"learning_rate", learning_rate},
+  Json line = {{"epoch", cadence_->epoch_of(state_.step)},
+               {"loss", means.value("loss", Json(nullptr))},
+               {"grad_norm", gradient_norm},
+               {"learning_rate", learning_rate},
                {"num_tokens", state_.tokens_seen}};
   for (const auto& [name, value] : means.items()) line[name] = value;
-  if (config_.training.include_num_input_tokens_seen != TokensSeen::no) line["num_input_tokens_seen"] = state_.tokens_seen;
+  if (config_.training.include_num_input_tokens_seen != TokensSeen::no)
+    line["num_input_tokens_seen"] = state_.tokens_seen;
   const auto& history = state_.log_history;
   int64_t last = 0;
   for (const auto& entry : history) {
     if (entry.contains("loss")) last = entry.at("step").get<int64_t>();
   }
-  line["step_time"] = state_.window_seconds / static_cast<double>(std::max<int64_t>(1, state_.step - last));
-  line["tokens_per_second"] = static_cast<double>(state_.window_tokens) / std::max(1e-9, state_.window_seconds);
+  line["step_time"] =
+      state_.window_seconds / static_cast<double>(std::max<int64_t>(1, state_.step - last));
+  line["tokens_per_second"] =
+      static_cast<double>(state_.window_tokens) / std::max(1e-9, state_.window_seconds);
   line["peak_memory"] = peak_memory_bytes();
   state_.window_seconds = 0.0;
   state_.window_tokens = 0;
@@ -318,21 +369,23 @@ void SftRun::log_step(const TokenSums& sums, double gradient_norm, double learni
 bool SftRun::evaluate() {
   const auto start = Clock::now();
   const torch::NoGradGuard no_grad;
-  const int64_t budget = config_.training.max_tokens_per_microbatch > 0 ? config_.training.max_tokens_per_microbatch
-                                                                         : kMicrobatchTokens;
+  const int64_t budget = config_.training.max_tokens_per_microbatch > 0
+                             ? config_.training.max_tokens_per_microbatch
+                             : kMicrobatchTokens;
   TokenSums sums;
   int64_t tokens = 0;
   const int64_t rows_at_once = std::max<int64_t>(1, config_.training.per_device_eval_batch_size);
   for (int64_t first = 0; first < eval_rows_->size(); first += rows_at_once) {
-    std::vector<int64_t> rows(static_cast<size_t>(std::min(rows_at_once, eval_rows_->size() - first)));
+    std::vector<int64_t> rows(
+        static_cast<size_t>(std::min(rows_at_once, eval_rows_->size() - first)));
     std::iota(rows.begin(), rows.end(), first);
     const auto pieces = eval_rows_->pieces(rows);
     for (const auto& batch : cut_into_batches(pieces, budget)) {
       tokens += batch.tokens();
       if (batch.scored() == 0) continue;
       PackedAttention attention(batch.segments);
-      const auto hidden = model_->decoder.forward(batch.ids.to(device_), batch.positions.to(device_), attention,
-                                                  batch.rows.to(device_));
+      const auto hidden = model_->decoder.forward(
+          batch.ids.to(device_), batch.positions.to(device_), attention, batch.rows.to(device_));
       const auto part = linear_logprobs(hidden, model_->decoder.head(), batch.targets.to(device_),
                                         {.entropy = true, .top1 = true});
       sums.loss -= part.logprobs.sum(torch::kFloat64).item<double>();
@@ -362,20 +415,21 @@ bool SftRun::evaluate() {
 
 CheckpointParts SftRun::checkpoint_parts() {
   const std::string best = state_.best_metric ? checkpoint_path(state_.best_step).string() : "";
-  CheckpointParts parts{.model = &*model_,
-                        .save = save_options_,
-                        .optimizer = config_.training.save_only_model ? nullptr : &*optimizer_,
-                        .state = {{"format", 1},
-                                  {"method", "sft"},
-                                  {"rows", train_rows_->size()},
-                                  {"total_steps", total_steps_},
-                                  {"seed", config_.training.seed},
-                                  {"optimizer_saved", !config_.training.save_only_model},
-                                  {"machine", machine_fingerprint()},
-                                  {"schedule", schedule_->state()},
-                                  {"run", state_.to_json()}},
-                        .trainer_state = trainer_state_json(config_.training, state_, *cadence_, total_steps_, best),
-                        .files = text_->files};
+  CheckpointParts parts{
+      .model = &*model_,
+      .save = save_options_,
+      .optimizer = config_.training.save_only_model ? nullptr : &*optimizer_,
+      .state = {{"format", 1},
+                {"method", "sft"},
+                {"rows", train_rows_->size()},
+                {"total_steps", total_steps_},
+                {"seed", config_.training.seed},
+                {"optimizer_saved", !config_.training.save_only_model},
+                {"machine", machine_fingerprint()},
+                {"schedule", schedule_->state()},
+                {"run", state_.to_json()}},
+      .trainer_state = trainer_state_json(config_.training, state_, *cadence_, total_steps_, best),
+      .files = text_->files};
   return parts;
 }
 
@@ -387,7 +441,8 @@ void SftRun::save() {
   saved_step_ = state_.step;
   if (!config_.training.save_total_limit) return;
   std::optional<fs::path> best;
-  if (config_.training.load_best_model_at_end && state_.best_metric) best = checkpoint_path(state_.best_step);
+  if (config_.training.load_best_model_at_end && state_.best_metric)
+    best = checkpoint_path(state_.best_step);
   rotate_checkpoints(run_->path(), *config_.training.save_total_limit, best);
 }
 
@@ -420,15 +475,19 @@ TrainEnd SftRun::train() {
     log_step(sums, norm, learning_rate, tokens, seconds_since(start));
     if (hooks_.on_progress) {
       const double per_step = seconds_since(begin) / static_cast<double>(state_.step - first_step);
-      hooks_.on_progress({.step = state_.step, .total_steps = total_steps_, .loss = sums.loss,
-                          .tokens_per_second = static_cast<double>(tokens) / std::max(1e-9, seconds_since(start)),
-                          .seconds_left = per_step * static_cast<double>(total_steps_ - state_.step)});
+      hooks_.on_progress(
+          {.step = state_.step,
+           .total_steps = total_steps_,
+           .loss = sums.loss,
+           .tokens_per_second = static_cast<double>(tokens) / std::max(1e-9, seconds_since(start)),
+           .seconds_left = per_step * static_cast<double>(total_steps_ - state_.step)});
     }
 
     // 5. Evaluate and save when it is time; stop when asked.
     bool best = false;
     if (cadence_->evaluates(state_.step)) best = evaluate();
-    if (cadence_->saves(state_.step) || (best && training.save_strategy == SaveInterval::best)) save();
+    if (cadence_->saves(state_.step) || (best && training.save_strategy == SaveInterval::best))
+      save();
     if (hooks_.should_stop && hooks_.should_stop() && state_.step < total_steps_) {
       save();
       return TrainEnd::interrupted;
@@ -441,13 +500,16 @@ TrainEnd SftRun::train() {
 void SftRun::finish(TrainEnd end) {
   if (end == TrainEnd::interrupted) return;
   const fs::path best = checkpoint_path(state_.best_step);
-  if (config_.training.load_best_model_at_end && state_.best_metric && state_.best_step != state_.step) {
+  if (config_.training.load_best_model_at_end && state_.best_metric &&
+      state_.best_step != state_.step) {
     if (!fs::exists(best)) {
-      throw UserError("load_best_model_at_end", fmt::format("the best checkpoint {} is gone.", best.string()));
+      throw UserError("load_best_model_at_end",
+                      fmt::format("the best checkpoint {} is gone.", best.string()));
     }
-    log_info("[best model] {} of step {} goes to the top of the run folder.", *config_.training.metric_for_best_model,
-             state_.best_step);
-    auto loaded = load_checkpoint(best, {.dtype = model_->decoder.dtype(), .device = device_, .trainable = true});
+    log_info("[best model] {} of step {} goes to the top of the run folder.",
+             *config_.training.metric_for_best_model, state_.best_step);
+    auto loaded = load_checkpoint(
+        best, {.dtype = model_->decoder.dtype(), .device = device_, .trainable = true});
     model_ = std::move(loaded.model);
   }
   save_final_model(run_->path(), checkpoint_parts());
@@ -471,6 +533,7 @@ TrainResult SftRun::run() {
   attempt([&] { text_ = load_text_side(*config_.model.model_name_or_path, config_.tokenizer); });
   if (text_) attempt([&] { read_data(); });
   attempt([&] { load_weights(); });
+  if (train_rows_ && model_) attempt([&] { check_lengths(); });
   problems.throw_if_any();
   start();
   const TrainEnd end = train();
@@ -480,6 +543,8 @@ TrainResult SftRun::run() {
 
 }  // namespace
 
-TrainResult train_sft(SftConfig config, const TrainHooks& hooks) { return SftRun(std::move(config), hooks).run(); }
+TrainResult train_sft(SftConfig config, const TrainHooks& hooks) {
+  return SftRun(std::move(config), hooks).run();
+}
 
 }  // namespace rlhf

@@ -12,15 +12,27 @@ namespace rlhf {
 std::vector<int64_t> SftRows::lengths() const {
   if (!plan_) return data_.lengths();
   std::vector<int64_t> lengths(static_cast<size_t>(plan_->packs()));
-  for (size_t pack = 0; pack < lengths.size(); ++pack) lengths[pack] = plan_->length(static_cast<int64_t>(pack));
+  for (size_t pack = 0; pack < lengths.size(); ++pack)
+    lengths[pack] = plan_->length(static_cast<int64_t>(pack));
   return lengths;
+}
+
+int64_t SftRows::longest_piece() const {
+  int64_t longest = 0;
+  if (plan_) {
+    for (const auto& piece : plan_->pieces) longest = std::max(longest, piece.end - piece.begin);
+  } else {
+    for (const int64_t length : data_.lengths()) longest = std::max(longest, length);
+  }
+  return longest;
 }
 
 std::vector<PackRow> SftRows::pieces(std::span<const int64_t> rows) const {
   std::vector<PackRow> pieces;
   for (const int64_t row : rows) {
     if (!plan_) {
-      pieces.push_back({.ids = data_.ids(row), .supervised = data_.supervised(row), .row = std::ssize(pieces)});
+      pieces.push_back(
+          {.ids = data_.ids(row), .supervised = data_.supervised(row), .row = std::ssize(pieces)});
       continue;
     }
     for (const auto& piece : plan_->pack(row)) {
@@ -37,7 +49,8 @@ std::vector<PackRow> SftRows::pieces(std::span<const int64_t> rows) const {
 int64_t count_supervised(std::span<const PackRow> pieces) {
   int64_t count = 0;
   for (const auto& piece : pieces) {
-    count += std::count_if(piece.supervised.begin() + 1, piece.supervised.end(), [](uint8_t on) { return on != 0; });
+    count += std::count_if(piece.supervised.begin() + 1, piece.supervised.end(),
+                           [](uint8_t on) { return on != 0; });
   }
   return count;
 }
@@ -54,8 +67,8 @@ std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64
   return batches;
 }
 
-torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTable& segments, double alpha, uint64_t seed,
-                                int64_t step, int64_t first_piece) {
+torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTable& segments,
+                                double alpha, uint64_t seed, int64_t step, int64_t first_piece) {
   const int64_t width = embeddings.size(1);
   auto noise = torch::empty(embeddings.sizes(), torch::kFloat32);
   auto* out = noise.data_ptr<float>();
@@ -63,7 +76,8 @@ torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTa
     for (int64_t s = begin; s < end; ++s) {
       const auto& segment = segments[static_cast<size_t>(s)];
       const double bound = alpha / std::sqrt(static_cast<double>(segment.length * width));
-      Random random(seed, {kRandomNeftune, static_cast<uint64_t>(step), static_cast<uint64_t>(first_piece + s)});
+      Random random(seed, {kRandomNeftune, static_cast<uint64_t>(step),
+                           static_cast<uint64_t>(first_piece + s)});
       float* row = out + segment.begin * width;
       for (int64_t i = 0; i < segment.length * width; ++i) {
         row[i] = static_cast<float>((2.0 * random.uniform() - 1.0) * bound);

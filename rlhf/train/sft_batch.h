@@ -12,14 +12,19 @@
 
 namespace rlhf {
 
-/// The rows a step counts in: encoded rows, or packs of them. Pieces of a pack never see each other.
+/// The rows a step counts in: encoded rows, or packs of them. Pieces of a pack never see each
+/// other.
 class SftRows {
  public:
   /// `plan` unset: one row each.
-  SftRows(EncodedDataset data, std::optional<PackPlan> plan) : data_(std::move(data)), plan_(std::move(plan)) {}
+  SftRows(EncodedDataset data, std::optional<PackPlan> plan)
+      : data_(std::move(data)), plan_(std::move(plan)) {}
 
   int64_t size() const { return plan_ ? plan_->packs() : data_.rows(); }
   std::vector<int64_t> lengths() const;
+
+  /// Tokens of the longest run that sees itself: a row, or a piece of a pack.
+  int64_t longest_piece() const;
 
   /// The pieces of the given rows, in order.
   std::vector<PackRow> pieces(std::span<const int64_t> rows) const;
@@ -35,10 +40,11 @@ int64_t count_supervised(std::span<const PackRow> pieces);
 /// `pieces` cut into packed batches of at most `max_tokens` tokens, in order.
 std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64_t max_tokens);
 
-/// NEFTune's noise (Jain et al., arXiv 2310.05914) added to embeddings (T, C): uniform in ±alpha/√(L·C), L the length of
-/// the token's own segment. Each piece has its own stream, keyed by (seed, step, piece), `first_piece` being the number of
-/// the batch's first piece in the step: neither resuming nor the cut into micro-batches changes the noise.
-torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTable& segments, double alpha, uint64_t seed,
-                                int64_t step, int64_t first_piece);
+/// NEFTune's noise (Jain et al., arXiv 2310.05914) added to embeddings (T, C): uniform in
+/// ±alpha/√(L·C), L the length of the token's own segment. Each piece has its own stream, keyed by
+/// (seed, step, piece), `first_piece` being the number of the batch's first piece in the step:
+/// neither resuming nor the cut into micro-batches changes the noise.
+torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTable& segments,
+                                double alpha, uint64_t seed, int64_t step, int64_t first_piece);
 
 }  // namespace rlhf

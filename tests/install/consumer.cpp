@@ -1,17 +1,22 @@
 // Scores a row with a model of random weights through the installed library.
 #include <fmt/format.h>
-#include <torch/types.h>
-
 #include <rlhf/math/linear_logprobs.h>
 #include <rlhf/models/decoder.h>
 #include <rlhf/nn/packed_batch.h>
+#include <torch/types.h>
 
 int main() {
   rlhf::Problems problems;
-  const auto config = rlhf::read_config(
-      {{"model_type", "llama"}, {"vocab_size", 11}, {"hidden_size", 8}, {"intermediate_size", 16}, {"num_hidden_layers", 1},
-       {"num_attention_heads", 2}, {"num_key_value_heads", 2}, {"max_position_embeddings", 16}, {"rms_norm_eps", 1e-5}},
-      "inline", problems);
+  const auto config = rlhf::read_config({{"model_type", "llama"},
+                                         {"vocab_size", 11},
+                                         {"hidden_size", 8},
+                                         {"intermediate_size", 16},
+                                         {"num_hidden_layers", 1},
+                                         {"num_attention_heads", 2},
+                                         {"num_key_value_heads", 2},
+                                         {"max_position_embeddings", 16},
+                                         {"rms_norm_eps", 1e-5}},
+                                        "inline", problems);
   problems.throw_if_any();
   const auto model = rlhf::Decoder::random(config, /*seed=*/1, torch::kFloat32, torch::kCPU);
   const std::vector<int32_t> ids = {1, 2, 3, 4};
@@ -21,7 +26,8 @@ int main() {
   rlhf::PackedAttention attention(batch.segments);
   const torch::NoGradGuard no_grad;
   const auto hidden = model.forward(batch.ids, batch.positions, attention, batch.rows);
-  const double sum = rlhf::linear_logprobs(hidden, model.head(), batch.targets).logprobs.sum().item<double>();
+  const double sum =
+      rlhf::linear_logprobs(hidden, model.head(), batch.targets).logprobs.sum().item<double>();
   fmt::print("log-probability {:.4f}\n", sum);
   return sum < 0.0 ? 0 : 1;
 }

@@ -27,12 +27,13 @@ TEST(TensorBoard, FramesHoldTheEventByteForByte) {
   writer.add(3, {{"train/loss", 1.5}});
   const fs::path file = fs::directory_iterator(folder)->path();
   const std::string bytes = read_file(file);
-  // Frame: 8 bytes length, 4 bytes checksum, payload, 4 bytes checksum. The first event: 9 bytes wall time, 2 bytes step 0,
-  // 2 + 13 bytes file version.
+  // Frame: 8 bytes length, 4 bytes checksum, payload, 4 bytes checksum. The first event: 9 bytes
+  // wall time, 2 bytes step 0, 2 + 13 bytes file version.
   const size_t first = 12 + 9 + 2 + 15 + 4;
   ASSERT_GT(bytes.size(), first);
   EXPECT_EQ(bytes.substr(12 + 9 + 2 + 2, 13), "brain.Event:2");
-  // The second: tag 2 (step) = 3, then Summary { Value { tag = "train/loss", simple_value = 1.5f } }.
+  // The second: tag 2 (step) = 3, then Summary { Value { tag = "train/loss", simple_value = 1.5f }
+  // }.
   const std::string expected("\x10\x03\x2a\x13\x0a\x11\x0a\x0atrain/loss\x15\x00\x00\xc0\x3f", 23);
   EXPECT_EQ(bytes.substr(first + 12 + 9, 23), expected);
 }
@@ -65,7 +66,11 @@ TEST(MetricWindow, MeansOverTheWindowAndSurvivesACheckpoint) {
 }
 
 TEST(Progress, OneLineCutToTheTerminal) {
-  const Progress progress{.step = 120, .total_steps = 300, .loss = 1.234, .tokens_per_second = 1520, .seconds_left = 125};
+  const Progress progress{.step = 120,
+                          .total_steps = 300,
+                          .loss = 1.234,
+                          .tokens_per_second = 1520,
+                          .seconds_left = 125};
   EXPECT_EQ(progress_line(progress, 200),
             "▕████████            ▏ 120/300  40% · loss 1.234 · 1,520 tok/s · 2:05 left");
   EXPECT_EQ(progress_line(progress, 5), "▕████");

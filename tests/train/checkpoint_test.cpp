@@ -14,14 +14,19 @@ class Checkpoints : public ::testing::Test {
               ::testing::UnitTest::GetInstance()->current_test_info()->name();
     fs::remove_all(folder_);
     fs::create_directories(folder_);
-    model_.emplace(load_model(fs::path(RLHF_FIXTURES) / "train/model", {.dtype = torch::kFloat32, .trainable = true}));
+    model_.emplace(load_model(fs::path(RLHF_FIXTURES) / "train/model",
+                              {.dtype = torch::kFloat32, .trainable = true}));
     optimizer_.emplace(OptimizerOptions{}, model_->decoder.tensors());
   }
 
   fs::path save(int64_t step) {
     const fs::path path = folder_ / fmt::format("checkpoint-{}", step);
-    save_checkpoint(path, {.model = &*model_, .save = {}, .optimizer = &*optimizer_, .state = {{"step", step}},
-                           .trainer_state = {{"global_step", step}}, .files = {{"config.yaml", "seed: 1\n"}}});
+    save_checkpoint(path, {.model = &*model_,
+                           .save = {},
+                           .optimizer = &*optimizer_,
+                           .state = {{"step", step}},
+                           .trainer_state = {{"global_step", step}},
+                           .files = {{"config.yaml", "seed: 1\n"}}});
     return path;
   }
 
@@ -43,7 +48,8 @@ TEST_F(Checkpoints, ComeBackAsTheyWere) {
   const auto& before = model_->decoder.tensors();
   const auto& after = loaded.model.decoder.tensors();
   ASSERT_EQ(before.size(), after.size());
-  for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(before[i].tensor.equal(after[i].tensor)) << before[i].name;
+  for (size_t i = 0; i < before.size(); ++i)
+    EXPECT_TRUE(before[i].tensor.equal(after[i].tensor)) << before[i].name;
   EXPECT_EQ(loaded.optimizer.size(), optimizer_->state().size());
 }
 

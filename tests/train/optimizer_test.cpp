@@ -10,12 +10,14 @@ namespace rlhf {
 namespace {
 
 const Json& goldens() {
-  static const Json all = Json::parse(read_file(fs::path(RLHF_FIXTURES) / "train/optimization.json"));
+  static const Json all =
+      Json::parse(read_file(fs::path(RLHF_FIXTURES) / "train/optimization.json"));
   return all;
 }
 
 torch::Tensor values(const Json& numbers, const std::string& name) {
-  const auto flat = at::tensor(numbers.at(name).get<std::vector<double>>(), torch::kFloat64).to(torch::kFloat32);
+  const auto flat =
+      at::tensor(numbers.at(name).get<std::vector<double>>(), torch::kFloat64).to(torch::kFloat32);
   return name == "layer.weight" ? flat.view({4, 6}) : flat;
 }
 
@@ -52,11 +54,13 @@ TEST_P(OptimizerGolden, StepsEqualTheOriginalAcrossACheckpoint) {
   auto optimizer = std::make_unique<Optimizer>(options_of(GetParam()), tensors);
   int64_t step = 0;
   for (const Json& entry : golden.at("history")) {
-    for (auto& [name, tensor] : tensors) tensor.mutable_grad() = values(entry.at("gradients"), name);
+    for (auto& [name, tensor] : tensors)
+      tensor.mutable_grad() = values(entry.at("gradients"), name);
     optimizer->step(1e-2);
     for (const auto& [name, tensor] : tensors) {
       // fp32 on both sides, a handful of operations each step: 2e-6 absolute on values of size 1.
-      EXPECT_TRUE(tensor.detach().allclose(values(entry.at("weights"), name), 0, 2e-6)) << name << " after step " << step;
+      EXPECT_TRUE(tensor.detach().allclose(values(entry.at("weights"), name), 0, 2e-6))
+          << name << " after step " << step;
       EXPECT_FALSE(tensor.grad().defined());
     }
     std::map<std::string, torch::Tensor> state;
@@ -66,7 +70,8 @@ TEST_P(OptimizerGolden, StepsEqualTheOriginalAcrossACheckpoint) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, OptimizerGolden, ::testing::Values("adamw", "sgd", "sgd_nesterov", "adafactor"),
+INSTANTIATE_TEST_SUITE_P(All, OptimizerGolden,
+                         ::testing::Values("adamw", "sgd", "sgd_nesterov", "adafactor"),
                          [](const auto& param) { return param.param; });
 
 TEST(Optimizer, GradientScaleIsTheClipCoefficient) {
@@ -95,7 +100,8 @@ TEST(Optimizer, SmallStepsMoveBf16Weights) {
     weight.mutable_grad() = at::ones_like(weight);
     optimizer.step(1e-5);
   }
-  // AdamW with a constant gradient moves by the learning rate each step: 1 − 1000·1e-5 = 0.99, to bf16's spacing 2^-8.
+  // AdamW with a constant gradient moves by the learning rate each step: 1 − 1000·1e-5 = 0.99, to
+  // bf16's spacing 2^-8.
   EXPECT_NEAR(weight.detach().to(torch::kFloat32).mean().item<double>(), 0.99, 0.004);
   EXPECT_NEAR(optimizer.state().at("master.w").mean().item<double>(), 0.99, 1e-4);
 }

@@ -9,7 +9,8 @@ namespace rlhf {
 namespace {
 
 const Json& goldens() {
-  static const Json all = Json::parse(read_file(fs::path(RLHF_FIXTURES) / "train/optimization.json"));
+  static const Json all =
+      Json::parse(read_file(fs::path(RLHF_FIXTURES) / "train/optimization.json"));
   return all;
 }
 
@@ -27,16 +28,26 @@ SchedulePlan plan_of(const Json& one) {
   plan.type = static_cast<Scheduler>(found - names.begin());
   const Json& kwargs = one.at("kwargs");
   auto& into = plan.kwargs;
-  for (auto& [name, member] : std::map<const char*, std::optional<double>*>{
-           {"num_cycles", &into.num_cycles}, {"power", &into.power}, {"lr_end", &into.lr_end}, {"min_lr", &into.min_lr},
-           {"min_lr_rate", &into.min_lr_rate}, {"warmup_lr_rate", &into.warmup_lr_rate}, {"min_lr_ratio", &into.min_lr_ratio},
-           {"factor", &into.factor}, {"max_lr", &into.max_lr}}) {
+  for (auto& [name, member] :
+       std::map<const char*, std::optional<double>*>{{"num_cycles", &into.num_cycles},
+                                                     {"power", &into.power},
+                                                     {"lr_end", &into.lr_end},
+                                                     {"min_lr", &into.min_lr},
+                                                     {"min_lr_rate", &into.min_lr_rate},
+                                                     {"warmup_lr_rate", &into.warmup_lr_rate},
+                                                     {"min_lr_ratio", &into.min_lr_ratio},
+                                                     {"factor", &into.factor},
+                                                     {"max_lr", &into.max_lr}}) {
     take(kwargs, name, *member);
   }
-  for (auto& [name, member] : std::map<const char*, std::optional<int64_t>*>{
-           {"timescale", &into.timescale}, {"num_decay_steps", &into.num_decay_steps}, {"patience", &into.patience},
-           {"cooldown", &into.cooldown}, {"warmup", &into.warmup}, {"window_size", &into.window_size},
-           {"reset_start", &into.reset_start}}) {
+  for (auto& [name, member] :
+       std::map<const char*, std::optional<int64_t>*>{{"timescale", &into.timescale},
+                                                      {"num_decay_steps", &into.num_decay_steps},
+                                                      {"patience", &into.patience},
+                                                      {"cooldown", &into.cooldown},
+                                                      {"warmup", &into.warmup},
+                                                      {"window_size", &into.window_size},
+                                                      {"reset_start", &into.reset_start}}) {
     take(kwargs, name, *member);
   }
   take(kwargs, "decay_type", into.decay_type);
@@ -66,7 +77,8 @@ TEST(Schedule, FollowersEqualTransformersAndSurviveACheckpoint) {
     Schedule schedule(plan_of(one));
     const auto rates = one.at("rates").get<std::vector<double>>();
     for (size_t i = 0; i < rates.size(); ++i) {
-      EXPECT_NEAR(schedule.learning_rate(0), rates[i], kTolerance) << one.at("type") << " after " << i;
+      EXPECT_NEAR(schedule.learning_rate(0), rates[i], kTolerance)
+          << one.at("type") << " after " << i;
       Schedule copy(plan_of(one));
       copy.set_state(Json::parse(schedule.state().dump()));
       schedule = copy;

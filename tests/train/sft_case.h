@@ -26,12 +26,26 @@ using Arguments = std::vector<std::string>;
 
 /// What all runs here share: fp32, two threads, no checkpoints unless asked for.
 inline SftConfig config_of(const fs::path& output, const std::string& data, const Arguments& more) {
-  Arguments all = {"--model_name_or_path", (fixtures() / "model").string(),
-                   "--dataset_name", (fixtures() / (data + ".jsonl")).string(),
-                   "--output_dir", output.string(),
-                   "--cache_dir", (output.parent_path() / "cache").string(),
-                   "--max_length", "64", "--logging_steps", "1", "--save_strategy", "no",
-                   "--gradient_checkpointing", "false", "--threads", "2", "--learning_rate", "2e-3"};
+  Arguments all = {"--model_name_or_path",
+                   (fixtures() / "model").string(),
+                   "--dataset_name",
+                   (fixtures() / (data + ".jsonl")).string(),
+                   "--output_dir",
+                   output.string(),
+                   "--cache_dir",
+                   (output.parent_path() / "cache").string(),
+                   "--max_length",
+                   "64",
+                   "--logging_steps",
+                   "1",
+                   "--save_strategy",
+                   "no",
+                   "--gradient_checkpointing",
+                   "false",
+                   "--threads",
+                   "2",
+                   "--learning_rate",
+                   "2e-3"};
   all.insert(all.end(), more.begin(), more.end());
   return read_sft_config(all, nullptr);
 }

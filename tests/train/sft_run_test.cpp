@@ -19,7 +19,8 @@ Arguments with(Arguments base, const Arguments& more) {
 std::vector<Json> comparable(const fs::path& run) {
   auto lines = testing::metrics_of(run);
   for (auto& line : lines) {
-    for (const char* name : {"step_time", "tokens_per_second", "peak_memory", "eval_runtime", "eval_samples_per_second"}) {
+    for (const char* name : {"step_time", "tokens_per_second", "peak_memory", "eval_runtime",
+                             "eval_samples_per_second"}) {
       line.erase(name);
     }
   }
@@ -32,22 +33,30 @@ struct ResumeCase {
   int64_t at;
 };
 
+void PrintTo(const ResumeCase& one, std::ostream* out) { *out << one.name; }
+
 class SftResume : public ::testing::TestWithParam<ResumeCase> {};
 
-// N steps == k steps + resume + N−k steps, bit for bit: weights, metrics and their windows. 60 rows, 8 a step: an epoch is 8
-// steps, so 8 is its edge and 5 lies in the middle; logging every 3 steps leaves a window open at both.
+// N steps == k steps + resume + N−k steps, bit for bit: weights, metrics and their windows. 60
+// rows, 8 a step: an epoch is 8 steps, so 8 is its edge and 5 lies in the middle; logging every 3
+// steps leaves a window open at both.
 TEST_P(SftResume, ContinuesBitForBit) {
   const fs::path folder = testing::scratch(std::string("resume_") + GetParam().name);
-  const Arguments shared = with({"--max_steps", "14", "--per_device_train_batch_size", "8", "--logging_steps", "3", "--save_strategy",
-                                 "steps", "--save_steps", "1", "--warmup_steps", "3"},
-                                GetParam().arguments);
+  const Arguments shared =
+      with({"--max_steps", "14", "--per_device_train_batch_size", "8", "--logging_steps", "3",
+            "--save_strategy", "steps", "--save_steps", "1", "--warmup_steps", "3"},
+           GetParam().arguments);
   train_sft(testing::config_of(folder / "straight", "pairs", shared), {});
   int64_t steps = 0;
-  const TrainHooks stop{.on_progress = [&](const Progress& p) { steps = p.step; }, .on_log = {}, .on_text = {},
+  const TrainHooks stop{.on_progress = [&](const Progress& p) { steps = p.step; },
+                        .on_log = {},
+                        .on_text = {},
                         .should_stop = [&] { return steps == GetParam().at; }};
-  EXPECT_EQ(train_sft(testing::config_of(folder / "halves", "pairs", shared), stop).end, TrainEnd::interrupted);
+  EXPECT_EQ(train_sft(testing::config_of(folder / "halves", "pairs", shared), stop).end,
+            TrainEnd::interrupted);
   const auto resumed = with(shared, {"--resume_from_checkpoint", "true"});
-  EXPECT_EQ(train_sft(testing::config_of(folder / "halves", "pairs", resumed), {}).end, TrainEnd::done);
+  EXPECT_EQ(train_sft(testing::config_of(folder / "halves", "pairs", resumed), {}).end,
+            TrainEnd::done);
   testing::expect_same_bits(folder / "straight", folder / "halves");
   EXPECT_EQ(comparable(folder / "straight"), comparable(folder / "halves"));
   EXPECT_EQ(read_file(folder / "straight" / "checkpoint-14" / "optimizer.safetensors"),
@@ -56,17 +65,20 @@ TEST_P(SftResume, ContinuesBitForBit) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, SftResume,
-    ::testing::Values(ResumeCase{"middle", {}, 5}, ResumeCase{"epoch_edge", {}, 8}, ResumeCase{"first_step", {}, 1},
+    ::testing::Values(ResumeCase{"middle", {}, 5}, ResumeCase{"epoch_edge", {}, 8},
+                      ResumeCase{"first_step", {}, 1},
                       ResumeCase{"sgd", {"--optim", "sgd", "--optim_args", "momentum=0.9"}, 5},
                       ResumeCase{"adafactor", {"--optim", "adafactor"}, 5},
                       ResumeCase{"bf16_masters", {"--dtype", "bfloat16"}, 5},
                       ResumeCase{"saved_narrower", {"--save_dtype", "bfloat16"}, 5},
                       ResumeCase{"neftune", {"--neftune_noise_alpha", "5"}, 5},
                       ResumeCase{"grouped", {"--train_sampling_strategy", "group_by_length"}, 9},
-                      ResumeCase{"packed", {"--packing", "true", "--per_device_train_batch_size", "2"}, 5},
+                      ResumeCase{
+                          "packed", {"--packing", "true", "--per_device_train_batch_size", "2"}, 5},
                       ResumeCase{"evaluated",
-                                 {"--test_split_size", "10", "--eval_strategy", "steps", "--eval_steps", "2",
-                                  "--lr_scheduler_type", "reduce_lr_on_plateau", "--metric_for_best_model", "loss"},
+                                 {"--test_split_size", "10", "--eval_strategy", "steps",
+                                  "--eval_steps", "2", "--lr_scheduler_type",
+                                  "reduce_lr_on_plateau", "--metric_for_best_model", "loss"},
                                  5}),
     [](const auto& param) { return param.param.name; });
 
@@ -74,9 +86,26 @@ TEST(SftRun, BestModelIsKeptAndEndsOnTop) {
   const fs::path output = testing::scratch("best") / "run";
   // A learning rate far too high makes later steps worse than early ones.
   train_sft(testing::config_of(output, "pairs",
-                               {"--max_steps", "8", "--test_split_size", "0.2", "--eval_strategy", "steps", "--eval_steps", "2",
-                                "--save_strategy", "steps", "--save_steps", "2", "--save_total_limit", "2", "--learning_rate", "0.3",
-                                "--load_best_model_at_end", "true", "--lr_scheduler_type", "constant"}),
+                               {"--max_steps",
+                                "8",
+                                "--test_split_size",
+                                "0.2",
+                                "--eval_strategy",
+                                "steps",
+                                "--eval_steps",
+                                "2",
+                                "--save_strategy",
+                                "steps",
+                                "--save_steps",
+                                "2",
+                                "--save_total_limit",
+                                "2",
+                                "--learning_rate",
+                                "0.3",
+                                "--load_best_model_at_end",
+                                "true",
+                                "--lr_scheduler_type",
+                                "constant"}),
             {});
   const Json state = Json::parse(read_file(output / "trainer_state.json"));
   const auto best = state.at("best_global_step").get<int64_t>();
@@ -94,8 +123,9 @@ TEST(SftRun, StopsEarly) {
   const fs::path output = testing::scratch("early") / "run";
   const auto result = train_sft(
       testing::config_of(output, "pairs",
-                         {"--max_steps", "40", "--test_split_size", "0.2", "--eval_strategy", "steps", "--eval_steps", "1",
-                          "--metric_for_best_model", "loss", "--early_stopping_patience", "2", "--learning_rate", "0.3"}),
+                         {"--max_steps", "40", "--test_split_size", "0.2", "--eval_strategy",
+                          "steps", "--eval_steps", "1", "--metric_for_best_model", "loss",
+                          "--early_stopping_patience", "2", "--learning_rate", "0.3"}),
       {});
   EXPECT_EQ(result.end, TrainEnd::stopped_early);
   EXPECT_LT(result.steps, 40);
@@ -103,15 +133,20 @@ TEST(SftRun, StopsEarly) {
 
 TEST(SftRun, LeavesTheFolderThatTheContractNames) {
   const fs::path output = testing::scratch("folder") / "run";
-  train_sft(testing::config_of(output, "pairs", {"--max_steps", "2", "--save_strategy", "steps", "--report_to", "tensorboard"}), {});
-  for (const char* name : {"config.yaml", "metrics.jsonl", "trainer_state.json", "config.json", "model.safetensors",
-                           "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"}) {
+  train_sft(testing::config_of(
+                output, "pairs",
+                {"--max_steps", "2", "--save_strategy", "steps", "--report_to", "tensorboard"}),
+            {});
+  for (const char* name : {"config.yaml", "metrics.jsonl", "trainer_state.json", "config.json",
+                           "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                           "chat_template.jinja", "generation_config.json"}) {
     EXPECT_TRUE(fs::exists(output / name)) << name;
   }
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
     EXPECT_EQ(read_file(output / name), read_file(testing::fixtures() / "model" / name)) << name;
   }
-  for (const char* name : {"manifest.json", "rlhf_state.json", "optimizer.safetensors", "model.safetensors", "tokenizer.json"}) {
+  for (const char* name : {"manifest.json", "rlhf_state.json", "optimizer.safetensors",
+                           "model.safetensors", "tokenizer.json"}) {
     EXPECT_TRUE(fs::exists(output / "checkpoint-2" / name)) << name;
   }
   const Arguments from_yaml = {"--config", (output / "config.yaml").string()};
@@ -122,21 +157,25 @@ TEST(SftRun, EveryWeightMoves) {
   const fs::path output = testing::scratch("moves") / "run";
   train_sft(testing::config_of(output, "pairs", {"--max_steps", "1"}), {});
   const auto before = testing::weights_of(testing::fixtures() / "model");
-  for (const auto& [name, tensor] : testing::weights_of(output)) EXPECT_FALSE(tensor.equal(before.at(name))) << name;
+  for (const auto& [name, tensor] : testing::weights_of(output))
+    EXPECT_FALSE(tensor.equal(before.at(name))) << name;
 }
 
 TEST(SftRun, AFolderWithARunIsNotOverwritten) {
   const fs::path output = testing::scratch("overwrite") / "run";
   train_sft(testing::config_of(output, "pairs", {"--max_steps", "1"}), {});
   EXPECT_THROW(train_sft(testing::config_of(output, "pairs", {"--max_steps", "1"}), {}), UserError);
-  EXPECT_NO_THROW(train_sft(testing::config_of(output, "pairs", {"--max_steps", "1", "--overwrite_output_dir", "true"}), {}));
+  EXPECT_NO_THROW(train_sft(
+      testing::config_of(output, "pairs", {"--max_steps", "1", "--overwrite_output_dir", "true"}),
+      {}));
 }
 
 TEST(SftRun, AllProblemsAreReportedAtOnceAndNothingIsWritten) {
   const fs::path folder = testing::scratch("problems");
   fs::create_directories(folder / "model");
   write_file(folder / "model" / "config.json", "{\"model_type\": \"bert\"}");
-  fs::copy_file(testing::fixtures() / "model" / "tokenizer.json", folder / "model" / "tokenizer.json");
+  fs::copy_file(testing::fixtures() / "model" / "tokenizer.json",
+                folder / "model" / "tokenizer.json");
   write_file(folder / "data.jsonl", "{\"prompt\": \"a\"}\nnot json\n");
   auto config = testing::config_of(folder / "run", "pairs", {});
   config.model.model_name_or_path = (folder / "model").string();

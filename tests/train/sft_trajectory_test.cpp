@@ -13,7 +13,9 @@ const Json& recorded() {
   return all;
 }
 
-std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string text_of(const Json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
 
 Arguments arguments_of(const Json& options) {
   Arguments arguments;
@@ -26,12 +28,15 @@ Arguments arguments_of(const Json& options) {
 
 class SftTrajectory : public ::testing::TestWithParam<std::string> {};
 
-// Bounds (fp32 on both sides, other summation orders): loss 1e-4·max(1, |loss|) at every step and 1e-5 in the mean, where a
-// one-sided drift would show; grad_norm 1e-3 relative; token accuracy and token counts equal; entropy 1e-4.
+// Bounds (fp32 on both sides, other summation orders): loss 1e-4·max(1, |loss|) at every step and
+// 1e-5 in the mean, where a one-sided drift would show; grad_norm 1e-3 relative; token accuracy and
+// token counts equal; entropy 1e-4.
 TEST_P(SftTrajectory, FollowsTrl) {
   const Json& one = recorded().at("cases").at(GetParam());
   const fs::path output = testing::scratch("trajectory_" + GetParam()) / "run";
-  train_sft(testing::config_of(output, one.at("data").get<std::string>(), arguments_of(one.at("options"))), {});
+  train_sft(testing::config_of(output, one.at("data").get<std::string>(),
+                               arguments_of(one.at("options"))),
+            {});
   const auto lines = testing::metrics_of(output);
   const Json& steps = one.at("steps");
   ASSERT_EQ(lines.size(), steps.size());
@@ -46,12 +51,16 @@ TEST_P(SftTrajectory, FollowsTrl) {
     drift += difference / scale / static_cast<double>(lines.size());
     const double norm = steps[i].at("grad_norm").get<double>();
     EXPECT_NEAR(lines[i].at("grad_norm").get<double>(), norm, 1e-3 * norm) << "step " << i + 1;
-    EXPECT_NEAR(lines[i].at("learning_rate").get<double>(), steps[i].at("learning_rate").get<double>(), 1e-12);
-    EXPECT_NEAR(lines[i].at("entropy").get<double>(), steps[i].at("entropy").get<double>(), 1e-4) << "step " << i + 1;
-    // The ratio of two counts, kept in fp32 there.
-    EXPECT_NEAR(lines[i].at("mean_token_accuracy").get<double>(), steps[i].at("mean_token_accuracy").get<double>(), 1e-6)
+    EXPECT_NEAR(lines[i].at("learning_rate").get<double>(),
+                steps[i].at("learning_rate").get<double>(), 1e-12);
+    EXPECT_NEAR(lines[i].at("entropy").get<double>(), steps[i].at("entropy").get<double>(), 1e-4)
         << "step " << i + 1;
-    EXPECT_EQ(lines[i].at("num_tokens").get<double>(), steps[i].at("num_tokens").get<double>()) << "step " << i + 1;
+    // The ratio of two counts, kept in fp32 there.
+    EXPECT_NEAR(lines[i].at("mean_token_accuracy").get<double>(),
+                steps[i].at("mean_token_accuracy").get<double>(), 1e-6)
+        << "step " << i + 1;
+    EXPECT_EQ(lines[i].at("num_tokens").get<double>(), steps[i].at("num_tokens").get<double>())
+        << "step " << i + 1;
   }
   EXPECT_LE(std::abs(drift), 1e-5);
   RecordProperty("worst_loss_difference", std::to_string(worst));
@@ -59,8 +68,8 @@ TEST_P(SftTrajectory, FollowsTrl) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SftTrajectory,
-                         ::testing::Values("prompt_completion", "assistant_only", "dft", "packing", "label_smoothing_cosine",
-                                           "plain_text_sgd", "adafactor"),
+                         ::testing::Values("prompt_completion", "assistant_only", "dft", "packing",
+                                           "label_smoothing_cosine", "plain_text_sgd", "adafactor"),
                          [](const auto& param) { return param.param; });
 
 }  // namespace
