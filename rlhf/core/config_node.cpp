@@ -13,6 +13,7 @@ namespace rlhf {
 namespace {
 
 constexpr int kMaxDepth = 32;
+constexpr int kMaxNodes = 100'000;  // aliases of aliases multiply
 
 template <size_t N>
 bool one_of(std::string_view text, const std::array<std::string_view, N>& words) {
@@ -25,13 +26,17 @@ constexpr std::array<std::string_view, 9> kTrue = {"true", "True", "TRUE", "yes"
 constexpr std::array<std::string_view, 9> kFalse = {"false", "False", "FALSE", "no", "No",
                                                     "NO",    "off",   "Off",   "OFF"};
 
-ConfigNode convert(const YAML::Node& yaml, const std::string& origin, int depth) {
+ConfigNode convert(const YAML::Node& yaml, const std::string& origin, int depth, int& nodes) {
   ConfigNode node;
   node.line = yaml.Mark().line + 1;
   if (depth > kMaxDepth) {
     throw UserError(fmt::format("{}:{}", origin, node.line),
                     fmt::format("values nested more than {} deep.", kMaxDepth),
                     "an anchor that contains itself?");
+  }
+  if (++nodes > kMaxNodes) {
+    throw UserError(origin, fmt::format("more than {} values.", kMaxNodes),
+                    "anchors that name each other multiply.");
   }
   switch (yaml.Type()) {
     case YAML::NodeType::Undefined:
@@ -44,7 +49,9 @@ ConfigNode convert(const YAML::Node& yaml, const std::string& origin, int depth)
       break;
     case YAML::NodeType::Sequence:
       node.kind = ConfigNode::Kind::list;
-      for (const auto& item : yaml) node.items.push_back(convert(item, origin, depth + 1));
+      for (const auto& item : yaml) {
+        node.items.push_back(convert(item, origin, depth + 1, nodes));
+      }
       break;
     case YAML::NodeType::Map:
       node.kind = ConfigNode::Kind::map;
@@ -53,7 +60,8 @@ ConfigNode convert(const YAML::Node& yaml, const std::string& origin, int depth)
           throw UserError(fmt::format("{}:{}", origin, entry.first.Mark().line + 1),
                           "a key must be a word.");
         }
-        node.entries.emplace_back(entry.first.Scalar(), convert(entry.second, origin, depth + 1));
+        node.entries.emplace_back(entry.first.Scalar(),
+                                  convert(entry.second, origin, depth + 1, nodes));
         node.entries.back().second.line = entry.first.Mark().line + 1;
       }
       break;
@@ -148,7 +156,8 @@ ConfigNode parse_config_text(const std::string& text, const std::string& origin)
     const auto documents = YAML::LoadAll(text);
     if (documents.size() > 1)
       throw UserError(origin, "one YAML document was expected, got several.");
-    return documents.empty() ? ConfigNode{} : convert(documents[0], origin, /*depth=*/0);
+    int nodes = 0;
+    return documents.empty() ? ConfigNode{} : convert(documents[0], origin, /*depth=*/0, nodes);
   } catch (const YAML::Exception& error) {
     const std::string where =
         error.mark.is_null() ? origin : fmt::format("{}:{}", origin, error.mark.line + 1);

@@ -74,7 +74,7 @@ void throw_write_error(const fs::path& path, int error_number) {
   const char* reason = std::strerror(error_number);
   if (error_number == ENOSPC || error_number == EDQUOT) {
     throw UserError(path.string(), fmt::format("cannot write: {}.", reason),
-                    "free some space or choose another output_dir.");
+                    "free some space or choose another folder.");
   }
   throw UserError(path.string(), fmt::format("cannot write: {}.", reason),
                   "check the path and its permissions.");
@@ -136,7 +136,7 @@ void require_space(const fs::path& path, uint64_t bytes, std::string_view purpos
                   fmt::format("{} needs {:.1f} MB, {:.1f} MB are free on this disk.", purpose,
                               static_cast<double>(bytes) / kMegabyte,
                               static_cast<double>(available) / kMegabyte),
-                  "free some space or choose another output_dir.");
+                  "free some space or choose another folder.");
 }
 
 AtomicFolder::AtomicFolder(fs::path target) : target_(std::move(target)), temporary_(target_) {

@@ -302,7 +302,7 @@ Schema detect_schema(const Record& record, std::span<const RowType> wanted) {
   throw UserError(record.where,
                   fmt::format("columns {} were expected, got {}.", fmt::join(expected, ", or "),
                               columns_text(record.row)),
-                  "rename columns with `columns: {wanted_name: name_in_the_file}`.");
+                  "rename columns with dataset_columns: {wanted_name: name_in_the_file}.");
 }
 
 std::optional<Problem> check_row(const Record& record, const Schema& schema) {

@@ -1,5 +1,9 @@
 #include "rlhf/report/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <sstream>
 
@@ -65,12 +69,21 @@ RunFolder::RunFolder(fs::path path, int64_t resumed_step, bool tensorboard)
   std::error_code error;
   fs::create_directories(path_, error);
   if (error) throw_write_error(path_, error.value());
+  lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock_ < 0) throw_write_error(path_, errno);
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(lock_);
+    throw UserError("output_dir", fmt::format("another process is running in {}.", path_.string()),
+                    "wait for it, stop it, or choose another output_dir.");
+  }
   const fs::path metrics = path_ / "metrics.jsonl";
   write_file(metrics, lines_up_to(metrics, resumed_step));
   if (tensorboard) events_ = std::make_unique<TensorBoardWriter>(path_, resumed_step);
 }
 
-RunFolder::~RunFolder() = default;
+RunFolder::~RunFolder() {
+  if (lock_ >= 0) ::close(lock_);
+}
 
 void RunFolder::log(int64_t step, const Json& metrics) {
   Json line = {{"step", step}};

@@ -39,8 +39,11 @@ class RunFolder {
   /// Creates `path`. `resumed_step` is the step a run goes on from, 0 for a new one: lines of later
   /// steps, written by a run that was killed after its last checkpoint, are dropped, so that the
   /// file ends as an undisturbed run's would. A new run starts with an empty metrics.jsonl.
+  /// UserError when another process runs in it.
   RunFolder(fs::path path, int64_t resumed_step, bool tensorboard);
   ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
 
   const fs::path& path() const { return path_; }
 
@@ -50,6 +53,7 @@ class RunFolder {
 
  private:
   fs::path path_;
+  int lock_ = -1;  // held on the folder itself until the run ends, however it ends
   std::unique_ptr<TensorBoardWriter> events_;
 };
 

@@ -110,6 +110,12 @@ int fix_threads(int64_t wanted) {
         fmt::format("it is set to {}: the number of threads would change during the run.", dynamic),
         "unset it; results repeat bit for bit only on a fixed number of threads.");
   }
+  const int most = std::max(64, 8 * available_cores());
+  if (wanted > most) {
+    throw UserError("threads",
+                    fmt::format("{} is more than {} cores can use.", wanted, available_cores()),
+                    fmt::format("{} at most; 0 takes all cores.", most));
+  }
   const int threads = wanted > 0 ? static_cast<int>(wanted) : available_cores();
   at::set_num_threads(threads);
   set_worker_threads(threads);
@@ -227,6 +233,11 @@ std::optional<fs::path> checkpoint_to_resume(const TrainingOptions& options) {
     return std::nullopt;
   if (*options.resume_from_checkpoint != "true") return fs::path(*options.resume_from_checkpoint);
   auto latest = latest_checkpoint(*options.output_dir);
+  if (!latest && !checkpoints_of(*options.output_dir).empty()) {
+    throw UserError("resume_from_checkpoint",
+                    fmt::format("no checkpoint in {} is whole.", *options.output_dir),
+                    "start anew with --overwrite_output_dir and without resume_from_checkpoint.");
+  }
   if (!latest) {
     log_warning(
         "[resume_from_checkpoint] {} holds no whole checkpoint: the run starts from the beginning.",

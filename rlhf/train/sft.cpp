@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <numeric>
+#include <sstream>
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
@@ -55,7 +57,8 @@ class SftRun {
  private:
   void read_data();
   void load_weights();
-  void check_lengths() const;
+  void check_rows_fit();
+  void warn_of_changed_options() const;
   void start();
   void resume();
   SftRows encode(const DataSpec& spec, bool packing, const char* title);
@@ -90,6 +93,7 @@ class SftRun {
   SaveOptions save_options_;
   int64_t total_steps_ = 0;
   int64_t saved_step_ = -1;
+  std::string data_fingerprint_;
   Json last_line_ = Json::object();
 };
 
@@ -231,16 +235,28 @@ void SftRun::load_weights() {
   model_->decoder.set_requires_grad(true);
 }
 
-void SftRun::check_lengths() const {
+void SftRun::check_rows_fit() {
+  const auto content = train_rows_->content();
+  data_fingerprint_ = content.fingerprint;
+  const int64_t vocabulary = model_->decoder.config().vocab_size;
+  int32_t largest = content.largest;
+  if (eval_rows_) largest = std::max(largest, eval_rows_->content().largest);
+  if (content.least < 0 || largest >= vocabulary) {
+    throw UserError("data",
+                    fmt::format("ids below the model's vocabulary of {} were expected, got {}.",
+                                vocabulary, content.least < 0 ? content.least : largest),
+                    "the tokenizer and the model must belong together.");
+  }
   const int64_t longest = train_rows_->longest_piece();
   const DecoderConfig& model = model_->decoder.config();
   if (longest <= model.context) return;
   const std::string what =
       fmt::format("rows of up to {} tokens for a model made for {}.", longest, model.context);
   // A table of positions ends; rotary positions go on, at the price of what the model has not seen.
-  if (model.rope.width == 0)
+  if (model.rope.width == 0) {
     throw UserError("max_length", what,
                     fmt::format("set max_length to {} or less.", model.context));
+  }
   log_warning("[max_length] {}", what);
 }
 
@@ -264,14 +280,42 @@ void SftRun::start() {
   write_file(run_->path() / "config.yaml", resolved_yaml(config_));
 }
 
+/// A resumed run may change its options; what changed is said, line by line of the two resolved
+/// configurations.
+void SftRun::warn_of_changed_options() const {
+  const fs::path path = *resume_ / "config.yaml";
+  if (!fs::exists(path)) return;
+  const auto lines_of = [](const std::string& text) {
+    std::map<std::string, std::string> lines;
+    std::istringstream in(text);
+    for (std::string line; std::getline(in, line);) {
+      const size_t colon = line.find(": ");
+      if (colon != std::string::npos && line[0] != ' ' && line[0] != '#')
+        lines[line.substr(0, colon)] = line.substr(colon + 2);
+    }
+    return lines;
+  };
+  const auto before = lines_of(read_file(path));
+  const auto after = lines_of(resolved_yaml(config_));
+  for (const auto& [key, now] : after) {
+    const auto found = before.find(key);
+    if (key == "resume_from_checkpoint" || found == before.end() || found->second == now) continue;
+    log_warning("[resume] {} was {} and is {} now.", key, found->second, now);
+  }
+}
+
 void SftRun::resume() {
   const Json& saved = checkpoint_->state;
-  if (saved.at("rows") != train_rows_->size()) {
+  if (saved.at("data") != data_fingerprint_ || saved.at("rows") != train_rows_->size()) {
     throw UserError(resume_->string(),
-                    fmt::format("it was written over {} training rows, there are {} now.",
-                                saved.at("rows").dump(), train_rows_->size()),
-                    "resume with the data and the data options of the run.");
+                    "it was written over other training rows, or the same encoded otherwise.",
+                    "resume with the data, the tokenizer and the data options of the run.");
   }
+  if (saved.at("optim") != static_cast<int>(config_.training.optim)) {
+    throw UserError("optim", "the checkpoint holds the state of another optimizer.",
+                    "resume with the optim of the run.");
+  }
+  warn_of_changed_options();
   warn_if_machine_differs(saved.at("machine"));
   state_ = RunState::from_json(saved.at("run"));
   schedule_->set_state(saved.at("schedule"));
@@ -280,6 +324,12 @@ void SftRun::resume() {
   } else {
     log_warning("[resume] {} was written with save_only_model: the optimizer starts anew.",
                 resume_->string());
+  }
+  if (state_.step > total_steps_) {
+    throw UserError("max_steps",
+                    fmt::format("the checkpoint is at step {}, the run would end at {}.",
+                                state_.step, total_steps_),
+                    "raise max_steps or num_train_epochs.");
   }
   checkpoint_.reset();
   saved_step_ = state_.step;
@@ -422,6 +472,8 @@ CheckpointParts SftRun::checkpoint_parts() {
       .state = {{"format", 1},
                 {"method", "sft"},
                 {"rows", train_rows_->size()},
+                {"data", data_fingerprint_},
+                {"optim", static_cast<int>(config_.training.optim)},
                 {"total_steps", total_steps_},
                 {"seed", config_.training.seed},
                 {"optimizer_saved", !config_.training.save_only_model},
@@ -464,6 +516,14 @@ TrainEnd SftRun::train() {
 
     // 3. Clip by the norm over all tensors, then update.
     const double norm = optimizer_->gradient_norm();
+    if (!std::isfinite(norm)) {
+      // Before the update: the weights and the last checkpoint are still whole.
+      fail("train",
+           fmt::format("the gradient's norm at step {} is {}, the loss {}.", state_.step + 1, norm,
+                       sums.loss),
+           "lower learning_rate, look at the rows of this step, or check the model's weights for "
+           "NaN.");
+    }
     const double limit = training.max_grad_norm;
     const double scale = limit > 0.0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0;
     const double learning_rate = schedule_->learning_rate(state_.step);
@@ -533,7 +593,7 @@ TrainResult SftRun::run() {
   attempt([&] { text_ = load_text_side(*config_.model.model_name_or_path, config_.tokenizer); });
   if (text_) attempt([&] { read_data(); });
   attempt([&] { load_weights(); });
-  if (train_rows_ && model_) attempt([&] { check_lengths(); });
+  if (train_rows_ && model_) attempt([&] { check_rows_fit(); });
   problems.throw_if_any();
   start();
   const TrainEnd end = train();

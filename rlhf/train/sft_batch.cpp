@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rlhf/core/file.h"
 #include "rlhf/core/random.h"
+#include "rlhf/core/threads.h"
 
 namespace rlhf {
 
@@ -15,6 +17,36 @@ std::vector<int64_t> SftRows::lengths() const {
   for (size_t pack = 0; pack < lengths.size(); ++pack)
     lengths[pack] = plan_->length(static_cast<int64_t>(pack));
   return lengths;
+}
+
+SftRows::Content SftRows::content() const {
+  struct RowContent {
+    int32_t least = 0;
+    int32_t largest = 0;
+    std::string hash;
+  };
+  std::vector<RowContent> rows(static_cast<size_t>(data_.rows()));
+  const auto bytes_of = [](const auto& values) {
+    return std::string_view(reinterpret_cast<const char*>(values.data()), values.size_bytes());
+  };
+  parallel_pieces(data_.rows(), /*grain=*/256, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const auto ids = data_.ids(row);
+      const auto [least, largest] = std::minmax_element(ids.begin(), ids.end());
+      const auto mask = data_.supervised(row);
+      rows[static_cast<size_t>(row)] = {*least, *largest,
+                                        content_hash(bytes_of(ids)) + content_hash(bytes_of(mask))};
+    }
+  });
+  Content content;
+  std::string hashes;
+  for (const auto& row : rows) {
+    content.least = std::min(content.least, row.least);
+    content.largest = std::max(content.largest, row.largest);
+    hashes += row.hash;
+  }
+  content.fingerprint = content_hash(hashes);
+  return content;
 }
 
 int64_t SftRows::longest_piece() const {

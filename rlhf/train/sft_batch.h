@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "rlhf/data/pack.h"
@@ -22,6 +23,15 @@ class SftRows {
 
   int64_t size() const { return plan_ ? plan_->packs() : data_.rows(); }
   std::vector<int64_t> lengths() const;
+
+  /// Smallest and largest id of all rows, and a name for the content of all ids and masks. Reads
+  /// everything once.
+  struct Content {
+    int32_t least = 0;
+    int32_t largest = 0;
+    std::string fingerprint;
+  };
+  Content content() const;
 
   /// Tokens of the longest run that sees itself: a row, or a piece of a pack.
   int64_t longest_piece() const;
