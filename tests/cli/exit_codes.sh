@@ -37,6 +37,10 @@ expect no_data 2 "$scratch/none.jsonl" -- "$rlhf" sft --model_name_or_path "$fix
 printf '{"prompt": "a", "completion": "b"}\n{"prompt": "a"\n{"prompt": 3, "completion": "b"}\n{"prompt": "\xff", "completion": "b"}\n' >"$scratch/bad.jsonl"
 expect bad_rows 2 'bad.jsonl:2' 'bad.jsonl:3' 'bad.jsonl:4' -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$scratch/bad.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache"
 
+echo '{"input_ids": [5, 6, 999999]}' >"$scratch/ids.jsonl"
+expect ids_beyond 2 'vocabulary of' '999999' -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$scratch/ids.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache"
+expect too_many_threads 2 'threads' -- $(sft) --threads 100000
+
 cp -r "$fixtures/train/model" "$scratch/cut"
 truncate -s 5000 "$scratch/cut/model.safetensors"
 expect truncated_weights 2 'model.safetensors' -- "$rlhf" sft --model_name_or_path "$scratch/cut" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache"
@@ -49,6 +53,17 @@ if [ "$(id -u)" = 0 ] && mkdir "$scratch/small" && mount -t tmpfs -o size=64k tm
   expect full_disk 2 'small' 'free' -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/small/run" --cache_dir "$scratch/cache" --max_length 64 --max_steps 1
   umount "$scratch/small"
 fi
+
+# Resuming: other rows, another optimizer, nothing whole.
+$(sft) --output_dir "$scratch/resume" --max_steps 2 --save_strategy steps 2>/dev/null || failures=$((failures + 1))
+expect other_rows 2 'other training rows' -- $(sft) --output_dir "$scratch/resume" --max_steps 3 --resume_from_checkpoint true --max_length 10
+expect other_optimizer 2 'optim' -- $(sft) --output_dir "$scratch/resume" --max_steps 3 --resume_from_checkpoint true --optim sgd
+expect changed_option 0 'seed was 42 and is 7' -- $(sft) --output_dir "$scratch/resume" --max_steps 3 --resume_from_checkpoint true --seed 7
+for part in "$scratch"/resume/checkpoint-*/optimizer.safetensors; do truncate -s 100 "$part"; done
+expect none_whole 2 'no checkpoint .* is whole' -- $(sft) --output_dir "$scratch/resume" --max_steps 4 --resume_from_checkpoint true
+
+# A gradient that is not finite stops the run before it touches the weights.
+expect not_finite 1 'norm at step' 'learning_rate' -- $(sft) --output_dir "$scratch/nan" --max_steps 20 --learning_rate 1e30 --max_grad_norm 0
 
 # Ctrl-C: a checkpoint first, then 130. SIGTERM the same.
 for signal in INT TERM; do

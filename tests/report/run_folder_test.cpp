@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "rlhf/core/error.h"
 #include "rlhf/report/progress.h"
 #include "rlhf/report/tensorboard.h"
 
@@ -49,6 +50,15 @@ TEST(RunFolder, ResumeDropsLinesThatTheCheckpointDoesNotKnow) {
   run.log(3, {{"loss", 9.0}});
   EXPECT_EQ(read_file(folder / "metrics.jsonl"),
             "{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"loss\":1.0}\n{\"step\":3,\"loss\":9.0}\n");
+}
+
+TEST(RunFolder, OneRunAtATime) {
+  const fs::path folder = fresh_folder("lock");
+  {
+    RunFolder run(folder, 0, /*tensorboard=*/false);
+    EXPECT_THROW(RunFolder(folder, 0, /*tensorboard=*/false), UserError);
+  }
+  EXPECT_NO_THROW(RunFolder(folder, 0, /*tensorboard=*/false));
 }
 
 TEST(MetricWindow, MeansOverTheWindowAndSurvivesACheckpoint) {
