@@ -60,7 +60,7 @@ TEST(Schema, NamesColumnsFoundAndExpected) {
       }),
       "[f.jsonl:1] columns `prompt` and `completion`, or `text` or `messages` were expected, got "
       "`question`, "
-      "`answer`. HINT: rename columns with `columns: {wanted_name: name_in_the_file}`.");
+      "`answer`. HINT: rename columns with dataset_columns: {wanted_name: name_in_the_file}.");
 }
 
 TEST(Schema, ChecksEveryRow) {
