@@ -159,28 +159,50 @@ void read_granite(const ConfigReader& reader, DecoderConfig& config) {
 
 }  // namespace
 
+const char* ArchitectureRow::class_for(ModelTask task) const {
+  switch (task) {
+    case ModelTask::language_model:
+      return class_name;
+    case ModelTask::sequence_classification:
+      return sequence_class;
+    case ModelTask::token_classification:
+      return token_class;
+  }
+  return "";
+}
+
 // clang-format off
 const std::vector<ArchitectureRow>& architectures() {
   static const std::vector<ArchitectureRow> rows = {
       {.model_type = "llama",  // also SmolLM2, TinyLlama, Yi, DeepSeek's dense models
        .class_name = "LlamaForCausalLM",
+       .sequence_class = "LlamaForSequenceClassification",
+       .token_class = "LlamaForTokenClassification",
        .read = read_llama},
       {.model_type = "mistral",
        .class_name = "MistralForCausalLM",
+       .sequence_class = "MistralForSequenceClassification",
+       .token_class = "MistralForTokenClassification",
        .defaults = {.key_heads = 8, .context = 131072},
        .read = read_mistral},
       {.model_type = "qwen2",
        .class_name = "Qwen2ForCausalLM",
+       .sequence_class = "Qwen2ForSequenceClassification",
+       .token_class = "Qwen2ForTokenClassification",
        .defaults = {.key_heads = 32, .context = 32768},
        .read = read_qwen2},
       {.model_type = "qwen3",
        .class_name = "Qwen3ForCausalLM",
+       .sequence_class = "Qwen3ForSequenceClassification",
+       .token_class = "Qwen3ForTokenClassification",
        .defaults = {.key_heads = 32, .head_dim = 128, .context = 32768},
        .names = {.q_norm = "self_attn.q_norm", .k_norm = "self_attn.k_norm"},
        .qk_norm = QkNorm::head,
        .read = read_qwen3},
       {.model_type = "gemma",
        .class_name = "GemmaForCausalLM",
+       .sequence_class = "GemmaForSequenceClassification",
+       .token_class = "GemmaForTokenClassification",
        .defaults = {.tied = true, .activation = "gelu_pytorch_tanh", .key_heads = 16, .head_dim = 256,
                     .context = 8192, .pad_id = 0},
        .norm_offset = 1.0,
@@ -188,6 +210,8 @@ const std::vector<ArchitectureRow>& architectures() {
        .read = read_gemma},
       {.model_type = "gemma2",
        .class_name = "Gemma2ForCausalLM",
+       .sequence_class = "Gemma2ForSequenceClassification",
+       .token_class = "Gemma2ForTokenClassification",
        .keys = {.activation = "hidden_activation"},
        .defaults = {.tied = true, .activation = "gelu_pytorch_tanh", .key_heads = 4, .head_dim = 256,
                     .context = 8192, .pad_id = 0},
@@ -199,6 +223,7 @@ const std::vector<ArchitectureRow>& architectures() {
        .read = read_gemma2},
       {.model_type = "gemma3_text",
        .class_name = "Gemma3ForCausalLM",
+       .sequence_class = "Gemma3TextForSequenceClassification",
        .keys = {.activation = "hidden_activation"},
        .defaults = {.tied = true, .activation = "gelu_pytorch_tanh", .key_heads = 4, .head_dim = 256,
                     .context = 131072, .pad_id = 0, .theta = 1e6},
@@ -214,6 +239,8 @@ const std::vector<ArchitectureRow>& architectures() {
        .read = read_gemma3},
       {.model_type = "phi3",
        .class_name = "Phi3ForCausalLM",
+       .sequence_class = "Phi3ForSequenceClassification",
+       .token_class = "Phi3ForTokenClassification",
        .keys = {.partial_rotary = "partial_rotary_factor"},
        .defaults = {.eps = 1e-5, .context = 4096, .original_context = 4096, .pad_id = 32000},
        .names = {.q = "", .k = "", .v = "", .qkv = "self_attn.qkv_proj",
@@ -224,6 +251,8 @@ const std::vector<ArchitectureRow>& architectures() {
        .read = read_phi3},
       {.model_type = "gpt2",
        .class_name = "GPT2LMHeadModel",
+       .sequence_class = "GPT2ForSequenceClassification",
+       .token_class = "GPT2ForTokenClassification",
        .keys = {.width = "n_embd", .layers = "n_layer", .heads = "n_head", .key_heads = "", .head_dim = "",
                 .inner = "n_inner", .context = "n_positions", .eps = "layer_norm_epsilon",
                 .activation = "activation_function"},
@@ -231,7 +260,7 @@ const std::vector<ArchitectureRow>& architectures() {
        .names = {.base = "transformer.", .embedding = "wte", .positions = "wpe", .layer = "h.",
                  .attention_norm = "ln_1", .q = "", .k = "", .v = "", .qkv = "attn.c_attn",
                  .attention_out = "attn.c_proj", .mlp_norm = "ln_2", .gate = "", .up = "mlp.c_fc",
-                 .down = "mlp.c_proj", .final_norm = "ln_f"},
+                 .down = "mlp.c_proj", .final_norm = "ln_f", .token_head = "classifier"},
        .norm = NormKind::layer,
        .fused_qkv = FusedQkv::stacked,
        .transposed = true,
@@ -242,13 +271,15 @@ const std::vector<ArchitectureRow>& architectures() {
        .read = read_gpt2},
       {.model_type = "gpt_neox",  // Pythia
        .class_name = "GPTNeoXForCausalLM",
+       .sequence_class = "GPTNeoXForSequenceClassification",
+       .token_class = "GPTNeoXForTokenClassification",
        .keys = {.key_heads = "", .head_dim = "", .eps = "layer_norm_eps", .theta = "rotary_emb_base",
                 .partial_rotary = "rotary_pct"},
        .defaults = {.eps = 1e-5, .activation = "gelu", .partial_rotary = 0.25},
        .names = {.base = "gpt_neox.", .embedding = "embed_in", .q = "", .k = "", .v = "",
                  .qkv = "attention.query_key_value", .attention_out = "attention.dense", .gate = "",
                  .up = "mlp.dense_h_to_4h", .down = "mlp.dense_4h_to_h", .final_norm = "final_layer_norm",
-                 .head = "embed_out", .head_alias = "lm_head"},
+                 .head = "embed_out", .head_alias = "lm_head", .token_head = "classifier"},
        .norm = NormKind::layer,
        .fused_qkv = FusedQkv::interleaved,
        .padding_row = false,
@@ -257,6 +288,7 @@ const std::vector<ArchitectureRow>& architectures() {
        .read = read_gpt_neox},
       {.model_type = "olmo2",
        .class_name = "Olmo2ForCausalLM",
+       .sequence_class = "Olmo2ForSequenceClassification",
        .defaults = {.eps = 1e-5, .pad_id = 1},
        .names = {.attention_norm = "",
                  .q_norm = "self_attn.q_norm",

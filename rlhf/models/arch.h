@@ -21,6 +21,13 @@ namespace rlhf {
 class ConfigReader;
 struct DecoderConfig;
 
+/// What stands behind the last norm.
+enum class ModelTask {
+  language_model,           ///< a matrix (V, C): the next token
+  sequence_classification,  ///< scores of a whole row, read at its last token: reward models
+  token_classification,     ///< scores of each token: process reward models, critics
+};
+
 /// Norm of queries and keys before they are rotated.
 enum class QkNorm {
   none,
@@ -89,14 +96,17 @@ struct TensorNames {
   const char* mlp_post_norm = "";
   const char* final_norm = "norm";
   const char* head = "lm_head";
-  const char* head_alias = "";  ///< a second name under which the head may be stored
+  const char* head_alias = "";       ///< a second name under which the head may be stored
+  const char* token_head = "score";  ///< of token classification; a sequence's is always `score`
 };
 
 /// One family. Everything here is fixed by the family; what config.json may vary is read into
 /// DecoderConfig.
 struct ArchitectureRow {
-  const char* model_type;  ///< `model_type` of config.json
-  const char* class_name;  ///< the transformers class that loads it
+  const char* model_type;           ///< `model_type` of config.json
+  const char* class_name;           ///< the transformers class that loads it
+  const char* sequence_class = "";  ///< the class with a score a row; empty: there is none
+  const char* token_class = "";     ///< the class with a score a token; empty: there is none
   ConfigKeys keys = {};
   ConfigDefaults defaults = {};
   TensorNames names = {};
@@ -114,6 +124,9 @@ struct ArchitectureRow {
   std::vector<const char*> buffers = {
       "rotary_emb.inv_freq"};  ///< stored by old versions, no weights: name endings
   void (*read)(const ConfigReader&, DecoderConfig&) = nullptr;  ///< keys that only this family has
+
+  /// The transformers class of a task; empty where the family has none.
+  const char* class_for(ModelTask task) const;
 };
 
 /// Every supported family.
@@ -129,6 +142,9 @@ struct LayerConfig {
 /// A model as config.json describes it.
 struct DecoderConfig {
   const ArchitectureRow* row = nullptr;
+  ModelTask task = ModelTask::language_model;
+  int64_t labels = 0;       ///< scores that a classifier's head gives; 0 for a language model
+  bool score_bias = false;  ///< the score head has a bias
   int64_t vocab_size = 0;
   int64_t width = 0;      ///< C
   int64_t layers = 0;     ///< L
@@ -155,6 +171,8 @@ struct DecoderConfig {
   double final_softcap = 0.0;      ///< 0: none
   double initializer_range = 0.02;
   std::vector<LayerConfig> layer;  ///< (L)
+
+  bool is_classifier() const { return task != ModelTask::language_model; }
 
   /// The longest row for which results do not depend on how rows share prefixes
   /// (RopeConfig::length_limit).

@@ -4,6 +4,7 @@
 
 #include "rlhf/core/log.h"
 #include "rlhf/models/arch.h"
+#include "rlhf/models/classifier.h"
 #include "rlhf/models/config_reader.h"
 
 namespace rlhf {
@@ -31,6 +32,47 @@ const ArchitectureRow* find_row(const ConfigReader& reader) {
                  fmt::format("a supported architecture was expected, got '{}'.", type),
                  fmt::format("supported are {}.", supported_families()));
   return nullptr;
+}
+
+/// Classes of a task end alike in every family.
+ModelTask task_of_class(const std::string& name) {
+  if (name.ends_with("ForSequenceClassification")) return ModelTask::sequence_classification;
+  if (name.ends_with("ForTokenClassification")) return ModelTask::token_classification;
+  return ModelTask::language_model;
+}
+
+/// As transformers: the number of entries of id2label, else num_labels, else 2.
+int64_t read_labels(const ConfigReader& reader) {
+  constexpr int64_t kMostLabels = 1 << 16;
+  constexpr int64_t kDefaultLabels = 2;
+  const int64_t named = reader.entries("id2label");
+  const int64_t labels =
+      reader.integer("num_labels", named > 0 ? named : kDefaultLabels, 1, kMostLabels);
+  if (named > 0 && labels != named) {
+    reader.problem(
+        "num_labels",
+        fmt::format("{} was expected, as id2label has so many entries, got {}.", named, labels));
+  }
+  return labels;
+}
+
+void read_task(const ConfigReader& reader, DecoderConfig& config) {
+  const auto name = reader.first_text("architectures");
+  config.task = task_of_class(name);
+  if (!config.is_classifier()) return;
+  const std::string expected = config.row->class_for(config.task);
+  if (expected.empty()) {
+    reader.problem("architectures",
+                   fmt::format("a class that {} models have was expected, got '{}'.",
+                               config.row->model_type, name),
+                   classifier_hint(config.task));
+  } else if (name != expected) {
+    reader.problem("architectures", fmt::format("{} was expected for model_type {}, got '{}'.",
+                                                expected, config.row->model_type, name));
+  }
+  config.labels = read_labels(reader);
+  config.score_bias = config.task == ModelTask::token_classification &&
+                      reader.boolean("token_classification_bias", true);
 }
 
 void read_sizes(const ConfigReader& reader, DecoderConfig& config) {
@@ -265,6 +307,7 @@ DecoderConfig read_config(const Json& json, const std::string& where, Problems& 
   if (config.row == nullptr) return config;
   const auto& row = *config.row;
   reader.require_neutral("quantization_config", nullptr, "a quantised model");
+  read_task(reader, config);
   read_sizes(reader, config);
   read_padding(reader, config);
   config.norm_eps = reader.number(row.keys.eps, row.defaults.eps, 0.0, 1.0);

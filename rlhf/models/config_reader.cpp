@@ -102,6 +102,23 @@ std::string ConfigReader::text(const char* key, std::optional<std::string> fallb
   return value->get<std::string>();
 }
 
+std::string ConfigReader::first_text(const char* key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return "";
+  if (!value->is_array() || (!value->empty() && !value->front().is_string())) {
+    mistyped(key, *value, "a list of texts");
+    return "";
+  }
+  return value->empty() ? "" : value->front().get<std::string>();
+}
+
+int64_t ConfigReader::entries(const char* key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return 0;
+  if (!value->is_object()) mistyped(key, *value, "an object");
+  return value->is_object() ? std::ssize(*value) : 0;
+}
+
 std::vector<double> ConfigReader::numbers(const char* key, size_t size) const {
   std::vector<double> harmless(size, 1.0);
   const Json* value = find(key);

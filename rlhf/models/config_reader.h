@@ -28,6 +28,10 @@ class ConfigReader {
   double number(const char* key, std::optional<double> fallback, double low, double high) const;
   bool boolean(const char* key, bool fallback) const;
   std::string text(const char* key, std::optional<std::string> fallback) const;
+  /// The first of the texts under `key`; empty where there is none.
+  std::string first_text(const char* key) const;
+  /// How many keys the object under `key` has; 0 where it is absent.
+  int64_t entries(const char* key) const;
   /// Exactly `size` positive numbers.
   std::vector<double> numbers(const char* key, size_t size) const;
   /// The object under `key`, to be read in turn; an empty one where it is absent.

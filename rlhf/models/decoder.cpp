@@ -2,10 +2,9 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/scalar_tensor.h>
 
-#include "rlhf/core/random.h"
 #include "rlhf/kernels/rotary.h"
 #include "rlhf/models/tensor_specs.h"
 #include "rlhf/nn/checkpoint.h"
@@ -90,23 +89,6 @@ class Builder {
   std::string prefix_;
 };
 
-/// FNV-1a: a stream's key must not change with a library's version.
-uint64_t name_hash(std::string_view name) {
-  uint64_t hash = 14695981039346656037ULL;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  return hash;
-}
-
-torch::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed) {
-  auto tensor = at::empty(spec.shape, torch::kFloat32);
-  if (spec.init != InitKind::normal) return tensor.fill_(spec.init == InitKind::ones ? 1.0 : 0.0);
-  Random random(seed, {kRandomInit, name_hash(spec.name)});
-  const std::span<float> values(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel()));
-  for (float& value : values) value = static_cast<float>(spec.deviation * random.normal());
-  if (spec.zero_row >= 0) tensor[spec.zero_row].zero_();
-  return tensor;
-}
-
 }  // namespace
 
 struct Decoder::Impl {
@@ -116,7 +98,9 @@ struct Decoder::Impl {
   torch::Tensor positions;  // (context, C) or undefined
   std::vector<Layer> layers;
   Norm final_norm;
-  torch::Tensor head;  // (V, C)
+  torch::Tensor head;          // (V, C); undefined in a classifier
+  torch::Tensor score_weight;  // (labels, C); undefined in a language model
+  torch::Tensor score_bias;    // (labels) or undefined
   double embedding_scale = 1.0;
 
   Impl(DecoderConfig given, const std::map<std::string, torch::Tensor>& by_name)
@@ -131,9 +115,14 @@ struct Decoder::Impl {
     positions = builder.find(names.positions, ".weight");
     final_norm = builder.norm(names.final_norm);
     builder.enter("");
-    head = config.tied
-               ? embedding
-               : builder.find(style.with_head_alias ? names.head_alias : names.head, ".weight");
+    if (config.is_classifier()) {
+      score_weight = builder.find(score_module(config), ".weight");
+      score_bias = builder.find(score_module(config), ".bias");
+    } else {
+      head = config.tied
+                 ? embedding
+                 : builder.find(style.with_head_alias ? names.head_alias : names.head, ".weight");
+    }
     for (size_t i = 0; i < config.layer.size(); ++i) layers.push_back(builder.layer(i, base));
     embedding_scale = config.embedding_scale;
     if (config.row->scales_embedding) {  // transformers rounds √C to the weights' type
@@ -268,10 +257,26 @@ torch::Tensor Decoder::forward(const torch::Tensor& ids, const torch::Tensor& po
 
 Head Decoder::head() const {
   const auto& config = impl_->config;
+  if (config.is_classifier()) {
+    throw UserError("model", fmt::format("a language model was expected, got {}.",
+                                         config.row->class_for(config.task)));
+  }
   return {.weight = impl_->head,
           .bias = {},
           .logit_scale = config.logit_scale,
           .softcap = config.final_softcap};
+}
+
+torch::Tensor Decoder::score(const torch::Tensor& hidden) const {
+  const auto& config = impl_->config;
+  if (!config.is_classifier()) {
+    throw UserError("model", fmt::format("a model with a score head was expected, got {}.",
+                                         config.row->class_name));
+  }
+  const auto type = hidden.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const auto& bias = impl_->score_bias;
+  return at::linear(hidden.to(type), impl_->score_weight.to(type),
+                    bias.defined() ? bias.to(type) : bias);
 }
 
 const std::vector<NamedTensor>& Decoder::tensors() const { return impl_->tensors; }

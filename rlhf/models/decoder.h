@@ -59,8 +59,12 @@ class Decoder {
                         AttentionBackend& attention, const torch::Tensor& rows = {},
                         const ForwardOptions& options = {}) const;
 
-  /// The head: weight (tied or own), bias, scale, soft-cap.
+  /// The head: weight (tied or own), bias, scale, soft-cap. UserError for a classifier.
   Head head() const;
+
+  /// The scores of hidden rows (R, C), of forward(): (R, labels), in fp32 whatever the model's type
+  /// (double in a double model). Differentiable. UserError for a language model.
+  torch::Tensor score(const torch::Tensor& hidden) const;
 
   /// Every tensor in a fixed order, by its name in the folder; tied weights once. The tensors are
   /// the model's own.

@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "rlhf/core/log.h"
+#include "rlhf/models/classifier.h"
 #include "rlhf/models/safetensors.h"
 #include "rlhf/models/tensor_specs.h"
 
@@ -33,9 +35,12 @@ Json parse_json_file(const fs::path& path) {
 struct ParsedConfig {
   Json json;
   DecoderConfig config;
+  ModelTask stored_task = ModelTask::language_model;  ///< before LoadOptions::task
+
+  bool needs_score_head() const { return config.task != stored_task; }
 };
 
-ParsedConfig parse_config(const fs::path& folder) {
+ParsedConfig parse_config(const fs::path& folder, const LoadOptions& options) {
   const auto path = folder / kConfig;
   if (!fs::is_directory(folder)) {
     throw UserError(
@@ -44,9 +49,13 @@ ParsedConfig parse_config(const fs::path& folder) {
   }
   ParsedConfig parsed;
   parsed.json = parse_json_file(path);
+  if (options.pad_id && parsed.json.is_object()) parsed.json["pad_token_id"] = *options.pad_id;
   Problems problems;
   parsed.config = read_config(parsed.json, path.string(), problems);
   problems.throw_if_any();
+  parsed.stored_task = parsed.config.task;
+  if (options.task)
+    set_task(parsed.json, parsed.config, *options.task, options.labels, path.string());
   return parsed;
 }
 
@@ -149,6 +158,26 @@ Model from_scratch(const fs::path& folder, ParsedConfig parsed, const LoadOption
   return model;
 }
 
+void say_new_head(const fs::path& folder, const DecoderConfig& config) {
+  log_info("[{}] a language model as {}: {} is new, {} label{}, normal(0, {}).", folder.string(),
+           config.row->class_for(config.task), score_module(config), config.labels,
+           config.labels == 1 ? "" : "s", config.initializer_range);
+}
+
+/// The language model's head out, a new score head of the embedding's type in.
+void replace_head(const DecoderConfig& config, const std::vector<TensorSpec>& specs, uint64_t seed,
+                  std::map<std::string, torch::Tensor>& tensors) {
+  const auto& names = config.row->names;
+  for (const char* head : {names.head, names.head_alias})
+    tensors.erase(std::string(head) + ".weight");
+  const auto embedding = tensors.find(specs.front().name);
+  const auto dtype = embedding == tensors.end() ? torch::kFloat32 : embedding->second.scalar_type();
+  for (const auto& spec : specs) {
+    if (!spec.name.starts_with(score_module(config))) continue;
+    tensors[spec.name] = initial_tensor(spec, seed).to(dtype);
+  }
+}
+
 /// config.json for what is written: as read, but for what changed.
 Json config_to_write(const Model& model, const std::optional<torch::Dtype>& dtype) {
   Json config = model.config;
@@ -199,14 +228,18 @@ void write_shards(const fs::path& folder, std::vector<std::vector<TensorToStore>
 
 }  // namespace
 
-DecoderConfig load_decoder_config(const fs::path& folder) { return parse_config(folder).config; }
+DecoderConfig load_decoder_config(const fs::path& folder) {
+  return parse_config(folder, {}).config;
+}
 
 Model load_model(const fs::path& folder, const LoadOptions& options) {
-  auto parsed = parse_config(folder);
+  auto parsed = parse_config(folder, options);
+  if (parsed.needs_score_head()) say_new_head(folder, parsed.config);
   if (options.from_scratch) return from_scratch(folder, std::move(parsed), options);
-  const auto mapped = map_tensors(folder);
+  auto mapped = map_tensors(folder);
   // Checked before anything is copied.
   const auto specs = tensor_specs(parsed.config, name_style(parsed.config, mapped));
+  if (parsed.needs_score_head()) replace_head(parsed.config, specs, options.seed, mapped);
   std::map<std::string, torch::Tensor> tensors;
   std::map<std::string, torch::Dtype> stored_dtype;
   // One type for the whole model: the embedding's, unless asked for.

@@ -19,12 +19,20 @@ struct LoadOptions {
       false;  ///< trained tensors are copied into memory; else mapped where no conversion is needed
   bool from_scratch = false;  ///< random weights from config.json; the folder need not hold any
   uint64_t seed = 0;          ///< of the random weights
+  /// What the model must be. A language model's folder opened as a classifier loses its lm_head and
+  /// gets a score head, normal(0, initializer_range) from `seed`; log_info says so. A classifier's
+  /// folder is taken as it is: its head must be there. Unset: what config.json says.
+  std::optional<ModelTask> task = std::nullopt;
+  int64_t labels = 1;  ///< of a classifier that `task` asks for; another number is an error
+  /// `pad_token_id` for config.json, from choose_pad_token. Set before the model is built: the
+  /// embedding of that id takes no gradient, now as after saving.
+  std::optional<int64_t> pad_id = std::nullopt;
 };
 
 /// A model with what its folder said, enough to write the same layout again.
 struct Model {
   Decoder decoder;
-  Json config;                                       ///< config.json as read
+  Json config;  ///< config.json as it will be written: as read but for task, pad_id and additions
   std::map<std::string, torch::Dtype> stored_dtype;  ///< per tensor name
   fs::path folder;
 };

@@ -1,9 +1,13 @@
 #include "rlhf/models/tensor_specs.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 
 #include <cmath>
 #include <set>
+#include <span>
+
+#include "rlhf/core/random.h"
 
 namespace rlhf {
 namespace {
@@ -31,7 +35,11 @@ class SpecWriter {
     prefix_ = base_;
     norm(names_.final_norm, config_.width);
     prefix_.clear();
-    if (!config_.tied) {
+    if (config_.is_classifier()) {
+      const char* module = score_module(config_);
+      matrix(module, {config_.labels, config_.width}, config_.initializer_range);
+      if (config_.score_bias) add(module, ".bias", {config_.labels}, InitKind::zeros);
+    } else if (!config_.tied) {
       matrix(style_.with_head_alias ? names_.head_alias : names_.head,
              {config_.vocab_size, config_.width}, config_.initializer_range);
     }
@@ -116,7 +124,7 @@ bool is_old_buffer(const DecoderConfig& config, std::string_view name) {
 /// A stored head of a tied model: nothing to load if it says what the embedding says.
 bool is_tied_head(const DecoderConfig& config, std::string_view name) {
   const auto& names = config.row->names;
-  return config.tied &&
+  return config.tied && !config.is_classifier() &&
          (name == fmt::format("{}.weight", names.head) ||
           (*names.head_alias != '\0' && name == fmt::format("{}.weight", names.head_alias)));
 }
@@ -132,7 +140,35 @@ void check_tied_head(const std::string& name, const torch::Tensor& head,
       "set tie_word_embeddings to false in config.json if the head is a matrix of its own.");
 }
 
+/// FNV-1a: a stream's key must not change with a library's version.
+uint64_t name_hash(std::string_view name) {
+  uint64_t hash = 14695981039346656037ULL;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return hash;
+}
+
+/// What to do about a tensor that a folder lacks.
+std::string missing_hint(const DecoderConfig& config, const std::string& name) {
+  if (!config.is_classifier() || !name.starts_with(score_module(config))) return "";
+  return "the folder says that it is a classifier and has no head for it: train one from the "
+         "language model's folder, or put the missing file back.";
+}
+
 }  // namespace
+
+const char* score_module(const DecoderConfig& config) {
+  return config.task == ModelTask::token_classification ? config.row->names.token_head : "score";
+}
+
+torch::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed) {
+  auto tensor = at::empty(spec.shape, torch::kFloat32);
+  if (spec.init != InitKind::normal) return tensor.fill_(spec.init == InitKind::ones ? 1.0 : 0.0);
+  Random random(seed, {kRandomInit, name_hash(spec.name)});
+  const std::span<float> values(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel()));
+  for (float& value : values) value = static_cast<float>(spec.deviation * random.normal());
+  if (spec.zero_row >= 0) tensor[spec.zero_row].zero_();
+  return tensor;
+}
 
 NameStyle name_style(const DecoderConfig& config,
                      const std::map<std::string, torch::Tensor>& tensors) {
@@ -162,8 +198,10 @@ std::vector<NamedTensor> match_tensors(const DecoderConfig& config,
     const auto found = tensors.find(spec.name);
     if (found == tensors.end()) {
       missing.push_back(spec.name);
-      problems.add(spec.name, fmt::format("a tensor of shape {} was expected, it is missing.",
-                                          shape_text(spec.shape)));
+      problems.add(
+          spec.name,
+          fmt::format("a tensor of shape {} was expected, it is missing.", shape_text(spec.shape)),
+          missing_hint(config, spec.name));
     } else if (found->second.sizes() != at::IntArrayRef(spec.shape)) {
       problems.add(spec.name,
                    fmt::format("shape {} was expected from config.json, got {}.",

@@ -37,6 +37,12 @@ NameStyle name_style(const DecoderConfig& config,
 /// Every tensor of the model, in the order of its forward pass; tied weights once.
 std::vector<TensorSpec> tensor_specs(const DecoderConfig& config, const NameStyle& style = {});
 
+/// The module that scores rows or tokens in a classifier, `score` as a rule.
+const char* score_module(const DecoderConfig& config);
+
+/// Initial values (float32) by the spec. Each tensor has its own random stream, keyed by its name.
+torch::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed);
+
 /// The tensors that `specs` name, in that order. Missing, unexpected and mis-shaped ones are listed
 /// in one UserError; old buffers and a stored head equal to the embedding it is tied to are left
 /// out.
