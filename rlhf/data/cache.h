@@ -74,6 +74,7 @@ class RaggedCache {
   explicit RaggedCache(const fs::path& folder);
 
   int64_t rows() const { return rows_; }
+  const std::vector<ColumnSpec>& columns() const { return columns_; }
   /// Position of a column. Error when there is none of that name.
   size_t column(std::string_view name) const;
   std::span<const int32_t> int32s(size_t column, int64_t row) const;

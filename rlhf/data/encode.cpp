@@ -24,11 +24,15 @@ Json joined(const Json& a, const Json& b) {
 Ids tail(const Ids& ids, size_t begin) {
   return {ids.begin() + static_cast<std::ptrdiff_t>(begin), ids.end()};
 }
-Ids head(const Ids& ids, size_t end) {
-  return {ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(end)};
-}
 
 }  // namespace
+
+Json TextOptions::key() const {
+  return {{"eos_token", eos_token},
+          {"stop_ids", stop_ids},
+          {"chat_template_kwargs", chat_template_kwargs},
+          {"on_bad_row", on_bad_row == OnBadRow::error ? "error" : "drop"}};
+}
 
 Json EncodeOptions::key() const {
   return {{"max_length", max_length ? Json(*max_length) : Json()},
@@ -226,55 +230,6 @@ EncodedAnswer Encoder::answer(const Record& record, const Schema& schema) const 
   }
   return {.prompt = prompt(record, schema),
           .completion = plain_completion(record.text("completion"))};
-}
-
-// Preference pairs.
-
-EncodedPair Encoder::text_pair(const Record& record) const {
-  const SplitPreference split = split_implicit_prompt(record.at("chosen"), record.at("rejected"));
-  const Ids prompt = plain_prompt(split.prompt.get_ref<const std::string&>());
-  Ids members[2];
-  size_t same = prompt.size();
-  for (int i = 0; i < 2; ++i) {
-    const std::string& text = record.text(i == 0 ? "chosen" : "rejected");
-    members[i] = plain_prompt(text);
-    end_text(members[i], text);
-    same = std::min(same, common_prefix_length(prompt, members[i]));
-  }
-  return {head(prompt, same), tail(members[0], same), tail(members[1], same)};
-}
-
-EncodedPair Encoder::pair(const Record& record, const Schema& schema) const {
-  const bool implicit = schema.type == RowType::implicit_preference;
-  if (schema.form == RowForm::ids) {
-    Ids chosen = record.ids("chosen_ids");
-    Ids rejected = record.ids("rejected_ids");
-    if (!implicit) return {record.ids("prompt_ids"), std::move(chosen), std::move(rejected)};
-    const size_t same = common_prefix_length(chosen, rejected);
-    return {head(chosen, same), tail(chosen, same), tail(rejected, same)};
-  }
-  if (schema.form == RowForm::text) {
-    if (implicit) return text_pair(record);
-    return {prompt(record, schema), plain_completion(record.text("chosen")),
-            plain_completion(record.text("rejected"))};
-  }
-  SplitPreference split{record.at("prompt"), record.at("chosen"), record.at("rejected")};
-  if (implicit) split = split_implicit_prompt(split.chosen, split.rejected);
-  if (split.prompt.empty()) {
-    throw UserError(record.where,
-                    "`chosen` and `rejected` were expected to begin with the same message.",
-                    "give the prompt in a column of its own.");
-  }
-  EncodedAnswer chosen = chat_answer(record, split.prompt, split.chosen);
-  EncodedAnswer rejected = chat_answer(record, split.prompt, split.rejected);
-  // Where an answer changed how the prompt is rendered, the shorter beginning is what both share.
-  const size_t same = std::min(chosen.prompt.size(), rejected.prompt.size());
-  for (EncodedAnswer* member : {&chosen, &rejected}) {
-    member->completion.insert(member->completion.begin(),
-                              member->prompt.begin() + static_cast<std::ptrdiff_t>(same),
-                              member->prompt.end());
-  }
-  return {head(chosen.prompt, same), std::move(chosen.completion), std::move(rejected.completion)};
 }
 
 }  // namespace rlhf

@@ -20,6 +20,7 @@
 // TRL, and the row is counted.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -39,6 +40,20 @@ namespace rlhf {
 
 enum class TruncationMode { keep_start, keep_end };
 enum class OnBadRow { error, drop };
+
+/// What rows of every method that reads text have in common.
+struct TextOptions {
+  /// In place of the tokenizer's own.
+  std::string eos_token{};
+  /// Further ids that end a turn or text; they count as EOS in the statistics.
+  std::vector<int32_t> stop_ids{};
+  /// For every row's template; a row's `chat_template_kwargs` win.
+  Json chat_template_kwargs = Json::object();
+  OnBadRow on_bad_row = OnBadRow::error;
+
+  /// Everything that ids depend on.
+  Json key() const;
+};
 
 struct EncodeOptions {
   std::optional<int64_t> max_length = 1024;  ///< none: rows keep their length
@@ -79,9 +94,10 @@ struct EncodedAnswer {
 
 /// A prompt with two answers.
 struct EncodedPair {
-  std::vector<int32_t> prompt;
-  std::vector<int32_t> chosen;
-  std::vector<int32_t> rejected;
+  std::vector<int32_t> prompt{};
+  std::vector<int32_t> chosen{};
+  std::vector<int32_t> rejected{};
+  bool rerendered = false;  ///< as in EncodedAnswer, for either answer
 };
 
 /// Encodes records whose schema was checked. Immutable: threads share it. Keeps references to the
@@ -101,10 +117,18 @@ class Encoder {
   /// Prompt and completion in the columns `prompt` and `completion`.
   EncodedAnswer answer(const Record& record, const Schema& schema) const;
 
-  /// A preference row. An implicit prompt of text is the common beginning of both, backed off to
-  /// where a token ends in both; of messages, the common leading messages. Members are independent
-  /// of each other but for that.
+  /// The members of a preference row, chosen and rejected, each with its own prompt. An implicit
+  /// prompt of text is the common beginning of both, backed off to where a token ends; of messages,
+  /// the common leading messages; of ids, the common ones. Members are independent of each other
+  /// but for that.
+  std::array<EncodedAnswer, 2> members(const Record& record, const Schema& schema) const;
+
+  /// members() with the prompt that both share: the shorter one, where they differ.
   EncodedPair pair(const Record& record, const Schema& schema) const;
+
+  /// A preference row for a reward model: prompt and answer encoded whole, conversations rendered
+  /// as they are, without a generation prompt. The prompt is the common token prefix.
+  EncodedPair joint_pair(const Record& record, const Schema& schema) const;
 
   /// An SFT row (language modelling or prompt-completion) with its mask, uncut. `notices` counts
   /// what is worth knowing.
@@ -142,7 +166,9 @@ class Encoder {
   bool drop_second_bos(std::vector<int32_t>& ids) const;
 
   EncodedAnswer chat_answer(const Record& record, const Json& prompt, const Json& completion) const;
-  EncodedPair text_pair(const Record& record) const;
+  std::array<EncodedAnswer, 2> implicit_text_members(const Record& record) const;
+  std::vector<int32_t> joint_member(const Record& record, const Schema& schema,
+                                    std::string_view member) const;
   EncodedRow plain_row(const Record& record, std::map<std::string, Tally>& notices) const;
   EncodedRow given_row(const Record& record) const;
   EncodedRow answer_row(const EncodedAnswer& answer) const;
