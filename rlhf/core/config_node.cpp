@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "rlhf/core/error.h"
+#include "rlhf/core/utf8.h"
 
 namespace rlhf {
 namespace {
@@ -58,7 +59,8 @@ ConfigNode convert(const YAML::Node& yaml, const std::string& origin, int depth,
       for (const auto& entry : yaml) {
         if (!entry.first.IsScalar()) {
           throw UserError(fmt::format("{}:{}", origin, entry.first.Mark().line + 1),
-                          "a key must be a word.");
+                          "a key must be a word, got a list or nested keys.",
+                          "write `key: value`.");
         }
         node.entries.emplace_back(entry.first.Scalar(),
                                   convert(entry.second, origin, depth + 1, nodes));
@@ -67,6 +69,24 @@ ConfigNode convert(const YAML::Node& yaml, const std::string& origin, int depth,
       break;
   }
   return node;
+}
+
+/// Refuses what yaml-cpp would guess at or take for the end of the text: bytes that are not UTF-8
+/// (UTF-16 among them) and the control characters that YAML leaves out.
+void check_characters(std::string_view text, const std::string& origin) {
+  const auto is_control = [](char c) {
+    return static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n' && c != '\r';
+  };
+  const size_t control =
+      static_cast<size_t>(std::find_if(text.begin(), text.end(), is_control) - text.begin());
+  const size_t at = std::min(invalid_utf8_at(text), control);
+  if (at >= text.size()) return;
+  throw UserError(fmt::format("{}:{}", origin,
+                              1 + std::count(text.begin(),
+                                             text.begin() + static_cast<std::ptrdiff_t>(at), '\n')),
+                  fmt::format("text in UTF-8 was expected, got byte 0x{:02x} at byte {}.",
+                              static_cast<unsigned char>(text[at]), at + 1),
+                  "save it as UTF-8, for example with `iconv -t UTF-8`.");
 }
 
 /// Writes `value` below a key or dash at `indent`; the text starts behind `key:` or `-`.
@@ -97,10 +117,7 @@ void append_yaml(std::string& out, const Json& value, size_t indent) {
     out += "\n";
     append_entries(out, value, indent + 2, /*indent_first=*/true);
   } else if (is_flat(value)) {
-    out += " [";
-    for (size_t i = 0; i < value.size(); ++i)
-      out += fmt::format("{}{}", i == 0 ? "" : ", ", yaml_scalar(value[i]));
-    out += "]\n";
+    out += fmt::format(" {}\n", yaml_flow(value));
   } else {
     out += "\n";
     for (const auto& item : value) {
@@ -152,10 +169,12 @@ std::string ConfigNode::shown() const {
 }
 
 ConfigNode parse_config_text(const std::string& text, const std::string& origin) {
+  check_characters(text, origin);
   try {
     const auto documents = YAML::LoadAll(text);
     if (documents.size() > 1)
-      throw UserError(origin, "one YAML document was expected, got several.");
+      throw UserError(origin, "one YAML document was expected, got several.",
+                      "keep one, without a `---` line in between.");
     int nodes = 0;
     return documents.empty() ? ConfigNode{} : convert(documents[0], origin, /*depth=*/0, nodes);
   } catch (const YAML::Exception& error) {
@@ -171,7 +190,8 @@ ConfigNode read_config_file(const fs::path& path) {
   if (node.is_null()) node.kind = ConfigNode::Kind::map;
   if (node.kind != ConfigNode::Kind::map) {
     throw UserError(path.string(),
-                    fmt::format("`key: value` lines were expected, got {}.", node.shown()));
+                    fmt::format("`key: value` lines were expected, got {}.", node.shown()),
+                    "write one `key: value` a line, such as `learning_rate: 1e-5`.");
   }
   return node;
 }
@@ -269,6 +289,19 @@ std::string yaml_scalar(const Json& value) {
   if (plain && !node.is_null() && !read_boolean(node, boolean) && !read_number(node, number))
     return text;
   return Json(text).dump();
+}
+
+std::string yaml_flow(const Json& value) {
+  if (!value.is_structured()) return yaml_scalar(value);
+  std::string text = value.is_array() ? "[" : "{";
+  bool first = true;
+  for (const auto& [key, item] : value.items()) {
+    if (!first) text += ", ";
+    first = false;
+    if (value.is_object()) text += yaml_scalar(key) + ": ";
+    text += yaml_flow(item);
+  }
+  return text + (value.is_array() ? "]" : "}");
 }
 
 std::string to_yaml(const Json& object) {

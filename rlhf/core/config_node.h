@@ -40,7 +40,8 @@ struct ConfigNode {
 };
 
 /// Parses one YAML or JSON document; `origin` (a file name or a flag) names it in messages.
-/// UserError with the line on a syntax error and on nesting deeper than 32 levels.
+/// UserError with the line on bytes that are not UTF-8, on control characters, on a syntax error
+/// and on nesting deeper than 32 levels.
 ConfigNode parse_config_text(const std::string& text, const std::string& origin);
 
 /// Reads a YAML or JSON file whose top is a map (an empty file is an empty one). UserError as
@@ -64,6 +65,8 @@ std::string number_text(double value);
 
 /// One scalar as it must be written in YAML to be read back as the same value.
 std::string yaml_scalar(const Json& value);
+/// A value in one line: lists and objects in flow style, `[1, 2]` and `{a: b}`.
+std::string yaml_flow(const Json& value);
 /// A YAML document for an object: one key a line; lists of scalars and empty containers in flow
 /// style.
 std::string to_yaml(const Json& object);

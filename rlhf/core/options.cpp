@@ -19,6 +19,12 @@ std::string quoted_list(const std::vector<std::string>& words) {
   return text;
 }
 
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const auto& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
 std::string kind_text(ValueKind kind) {
   switch (kind) {
     case ValueKind::boolean:
@@ -112,8 +118,7 @@ std::string Option::type_text() const {
   return text;
 }
 
-std::optional<Json> Option::element_of(const ConfigNode& node, std::string& expected) const {
-  expected = type_text();
+std::optional<Json> Option::element_of(const ConfigNode& node) const {
   if (node.kind == ConfigNode::Kind::scalar) {
     for (const auto& [text, value] : spellings) {
       if (node.text == text) return value;
@@ -144,49 +149,59 @@ std::optional<Json> Option::element_of(const ConfigNode& node, std::string& expe
   return std::nullopt;
 }
 
-std::optional<Json> Option::value_of(const ConfigNode& node, std::string& expected) const {
+std::optional<Json> Option::value_of(const ConfigNode& node, const ConfigNode*& wrong) const {
   if (node.is_null() && type.optional) return Json(nullptr);
-  if (!type.list) return element_of(node, expected);
-  Json list = Json::array();
+  wrong = &node;
+  if (!type.list) return element_of(node);
   if (node.kind != ConfigNode::Kind::list) {
-    auto value = node.is_null() ? std::nullopt : element_of(node, expected);
-    if (!value) return std::nullopt;
-    list.push_back(*std::move(value));
-    return list;
+    auto value = node.is_null() ? std::nullopt : element_of(node);
+    return value ? std::optional(Json::array({*std::move(value)})) : std::nullopt;
   }
+  Json list = Json::array();
   for (const auto& item : node.items) {
-    auto value = element_of(item, expected);
+    wrong = &item;
+    auto value = element_of(item);
     if (!value) return std::nullopt;
     list.push_back(*std::move(value));
   }
   return list;
 }
 
+std::string Option::hint_for(const ConfigNode& wrong) const {
+  if (!hint.empty()) return hint;
+  if (shape) return fmt::format("its keys are {}.", joined(shape->names()));
+  if (!choices.empty() && wrong.kind == ConfigNode::Kind::scalar) {
+    const std::string near = nearest_name(wrong.text, choices);
+    if (!near.empty()) return fmt::format("did you mean {}?", near);
+  }
+  if (default_value == Json("")) return "";
+  return fmt::format("the default is {}.", yaml_flow(default_value));
+}
+
 void Option::read(const ConfigNode& node, const std::string& file, const std::string& path,
                   Problems& problems, std::vector<std::string>* notes) const {
+  const auto refuse = [&](const ConfigNode& wrong) {
+    std::string got = wrong.shown();
+    if (&wrong != &node) got += fmt::format(" as element {}", &wrong - node.items.data() + 1);
+    problems.add(option_place(file, node.line, path),
+                 fmt::format("expected {}, got {}.", type_text(), got), hint_for(wrong));
+  };
   if (read_record_) {
     const auto wanted = type.list ? ConfigNode::Kind::list : ConfigNode::Kind::map;
     if (node.is_null()) return;
     if (node.kind != wanted) {
-      problems.add(option_place(file, node.line, path),
-                   fmt::format("expected {}, got {}.", type_text(), node.shown()), hint);
-      return;
+      refuse(node);
+    } else {
+      read_record_(node, file, path, problems, notes);
     }
-    read_record_(node, file, path, problems, notes);
     return;
   }
-  std::string expected = type_text();
-  if (const auto value = value_of(node, expected)) {
+  const ConfigNode* wrong = &node;
+  if (const auto value = value_of(node, wrong)) {
     set_(*value);
-    return;
+  } else {
+    refuse(*wrong);
   }
-  std::string advice = hint;
-  if (advice.empty() && !choices.empty() && node.kind == ConfigNode::Kind::scalar) {
-    const std::string near = nearest_name(node.text, choices);
-    if (!near.empty()) advice = fmt::format("did you mean {}?", near);
-  }
-  problems.add(option_place(file, node.line, path),
-               fmt::format("expected {}, got {}.", expected, node.shown()), advice);
 }
 
 Option& OptionSet::append(std::string name, std::string meaning, ValueType type) {
@@ -251,7 +266,8 @@ void OptionSet::apply(const ConfigNode& map, const std::string& file, const std:
   };
   if (map.kind != ConfigNode::Kind::map) {
     problems.add(option_place(file, map.line, prefix),
-                 fmt::format("expected nested keys, got {}.", map.shown()));
+                 fmt::format("expected nested keys, got {}.", map.shown()),
+                 fmt::format("its keys are {}.", joined(names())));
     return;
   }
   std::set<std::string> seen;
@@ -282,9 +298,12 @@ void OptionSet::apply_one(const std::string& name, const ConfigNode& node, const
     auto candidates = names();
     for (const auto& inert : inert_) candidates.push_back(inert.name);
     const std::string near = nearest_name(name, candidates);
+    const bool nested = path != name;
     problems.add(place, "unknown key.",
-                 near.empty() ? "see --help for the keys there are."
-                              : fmt::format("did you mean {}{}?", file.empty() ? "--" : "", near));
+                 !near.empty()
+                     ? fmt::format("did you mean {}{}?", file.empty() && !nested ? "--" : "", near)
+                 : nested ? fmt::format("its keys are {}.", joined(candidates))
+                          : "see --help for the keys there are.");
   }
 }
 

@@ -100,9 +100,12 @@ class Option {
 
  private:
   friend class OptionSet;
-  /// `node` as JSON of this option's type, or nothing and what was expected instead.
-  std::optional<Json> value_of(const ConfigNode& node, std::string& expected) const;
-  std::optional<Json> element_of(const ConfigNode& node, std::string& expected) const;
+  /// `node` as JSON of this option's type, or nothing; then `wrong` is the node or its element that
+  /// does not fit.
+  std::optional<Json> value_of(const ConfigNode& node, const ConfigNode*& wrong) const;
+  std::optional<Json> element_of(const ConfigNode& node) const;
+  /// What to write instead of `wrong`: the advice declared, the nearest choice, else the default.
+  std::string hint_for(const ConfigNode& wrong) const;
 
   std::function<void(const Json&)> set_;
   std::function<void(const ConfigNode&, const std::string&, const std::string&, Problems&,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "rlhf/core/utf8.h"
+
 namespace rlhf {
 namespace {
 
@@ -89,7 +91,8 @@ class ArgumentReader {
       if (flag.value) {
         parsed_.config_files.push_back(*flag.value);
       } else {
-        problems_.add("--config", "expected a YAML or JSON file, got nothing.");
+        problems_.add("--config", "expected a YAML or JSON file, got nothing.",
+                      "write --config FILE.");
       }
       return;
     }
@@ -106,7 +109,8 @@ class ArgumentReader {
       if (shape == Shape::boolean || !known) {
         store(flag.name, ConfigNode::scalar("true"), shape);
       } else {
-        problems_.add("--" + flag.name, "expected a value, got nothing.");
+        problems_.add("--" + flag.name, "expected a value, got nothing.",
+                      fmt::format("write --{} VALUE.", flag.name));
       }
     } else {
       store(flag.name, args_[at_++], shape);
@@ -127,20 +131,19 @@ class ArgumentReader {
     }
   }
 
+  /// Lists grow; any other flag given again stands twice, which OptionSet::apply refuses.
   void store(const std::string& name, ConfigNode node, Shape shape) {
-    for (auto& [have, value] : flags_.entries) {
-      if (have != name) continue;
-      if (shape == Shape::list) {
+    if (shape == Shape::list) {
+      for (auto& [have, value] : flags_.entries) {
+        if (have != name) continue;
         append_item(value, std::move(node));
-      } else {
-        value = std::move(node);
+        return;
       }
-      return;
-    }
-    if (shape == Shape::list && !node.is_null()) {
-      ConfigNode list;
-      append_item(list, std::move(node));
-      node = std::move(list);
+      if (!node.is_null()) {
+        ConfigNode list;
+        append_item(list, std::move(node));
+        node = std::move(list);
+      }
     }
     flags_.entries.emplace_back(name, std::move(node));
   }
@@ -176,6 +179,14 @@ ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::strin
                   [](const auto& word) { return word == "--help" || word == "-h"; })) {
     parsed.help = true;
     return parsed;
+  }
+  for (const auto& word : args) {
+    if (!valid_utf8(word)) {
+      problems.add(
+          "command line",
+          fmt::format("text in UTF-8 was expected, got \"{}\".", replace_invalid_utf8(word)),
+          "rename the file or write the text in UTF-8.");
+    }
   }
   const ConfigNode flags = ArgumentReader(set, args, rules, parsed, problems).read();
   const auto apply = [&](const ConfigNode& map, const std::string& file) {

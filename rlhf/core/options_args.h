@@ -35,8 +35,8 @@ struct ParsedArguments {
 };
 
 /// Reads `args` (without the program's and the command's name) into the members bound to `set`.
-/// Defaults, then the configuration files in order, then the flags; of a flag given twice the last
-/// wins, and lists grow. Adds every problem found to `problems`.
+/// Defaults, then the configuration files in order, then the flags. A list given twice grows; any
+/// other flag given twice is a problem. Adds every problem found to `problems`.
 ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::string> args,
                                 const ArgumentRules& rules, Problems& problems);
 

@@ -9,24 +9,10 @@ namespace {
 constexpr size_t kWidth = 100;
 constexpr size_t kMeaningColumn = 34;
 
-/// A value in one line, as it would be written in YAML.
-std::string value_text(const Json& value) {
-  if (!value.is_structured()) return yaml_scalar(value);
-  std::string text = value.is_array() ? "[" : "{";
-  bool first = true;
-  for (const auto& [key, item] : value.items()) {
-    if (!first) text += ", ";
-    first = false;
-    if (value.is_object()) text += yaml_scalar(key) + ": ";
-    text += value_text(item);
-  }
-  return text + (value.is_array() ? "]" : "}");
-}
-
 /// A record of nothing but defaults says no more than its name.
 std::string default_text(const Option& option) {
   if (option.type.kind == ValueKind::record && !option.type.list) return "unset";
-  return value_text(option.default_value);
+  return yaml_flow(option.default_value);
 }
 
 /// Characters on a terminal: code points of UTF-8.
@@ -277,8 +263,7 @@ std::string options_table(const OptionSet& set) {
   constexpr size_t kWidestValue = 48;
   for (const auto& option : set.options()) {
     name_width = std::max(name_width, width_of(option->name));
-    value_width =
-        std::max(value_width, std::min(kWidestValue, width_of(value_text(option->get()))));
+    value_width = std::max(value_width, std::min(kWidestValue, width_of(yaml_flow(option->get()))));
   }
   std::string out;
   std::string group;
@@ -291,7 +276,7 @@ std::string options_table(const OptionSet& set) {
     const bool changed = value != option->default_value;
     std::string line =
         fmt::format("{} {}  {}", changed ? '*' : ' ', padded(option->name, name_width),
-                    padded(value_text(value), value_width));
+                    padded(yaml_flow(value), value_width));
     if (changed) line += fmt::format("  (default {})", default_text(*option));
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";

@@ -162,6 +162,12 @@ std::string Tokenizer::id_to_token(int32_t id) const {
   return std::string(impl_->token(id, &known));
 }
 
+bool Tokenizer::has_token(int32_t id) const {
+  bool known = false;
+  impl_->token(id, &known);
+  return known;
+}
+
 int64_t Tokenizer::vocab_size() const {
   return std::max(impl_->model->id_bound(), impl_->added.id_bound());
 }

@@ -64,6 +64,8 @@ class Tokenizer {
   std::optional<int32_t> token_to_id(std::string_view token) const;
   /// The token as the vocabulary writes it (`Ġthe`, `▁the`); empty for an id without one.
   std::string id_to_token(int32_t id) const;
+  /// Whether the id is a token's; a vocabulary may have holes below vocab_size().
+  bool has_token(int32_t id) const;
   /// Largest id + 1, added tokens included.
   int64_t vocab_size() const;
   /// Whether the id is a special token's: of tokenizer.json's flag, or by its name in

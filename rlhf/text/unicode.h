@@ -1,4 +1,4 @@
-// Unicode as the tokenizers need it: UTF-8, properties, normal forms, case, grapheme clusters.
+// Unicode as the tokenizers need it: characters, properties, normal forms, case, grapheme clusters.
 //
 // Properties and normal forms come from utf8proc (Debian 12: Unicode 14). The `tokenizers` library
 // mixes Unicode versions: 8 to 12 for normal forms, marks and punctuation of its own normalisers
@@ -13,20 +13,9 @@
 #include <string>
 #include <string_view>
 
+#include "rlhf/core/utf8.h"
+
 namespace rlhf {
-
-/// Position of the first byte that is not part of well-formed UTF-8 (RFC 3629: no surrogates, no
-/// overlong forms, nothing above U+10FFFF), or npos when all of it is.
-size_t invalid_utf8_at(std::string_view text);
-
-inline bool valid_utf8(std::string_view text) {
-  return invalid_utf8_at(text) == std::string_view::npos;
-}
-
-/// Bytes of the character that starts with `lead`; 1 for a byte that starts none.
-inline size_t utf8_length(unsigned char lead) {
-  return lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-}
 
 /// One character and the bytes it takes.
 struct CodePoint {
@@ -39,13 +28,6 @@ CodePoint decode_utf8(std::string_view text, size_t at);
 
 /// Appends one character; `c` must be a Unicode scalar value.
 void append_utf8(std::string& out, char32_t c);
-
-/// Well-formed text: every maximal ill-formed run becomes one U+FFFD, as the Unicode standard (3.9)
-/// recommends.
-std::string replace_invalid_utf8(std::string_view bytes);
-
-/// Bytes at the end of `bytes` that begin a character but do not complete it (0 to 3).
-size_t incomplete_utf8_tail(std::string_view bytes);
 
 bool is_white_space(char32_t c);        ///< the property White_Space
 bool is_ascii_punctuation(char32_t c);  ///< !"#$%&'()*+,-./:;<=>?@[\]^_`{|}~

@@ -60,6 +60,29 @@ TEST(ConfigNode, NamesTheLineOfASyntaxError) {
                UserError);
 }
 
+TEST(ConfigNode, RefusesBytesThatYamlCppWouldGuessAt) {
+  const auto place_of = [](std::string_view text) -> std::string {
+    try {
+      parse_config_text(std::string(text), "run.yaml");
+    } catch (const UserError& error) {
+      return error.problems().at(0).where;
+    }
+    return "";
+  };
+  using std::string_view_literals::operator""sv;
+  EXPECT_EQ(place_of("a: 1\nb: \xFF\n"), "run.yaml:2");
+  EXPECT_EQ(place_of("\xFE\xFF\0a"sv), "run.yaml:1");       // UTF-16
+  EXPECT_EQ(place_of("a\0:\0"sv), "run.yaml:1");            // UTF-16 without its mark
+  EXPECT_EQ(place_of("a: 1\n\x04\nb: 2\n"), "run.yaml:2");  // yaml-cpp takes it for the end
+  EXPECT_EQ(place_of("\xEF\xBB\xBF"
+                     "a: \"gr\u00fcn\"\r\n\tb"),
+            "run.yaml:2");
+  EXPECT_EQ(to_json(parse_config_text("\xEF\xBB\xBF"
+                                      "a: gr\u00fcn\r\nb: 1",
+                                      "run.yaml")),
+            Json::parse(R"({"a": "gr\u00fcn", "b": 1})"));
+}
+
 TEST(ConfigNode, BooleansIntegersNumbers) {
   const auto scalar = [](const char* text) { return ConfigNode::scalar(text); };
   bool flag = false;

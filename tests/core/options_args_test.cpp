@@ -100,22 +100,33 @@ TEST_F(ArgumentsTest, NestedValuesAreYaml) {
   EXPECT_EQ(problems_[0].rfind("[--kwargs", 0), 0U) << problems_[0];
 }
 
-TEST_F(ArgumentsTest, TheLastOfRepeatedFlagsWins) {
-  parse({"--max_steps", "1", "--max_steps", "2"});
-  EXPECT_EQ(config_.max_steps, 2);
-  EXPECT_EQ(problems_, Texts{});
+TEST_F(ArgumentsTest, AFlagGivenTwiceIsAnErrorUnlessAList) {
+  parse({"--max_steps", "1", "--max-steps=1", "--packing", "--no_packing", "--kwargs", "{a: 1}",
+         "--kwargs", "{b: 1}", "--do_train", "false", "--do_train", "false"});
+  EXPECT_EQ(problems_, (Texts{"[--max_steps] this key is set twice. HINT: keep one of the two.",
+                              "[--packing] this key is set twice. HINT: keep one of the two.",
+                              "[--kwargs] this key is set twice. HINT: keep one of the two.",
+                              "[--do_train] this key is set twice. HINT: keep one of the two."}));
+}
+
+TEST_F(ArgumentsTest, WordsAreUtf8) {
+  parse({"--eos_token", "caf\xE9"});
+  EXPECT_EQ(problems_, Texts{"[command line] text in UTF-8 was expected, got \"caf\uFFFD\". HINT: "
+                             "rename the file or write the text in UTF-8."});
 }
 
 TEST_F(ArgumentsTest, ReportsEveryProblem) {
   parse({"stray", "--learning_rat", "1", "--max_steps", "--packing", "maybe", "--learning_rate",
          "-1", "--no_eos"});
-  EXPECT_EQ(problems_, (Texts{"[command line] \"stray\" belongs to no flag. HINT: write --key "
-                              "value; a value with spaces needs quotes.",
-                              "[--max_steps] expected a value, got nothing.",
-                              "[--learning_rat] unknown key. HINT: did you mean --learning_rate?",
-                              "[--packing] expected true or false, got \"maybe\".",
-                              "[--learning_rate] expected number above 0, got -1.",
-                              "[--no_eos] unknown key. HINT: see --help for the keys there are."}));
+  EXPECT_EQ(
+      problems_,
+      (Texts{"[command line] \"stray\" belongs to no flag. HINT: write --key "
+             "value; a value with spaces needs quotes.",
+             "[--max_steps] expected a value, got nothing. HINT: write --max_steps VALUE.",
+             "[--learning_rat] unknown key. HINT: did you mean --learning_rate?",
+             "[--packing] expected true or false, got \"maybe\". HINT: the default is false.",
+             "[--learning_rate] expected number above 0, got -1. HINT: the default is 2.0e-05.",
+             "[--no_eos] unknown key. HINT: see --help for the keys there are."}));
 }
 
 TEST_F(ArgumentsTest, HelpReadsNothing) {
@@ -175,9 +186,27 @@ TEST_F(ConfigFileTest, MissingAndMisshapenFiles) {
   parse({"--config", (root_ / "absent.yaml").string(), "--config", write("list.yaml", "- 1\n"),
          "--config"});
   ASSERT_EQ(problems_.size(), 3U);
-  EXPECT_EQ(problems_[0], "[--config] expected a YAML or JSON file, got nothing.");
+  EXPECT_EQ(problems_[0],
+            "[--config] expected a YAML or JSON file, got nothing. HINT: write --config FILE.");
   EXPECT_NE(problems_[1].find("absent.yaml"), std::string::npos);
   EXPECT_NE(problems_[2].find("lines were expected, got a list"), std::string::npos);
+}
+
+TEST_F(ConfigFileTest, FilesThatAreNotUtf8AreNotEmptyOnes) {
+  // "max_steps: 5" in UTF-16 with its mark, which yaml-cpp would guess at, and one byte of Latin-1.
+  std::string wide = "\xFF\xFE";
+  for (const char c : std::string("max_steps: 5\n")) wide += {c, '\0'};
+  const auto utf16 = write("wide.yaml", wide);
+  const auto latin1 = write("latin1.yaml", "max_steps: 5\neos_token: caf\xE9\n");
+  parse({"--config", utf16, "--config", latin1});
+  const auto text = [](const std::string& place, const std::string& byte) {
+    return fmt::format(
+        "[{}] text in UTF-8 was expected, got byte {}. HINT: save it as UTF-8, for example with "
+        "`iconv -t UTF-8`.",
+        place, byte);
+  };
+  EXPECT_EQ(problems_,
+            (Texts{text(utf16 + ":1", "0xff at byte 1"), text(latin1 + ":2", "0xe9 at byte 28")}));
 }
 
 TEST_F(ConfigFileTest, ChecksBetweenKeysNameTheirPlace) {

@@ -150,28 +150,51 @@ weights: [0.5, 2]
 inner: {dept: 3}
 parts: [{path: a, share: 0}, {pth: b}]
 )");
-  EXPECT_EQ(problems_,
-            (Texts{"[run.yaml:1 rat] unknown key. HINT: did you mean rate?",
-                   "[run.yaml:2 rate] expected number above 0, got 0.",
-                   "[run.yaml:3 steps] expected integer at least -1, got -2.",
-                   "[run.yaml:4 pack] expected true or false, got 1.",
-                   "[run.yaml:5 length] expected integer at least 1 or null, got \"abc\".",
-                   "[run.yaml:6 colour] expected one of \"red\", \"green\", got \"gren\". HINT: "
-                   "did you mean green?",
-                   "[run.yaml:7 weights] expected list of number in [0, 1], got a list.",
-                   "[run.yaml:8 inner.dept] unknown key. HINT: did you mean depth?",
-                   "[run.yaml:9 parts[0].share] expected number above 0 or null, got 0.",
-                   "[run.yaml:9 parts[1].pth] unknown key. HINT: did you mean path?"}));
+  EXPECT_EQ(
+      problems_,
+      (Texts{
+          "[run.yaml:1 rat] unknown key. HINT: did you mean rate?",
+          "[run.yaml:2 rate] expected number above 0, got 0. HINT: the default is 2.0e-05.",
+          "[run.yaml:3 steps] expected integer at least -1, got -2. HINT: the default is -1.",
+          "[run.yaml:4 pack] expected true or false, got 1. HINT: the default is false.",
+          "[run.yaml:5 length] expected integer at least 1 or null, got \"abc\". HINT: the default "
+          "is 1024.",
+          "[run.yaml:6 colour] expected one of \"red\", \"green\", got \"gren\". HINT: did you "
+          "mean "
+          "green?",
+          "[run.yaml:7 weights] expected list of number in [0, 1], got 2 as element 2. HINT: the "
+          "default is [].",
+          "[run.yaml:8 inner.dept] unknown key. HINT: did you mean depth?",
+          "[run.yaml:9 parts[0].share] expected number above 0 or null, got 0. HINT: the default "
+          "is null.",
+          "[run.yaml:9 parts[1].pth] unknown key. HINT: did you mean path?"}));
   EXPECT_EQ(config_.rate, 2e-5) << "a bad value leaves the member alone";
 }
 
 TEST_F(OptionsTest, WrongShapes) {
   read("rate: [1]\nname: {a: 1}\ninner: 3\nparts: {path: a}\nsteps: null\n");
-  EXPECT_EQ(problems_, (Texts{"[run.yaml:1 rate] expected number above 0, got a list.",
-                              "[run.yaml:2 name] expected text, got nested keys.",
-                              "[run.yaml:3 inner] expected nested keys, got 3.",
-                              "[run.yaml:4 parts] expected list of nested keys, got nested keys.",
-                              "[run.yaml:5 steps] expected integer at least -1, got null."}));
+  EXPECT_EQ(
+      problems_,
+      (Texts{"[run.yaml:1 rate] expected number above 0, got a list. HINT: the default is 2.0e-05.",
+             "[run.yaml:2 name] expected text, got nested keys. HINT: the default is run.",
+             "[run.yaml:3 inner] expected nested keys, got 3. HINT: its keys are depth.",
+             "[run.yaml:4 parts] expected list of nested keys, got nested keys. HINT: its keys are "
+             "path, share.",
+             "[run.yaml:5 steps] expected integer at least -1, got null. HINT: the default is "
+             "-1."}));
+}
+
+TEST_F(OptionsTest, HintsNameTheKeysOfARecordAndTheAdviceOfADeclaration) {
+  int64_t size = 1;
+  set_.add("size", size, "Size.").at_least(1).advice("use at least one.");
+  read("inner: {zzzzzz: 1}\nparts: [7]\nsize: 0\ncolour: 17\n");
+  EXPECT_EQ(problems_,
+            (Texts{"[run.yaml:1 inner.zzzzzz] unknown key. HINT: its keys are depth.",
+                   "[run.yaml:2 parts[0]] expected nested keys, got 7. HINT: its keys are path, "
+                   "share.",
+                   "[run.yaml:3 size] expected integer at least 1, got 0. HINT: use at least one.",
+                   "[run.yaml:4 colour] expected one of \"red\", \"green\", got 17. HINT: the "
+                   "default is red."}));
 }
 
 TEST_F(OptionsTest, AKeySetTwiceIsAnError) {
