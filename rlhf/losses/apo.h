@@ -1,0 +1,35 @@
+// APO: anchored preference optimisation, which says where each likelihood is to go.
+//
+//   apo_zero   L = 1 − σ(βD+) + σ(βD-)        chosen up, rejected down: data better than the model
+//   apo_down   L = σ(βD+) + 1 − σ(β(D+ − D-)) chosen down, rejected further down: data worse than
+//   it
+//
+//   | symbol | parameter | range   |
+//   |--------|-----------|---------|
+//   | β      | beta      | above 0; 0.1 in the paper |
+//
+// Source: D'Oosterlinck et al. (arXiv 2408.06266), eq. 7 and 8.
+//
+// Worked case: β = 1, D+ = ln 3, D- = −ln 2. apo_zero: 1/4 + 1/3 = 7/12. apo_down: 3/4 + 1/7 =
+// 25/28.
+//
+// Departures: the constant 1, as in TRL, makes the loss of both lie in (0, 2).
+#pragma once
+
+#include <torch/types.h>
+
+namespace rlhf {
+
+/// Log-ratios (B). Returns (B).
+inline torch::Tensor apo_zero_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
+                                   double beta) {
+  return torch::sigmoid(-beta * chosen) + torch::sigmoid(beta * rejected);
+}
+
+/// Log-ratios (B). Returns (B).
+inline torch::Tensor apo_down_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
+                                   double beta) {
+  return torch::sigmoid(beta * chosen) + torch::sigmoid(-beta * (chosen - rejected));
+}
+
+}  // namespace rlhf

@@ -1,0 +1,49 @@
+// BCO: a classifier of good against bad answers whose logit is the reward, less a shift δ.
+//
+//   L = −log σ(βD − δ) desirable,   −log σ(−(βD − δ)) undesirable
+//   δ = running mean of βD over all answers seen in training, those of this step included
+//
+//   | symbol   | parameter                            | range   |
+//   |----------|--------------------------------------|---------|
+//   | β        | beta                                 | above 0; 0.1 in the paper |
+//   | δ        | RunningMoments::mean                 |         |
+//
+// Source: Jung et al. (arXiv 2404.04656), eq. 11 and 12.
+//
+// Worked case: β = 1, δ = ln 2. Desirable with D = ln 6: −log σ(ln 3) = ln(4/3). Undesirable with D
+// = 0: −log σ(ln 2) = ln(3/2).
+//
+// Departures: the paper's δ is the mean of the two classes' moving averages; here it is TRL's, one
+// mean over all answers. TRL updates it before each micro-batch: here once, before the step. The
+// paper's density ratio for prompts of different kinds is not part of it.
+#pragma once
+
+#include <torch/types.h>
+
+#include "rlhf/core/json.h"
+
+namespace rlhf {
+
+/// Mean and population variance of every number seen, merged batch by batch (Chan et al., Updating
+/// formulae and a pairwise algorithm, 1979). Part of a run's state.
+struct RunningMoments {
+  double mean = 0.0;
+  double variance = 0.0;
+  double count = 0.0;
+
+  /// Takes the numbers of `values`, of any shape, in; no gradient. No numbers change nothing.
+  void update(const torch::Tensor& values);
+
+  Json to_json() const;
+  /// Error unless `json` came from to_json.
+  static RunningMoments from_json(const Json& json);
+};
+
+/// Log-ratios (B), desirable (B) bool. Returns (B), unweighted.
+inline torch::Tensor bco_loss(const torch::Tensor& log_ratios, const torch::Tensor& desirable,
+                              double delta, double beta) {
+  const auto logit = beta * log_ratios - delta;
+  return -torch::log_sigmoid(torch::where(desirable, logit, -logit));
+}
+
+}  // namespace rlhf

@@ -1,0 +1,21 @@
+// Objectives on answers marked desirable or undesirable: from the log-ratios of B answers to a loss
+// an answer. Each has its header (kto.h, bco.h); this one has the switch and the weights of the
+// classes.
+#pragma once
+
+#include <torch/types.h>
+
+#include "rlhf/losses/unpaired_options.h"
+
+namespace rlhf {
+
+/// Loss of each answer, (B), times its class's weight, to be averaged over the answers of the step.
+/// log_ratios (B): D, differentiable, fp32 or double; desirable (B) bool. `anchor` is a number of
+/// the whole step: z of kto (kto_reference_point), δ of bco (RunningMoments::mean);
+/// apo_zero_unpaired uses none. Finite, and with a finite gradient, at log-ratios up to ±1e4. Error
+/// for options out of range and for tensors that do not fit.
+torch::Tensor unpaired_loss(UnpairedLoss loss, const torch::Tensor& log_ratios,
+                            const torch::Tensor& desirable, double anchor,
+                            const UnpairedLossOptions& options);
+
+}  // namespace rlhf
