@@ -1,22 +1,13 @@
 #include "rlhf/rewards/accuracy.h"
 
+#include <algorithm>
 #include <string>
 
 #include "rlhf/rewards/answer.h"
+#include "rlhf/rewards/ascii.h"
 
 namespace rlhf {
 namespace {
-
-constexpr std::string_view kSpace = " \t\r\n\v\f";
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(kSpace);
-  return first == std::string_view::npos
-             ? std::string_view()
-             : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
-
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 /// Words of two letters and more that are no LaTeX command.
 int prose_words(std::string_view text) {

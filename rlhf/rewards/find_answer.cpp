@@ -1,14 +1,11 @@
-// Where an answer stands in a text. The other half of answer.h, the normal form, is answer.cpp.
-#include <array>
+// Where an answer stands in a text. The other half of answer.h, what an answer says, is answer.cpp.
 #include <cctype>
 
 #include "rlhf/rewards/answer.h"
+#include "rlhf/rewards/ascii.h"
 
 namespace rlhf {
 namespace {
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 std::string_view line_from(std::string_view text, size_t begin) {
   return text.substr(begin, text.find('\n', begin) - begin);

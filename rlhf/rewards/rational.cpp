@@ -4,12 +4,12 @@
 #include <cstdlib>
 #include <vector>
 
+#include "rlhf/rewards/ascii.h"
+
 namespace rlhf {
 namespace {
 
 constexpr size_t kMaxDigits = 1000;
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 std::string without_leading_zeros(std::string digits) {
   const size_t first = digits.find_first_not_of('0');
