@@ -1,6 +1,6 @@
 // AOT: alignment by optimal transport. The distribution of the policy's margins is to dominate the
-// reference's at every quantile (first-order stochastic dominance); in one dimension transport is
-// sorting.
+// reference's at every quantile (first-order stochastic dominance); in one dimension optimal
+// transport is sorting.
 //
 //   aot            d = sort(logπ+ − logπ-) − sort(logπ_ref+ − logπ_ref-)
 //   aot_unpaired   d = sort(D+) − sort(D-)
@@ -11,13 +11,14 @@
 //   | β      | beta            | above 0  |
 //   | ε      | label_smoothing | [0, 0.5) |
 //
-// Source: Melnyk et al. (arXiv 2406.05882), eq. 7 (paired) and eq. 5 (unpaired), with the logistic
-// h.
+// Source: Melnyk et al. (arXiv 2406.05882), the paired and the unpaired form, with the logistic
+// loss.
 //
-// Worked case: β = 1, two pairs with margins ln 6 and 0 under the policy, 0 and ln 2 under the
-// reference: sorted 0, ln 6 against 0, ln 2, so d = 0, ln 3 and L = ln 2, ln(4/3). Unpaired, D+ =
-// ln 3 and 0, D- = −ln 2 and 0: sorted 0, ln 3 against −ln 2, 0, so d = ln 2, ln 3 and L = ln(3/2),
-// ln(4/3).
+// Worked case: β = 1, ε = 0, two pairs.
+//   aot, margins ln 6 and 0 under the policy, 0 and ln 2 under the reference: sorted (0, ln 6) and
+//   (0, ln 2), so d = (0, ln 3) and L = (ln 2, ln(4/3)).
+//   aot_unpaired, D+ = (ln 3, 0) and D- = (0, −ln 2): sorted (0, ln 3) and (−ln 2, 0), so
+//   d = (ln 2, ln 3) and L = (ln(3/2), ln(4/3)).
 //
 // Departures: sorting is exact, as in TRL; the paper also offers a soft sort. TRL sorts each
 // device's micro-batch: it is the step here, so the cut into micro-batches does not show.

@@ -3,19 +3,19 @@
 //   L = −log σ(βD − δ) desirable,   −log σ(−(βD − δ)) undesirable
 //   δ = running mean of βD over all answers seen in training, those of this step included
 //
-//   | symbol   | parameter                            | range   |
-//   |----------|--------------------------------------|---------|
-//   | β        | beta                                 | above 0; 0.1 in the paper |
-//   | δ        | RunningMoments::mean                 |         |
+//   | symbol | parameter            | range               |
+//   |--------|----------------------|---------------------|
+//   | β      | beta                 | above 0; 0.1 in TRL |
+//   | δ      | RunningMoments::mean | of the run so far   |
 //
-// Source: Jung et al. (arXiv 2404.04656), eq. 11 and 12.
+// Source: Jung et al. (arXiv 2404.04656), the logistic classifier with its reward shift.
 //
-// Worked case: β = 1, δ = ln 2. Desirable with D = ln 6: −log σ(ln 3) = ln(4/3). Undesirable with D
-// = 0: −log σ(ln 2) = ln(3/2).
+// Worked case: β = 1, δ = ln 2. Desirable with D = ln 6: −log σ(ln 3) = ln(4/3).
+// Undesirable with D = 0: −log σ(ln 2) = ln(3/2).
 //
 // Departures: the paper's δ is the mean of the two classes' moving averages; here it is TRL's, one
-// mean over all answers. TRL updates it before each micro-batch: here once, before the step. The
-// paper's density ratio for prompts of different kinds is not part of it.
+// mean over all answers. TRL takes each micro-batch in before its loss; here the step is taken in
+// as a whole. The paper's density ratio for prompts of different kinds is not part of it.
 #pragma once
 
 #include <torch/types.h>

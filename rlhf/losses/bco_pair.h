@@ -2,16 +2,16 @@
 //
 //   L = −log σ(βD+) − log σ(−βD-)
 //
-//   | symbol | parameter | range   |
-//   |--------|-----------|---------|
+//   | symbol | parameter | range                      |
+//   |--------|-----------|----------------------------|
 //   | β      | beta      | above 0; 0.01 in the paper |
 //
-// Source: Jung et al. (arXiv 2404.04656), eq. 11.
+// Source: Jung et al. (arXiv 2404.04656).
 //
 // Worked case: β = 1, D+ = ln 3, D- = −ln 2: ln(4/3) + ln(3/2) = ln 2 = 0.693147.
 //
-// Departures: the paper shifts both rewards by δ, their running mean; the pairwise form has δ = 0,
-// as TRL's. bco.h has the shift.
+// Departures: the paper shifts both rewards by δ, their running mean; here δ = 0, as in
+// TRL's pairwise form. bco.h has the shift.
 #pragma once
 
 #include <torch/types.h>

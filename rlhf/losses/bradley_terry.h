@@ -2,9 +2,9 @@
 //
 //   L = −log σ(r+ − r- − m) + c (r+ + r-)²
 //
-//   | symbol | parameter                  | range   |
-//   |--------|----------------------------|---------|
-//   | m      | margin of the row          | any; 0 where none is given |
+//   | symbol | parameter                  | range                                     |
+//   |--------|----------------------------|-------------------------------------------|
+//   | m      | margin of the row          | any; 0 where none is given                |
 //   | c      | center_rewards_coefficient | at least 0; 0.01 in the paper, 0 for none |
 //
 // Source: Ouyang et al., InstructGPT (arXiv 2203.02155), eq. 1; margin: Touvron et al., Llama 2

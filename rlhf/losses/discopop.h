@@ -3,12 +3,13 @@
 //
 //   L = (1 − q)(−log σ(βΔ)) + q e^(−βΔ),   q = σ(βΔ / τ)
 //
-//   | symbol | parameter    | range   |
-//   |--------|--------------|---------|
+//   | symbol | parameter    | range                      |
+//   |--------|--------------|----------------------------|
 //   | β      | beta         | above 0; 0.05 in the paper |
 //   | τ      | discopop_tau | above 0; 0.05 in the paper |
 //
-// Source: Lu et al. (arXiv 2406.08414), eq. 5. Not convex: it has a local minimum below Δ = 0.
+// Source: Lu et al. (arXiv 2406.08414), eq. 5. Not convex: at τ = 0.05 it rises with
+// Δ for βΔ from −0.1 to 0.06.
 //
 // Worked case: β = 1, τ = 1, Δ = ln 6, q = 6/7: 1/7 ln(7/6) + 6/7 · 1/6 = 0.164879.
 //

@@ -1,5 +1,4 @@
-// Pairwise preference objectives: from the log-probabilities of B pairs of answers to a loss a
-// pair.
+// Pairwise preference objectives: from the log-probabilities of B pairs to a loss a pair.
 //
 //   D = log π(y|x) − log π_ref(y|x)       log-ratio of an answer, D+ of the chosen, D- of the other
 //   s = f'(D)                             its score; D itself unless a divergence is chosen

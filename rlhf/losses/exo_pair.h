@@ -1,11 +1,11 @@
-// EXO on pairs: reverse KL from the policy's preference to the smoothed label,
+// EXO on pairs: reverse KL from the policy's preference to the smoothed label.
 //
-//   L = KL((q, 1 − q) ‖ (1 − ε, ε)) = q [log q − log(1 − ε)] + (1 − q) [log(1 − q) − log ε],   q =
-//   σ(βΔ)
+//   L = KL((q, 1 − q) ‖ (1 − ε, ε)) = q [log q − log(1 − ε)] + (1 − q) [log(1 − q) − log ε]
+//   q = σ(βΔ)
 //
-//   | symbol | parameter       | range    |
-//   |--------|-----------------|----------|
-//   | β      | beta            | above 0  |
+//   | symbol | parameter       | range                                                |
+//   |--------|-----------------|------------------------------------------------------|
+//   | β      | beta            | above 0                                              |
 //   | ε      | label_smoothing | (0, 0.5); 1e-3 in the paper. At 0 the KL is infinite |
 //
 // Source: Ji et al. (arXiv 2402.00856), eq. 16 (β here is the paper's β_π).

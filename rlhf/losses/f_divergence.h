@@ -1,18 +1,18 @@
-// f-DPO: the score of an answer when the policy is held near the reference by an f-divergence
+// f-DPO: the score of an answer when the policy is held near the reference by an f-divergence.
 //
 //   max E[r] − β D_f(π ‖ π_ref),   D_f = E_ref[f(π / π_ref)],   so  r = β f'(π / π_ref) + const(x)
 //
 // With D = log(π / π_ref):
 //
-//   | divergence       | f'                            | score                             |
-//   |------------------|-------------------------------|-----------------------------------|
-//   | reverse_kl       | log u + 1                     | D                                 |
-//   | forward_kl       | −1/u                          | 1 − e^(−D)                        |
-//   | js_divergence    | log(2u / (1 + u))             | ln 2 + log σ(D)                   |
-//   | alpha_divergence | (u^(α−1) − 1)/(α − 1)         | (e^((α−1)D) − 1)/(α − 1), α ≠ 1   |
+//   | divergence       | f'                    | score                           |
+//   |------------------|-----------------------|---------------------------------|
+//   | reverse_kl       | log u + 1             | D                               |
+//   | forward_kl       | −1/u                  | 1 − e^(−D)                      |
+//   | js_divergence    | log(2u / (1 + u))     | ln 2 + log σ(D)                 |
+//   | alpha_divergence | (u^(α−1) − 1)/(α − 1) | (e^((α−1)D) − 1)/(α − 1), α ≠ 1 |
 //
 // Constants cancel in Δ; those written here make every score 0 at D = 0.
-// Source: Wang et al., Beyond Reverse KL (arXiv 2309.16240), theorem 1 and table 1.
+// Source: Wang et al., Beyond Reverse KL (arXiv 2309.16240), theorem 1.
 //
 // Worked case: D = ln 3. reverse_kl ln 3; forward_kl 1 − 1/3 = 2/3; js ln 2 + ln(3/4) = ln(3/2);
 // alpha at ½: (1/√3 − 1)/(−½) = 0.845299; alpha at 2: 3 − 1 = 2.

@@ -2,12 +2,11 @@
 //
 //   L = max(0, 1 − βΔ)
 //
-//   | symbol | parameter | range   |
-//   |--------|-----------|---------|
+//   | symbol | parameter | range               |
+//   |--------|-----------|---------------------|
 //   | β      | beta      | above 0; 1 / margin |
 //
-// Source: Zhao et al., SLiC-HF (arXiv 2305.10425), eq. 1; Liu et al., RSO (arXiv 2309.06657),
-// eq. 9.
+// Source: Zhao et al., SLiC-HF (arXiv 2305.10425); Liu et al., RSO (arXiv 2309.06657).
 //
 // Worked case: β = ½, Δ = ln 6: 1 − ½ · 1.791759 = 0.104120. At β = 1 the margin is met: 0.
 //

@@ -2,9 +2,9 @@
 //
 //   L = (s+ / |y+| − s- / |y-| − 1/(2β))²
 //
-//   | symbol     | parameter                      | range   |
-//   |------------|--------------------------------|---------|
-//   | β (τ)      | beta                           | above 0 |
+//   | symbol     | parameter                      | range      |
+//   |------------|--------------------------------|------------|
+//   | β (τ)      | beta                           | above 0    |
 //   | |y+|, |y-| | chosen_tokens, rejected_tokens | at least 1 |
 //
 // Source: Azar et al. (arXiv 2310.12036), eq. 17.

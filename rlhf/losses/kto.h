@@ -5,14 +5,14 @@
 //   apo_zero_unpaired   L = 1 − σ(βD) desirable,         σ(βD) undesirable
 //   z = max(0, mean of D over mismatched prompts and answers), an estimate of KL(π ‖ π_ref)
 //
-//   | symbol   | parameter                            | range   |
-//   |----------|--------------------------------------|---------|
-//   | β        | beta                                 | above 0; 0.1 in the paper |
-//   | λ_D, λ_U | desirable_weight, undesirable_weight | at least 0; λ_D n_D / (λ_U n_U) of 1 to 1.5
-//   |
+//   | symbol | parameter          | range                                          |
+//   |--------|--------------------|------------------------------------------------|
+//   | β      | beta               | above 0; 0.1 in the paper                      |
+//   | λ_D    | desirable_weight   | at least 0                                     |
+//   | λ_U    | undesirable_weight | at least 0; λ_D n_D / (λ_U n_U) about 1 to 4/3 |
 //
 // The weights multiply the loss of their class (unpaired.h).
-// Source: Ethayarajh et al., KTO (arXiv 2402.01306), eq. 8; D'Oosterlinck et al., APO
+// Source: Ethayarajh et al., KTO (arXiv 2402.01306), eq. 7; D'Oosterlinck et al., APO
 // (arXiv 2408.06266), eq. 7.
 //
 // Worked case: β = 1, z = ln 2. Desirable with D = ln 6: 1 − σ(ln 3) = 1/4. Undesirable with D = 0:

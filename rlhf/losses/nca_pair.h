@@ -2,11 +2,11 @@
 //
 //   L = −log σ(βD+) − ½ log σ(−βD+) − ½ log σ(−βD-)
 //
-//   | symbol | parameter | range   |
-//   |--------|-----------|---------|
+//   | symbol | parameter | range                      |
+//   |--------|-----------|----------------------------|
 //   | β      | beta      | above 0; 0.01 in the paper |
 //
-// Source: Chen et al. (arXiv 2402.05369), eq. 11 with K = 2 answers and the weight of the chosen 1.
+// Source: Chen et al. (arXiv 2402.05369), with K = 2 answers and hard labels.
 //
 // Worked case: β = 1, D+ = ln 3, D- = −ln 2: −ln(3/4) − ½ ln(1/4) − ½ ln(2/3) = 1.183562.
 //

@@ -3,10 +3,10 @@
 //   L = −β log σ(log odds+ − log odds-)  [ + NLL of prompt and chosen answer ]
 //   log odds = p̄ − log(1 − e^p̄),   p̄ = logπ(y) / |y|
 //
-//   | symbol     | parameter                      | range   |
-//   |------------|--------------------------------|---------|
+//   | symbol     | parameter                      | range                     |
+//   |------------|--------------------------------|---------------------------|
 //   | β (λ)      | beta                           | above 0; 0.1 in the paper |
-//   | |y+|, |y-| | chosen_tokens, rejected_tokens | at least 1 |
+//   | |y+|, |y-| | chosen_tokens, rejected_tokens | at least 1                |
 //
 // The term in brackets is the trainer's: a token mean over prompts and chosen answers of the step.
 // Source: Hong et al. (arXiv 2403.07691), eq. 4, 6 and 7.

@@ -2,12 +2,12 @@
 //
 //   L = [−(1 − ε) log σ(βΔ) + ε log σ(−βΔ)] / (1 − 2ε)
 //
-//   | symbol | parameter       | range    |
-//   |--------|-----------------|----------|
-//   | β      | beta            | above 0  |
+//   | symbol | parameter       | range                                |
+//   |--------|-----------------|--------------------------------------|
+//   | β      | beta            | above 0                              |
 //   | ε      | label_smoothing | [0, 0.5); 0.1 in the paper. 0 is DPO |
 //
-// Source: Chowdhury et al. (arXiv 2403.00409), eq. 12.
+// Source: Chowdhury et al. (arXiv 2403.00409).
 //
 // Worked case: β = 1, ε = 0.1, Δ = ln 6: (0.9 ln(7/6) − 0.1 ln 7) / 0.8 = −0.069819. It may be
 // negative: only its mean over the flips is a loss.

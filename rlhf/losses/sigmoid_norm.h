@@ -2,18 +2,18 @@
 //
 //   L = −log σ(β (s+ / |y+| − s- / |y-|))
 //
-//   | symbol     | parameter                      | range   |
-//   |------------|--------------------------------|---------|
-//   | β          | beta                           | above 0; 5 in Tülu 3: per-token ratios are
-//   small | | |y+|, |y-| | chosen_tokens, rejected_tokens | at least 1 |
+//   | symbol     | parameter                      | range                |
+//   |------------|--------------------------------|----------------------|
+//   | β          | beta                           | above 0; 5 in Tülu 3 |
+//   | |y+|, |y-| | chosen_tokens, rejected_tokens | at least 1           |
 //
-// Source: Lambert et al., Tülu 3 (arXiv 2411.15124), section 5.1, after SimPO (arXiv 2405.14734).
+// Source: Lambert et al., Tülu 3 (arXiv 2411.15124), after SimPO (arXiv 2405.14734).
 //
-// Worked case: β = 1, D+ = ln 3 over 2 tokens, D- = −ln 2 over 4: the difference is ½ ln 3 + ¼ ln
-// 2, the loss ln(1 + 3^(−½) 2^(−¼)) = ln 1.485492 = 0.395746.
+// Worked case: β = 1, D+ = ln 3 over 2 tokens, D- = −ln 2 over 4: the difference is
+// ½ ln 3 + ¼ ln 2, the loss ln(1 + 3^(−½) 2^(−¼)) = ln 1.485492 = 0.395746.
 //
-// Departures: with an f-divergence the score is normalised, as in TRL; the paper has reverse_kl
-// only.
+// Departures: with an f-divergence the scores are normalised, as in TRL; the paper has
+// reverse_kl only.
 #pragma once
 
 #include <torch/types.h>

@@ -2,12 +2,12 @@
 //
 //   L = −(1 − ε) log σ(x) − ε log σ(−x),   x = β(p̄+ − p̄-) − γ,   p̄ = logπ(y) / |y|
 //
-//   | symbol     | parameter                      | range   |
-//   |------------|--------------------------------|---------|
-//   | β          | beta                           | above 0; 2 to 10 in the paper |
+//   | symbol     | parameter                      | range                               |
+//   |------------|--------------------------------|-------------------------------------|
+//   | β          | beta                           | above 0; 2 to 10 in the paper       |
 //   | γ          | simpo_gamma                    | at least 0; γ/β of 0.3 to 0.6 there |
-//   | ε          | label_smoothing                | [0, 0.5) |
-//   | |y+|, |y-| | chosen_tokens, rejected_tokens | at least 1 |
+//   | ε          | label_smoothing                | [0, 0.5)                            |
+//   | |y+|, |y-| | chosen_tokens, rejected_tokens | at least 1                          |
 //
 // Source: Meng et al. (arXiv 2405.14734), eq. 6.
 //

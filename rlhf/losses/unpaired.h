@@ -1,6 +1,5 @@
-// Objectives on answers marked desirable or undesirable: from the log-ratios of B answers to a loss
-// an answer. Each has its header (kto.h, bco.h); this one has the switch and the weights of the
-// classes.
+// Objectives on answers marked desirable or undesirable: from B log-ratios to a loss an answer.
+// Each has its header (kto.h, bco.h); this one has the switch and the weights of the classes.
 #pragma once
 
 #include <torch/types.h>
