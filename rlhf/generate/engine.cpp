@@ -197,7 +197,7 @@ void Run::prefill(const std::vector<CachedPrompt*>& prompts) {
       }
       last.push_back(static_cast<int64_t>(slots.size()) - 1);
     }
-    const PackedBatch batch = pack_rows(packed);
+    const PackedBatch batch = batch_rows(packed);
     PrefillAttention attention(cache_, batch.segments, std::move(slots));
     const torch::Tensor hidden =
         decoder_.forward(batch.ids.to(decoder_.device()), batch.positions.to(decoder_.device()),

@@ -22,7 +22,7 @@ int main() {
   const std::vector<int32_t> ids = {1, 2, 3, 4};
   const std::vector<uint8_t> supervised = {0, 1, 1, 1};
   const std::vector<rlhf::PackRow> rows = {{.ids = ids, .supervised = supervised, .row = 0}};
-  const auto batch = rlhf::pack_rows(rows);
+  const auto batch = rlhf::batch_rows(rows);
   rlhf::PackedAttention attention(batch.segments);
   const torch::NoGradGuard no_grad;
   const auto hidden = model.forward(batch.ids, batch.positions, attention, batch.rows);
