@@ -25,7 +25,8 @@ torch::Tensor activate(const torch::Tensor& x, GluActivation activation) {
 
 }  // namespace
 
-torch::Tensor Linear::operator()(const torch::Tensor& x) const {
+torch::Tensor Linear::operator()(const torch::Tensor& x, const DropoutKey* dropout) const {
+  if (lora) return lora_linear(*this, *lora, x, dropout);
   return at::linear(x, transposed ? weight.t() : weight,
                     bias.defined() ? std::optional(bias) : std::nullopt);
 }
@@ -35,13 +36,13 @@ torch::Tensor Norm::operator()(const torch::Tensor& x) const {
   return at::layer_norm(x, weight.sizes(), weight, bias, eps);
 }
 
-torch::Tensor Mlp::operator()(const torch::Tensor& x) const {
+torch::Tensor Mlp::operator()(const torch::Tensor& x, const DropoutKey* dropout) const {
   if (gate_up.defined()) {
-    const auto both = gate_up(x).chunk(2, -1);
-    return down(glu(both[0], both[1], activation));
+    const auto both = gate_up(x, dropout).chunk(2, -1);
+    return down(glu(both[0], both[1], activation), dropout);
   }
-  if (gate.defined()) return down(glu(gate(x), up(x), activation));
-  return down(activate(up(x), activation));
+  if (gate.defined()) return down(glu(gate(x, dropout), up(x, dropout), activation), dropout);
+  return down(activate(up(x, dropout), activation), dropout);
 }
 
 }  // namespace rlhf

@@ -4,19 +4,23 @@
 
 #include <torch/types.h>
 
+#include <memory>
+
 #include "rlhf/kernels/glu.h"
+#include "rlhf/nn/lora.h"
 
 namespace rlhf {
 
-/// y = x Wᵀ + b.
+/// y = x Wᵀ + b, or with an adapter what rlhf/nn/lora.h says.
 struct Linear {
-  torch::Tensor weight;     ///< (out, in); (in, out) where `transposed`
-  torch::Tensor bias;       ///< (out) or undefined
-  bool transposed = false;  ///< the stored matrix is Wᵀ (gpt2's Conv1D)
+  torch::Tensor weight;                        ///< (out, in); (in, out) where `transposed`
+  torch::Tensor bias;                          ///< (out) or undefined
+  bool transposed = false;                     ///< the stored matrix is Wᵀ (gpt2's Conv1D)
+  std::shared_ptr<const Lora> lora = nullptr;  ///< its adapter, or null
 
   bool defined() const { return weight.defined(); }
-  /// x (T, in) to (T, out).
-  torch::Tensor operator()(const torch::Tensor& x) const;
+  /// x (T, in) to (T, out). `dropout` (null outside training) is the adapter's.
+  torch::Tensor operator()(const torch::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };
 
 enum class NormKind {
@@ -46,7 +50,7 @@ struct Mlp {
   GluActivation activation = GluActivation::silu;
 
   /// x (T, C) to (T, C).
-  torch::Tensor operator()(const torch::Tensor& x) const;
+  torch::Tensor operator()(const torch::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };
 
 }  // namespace rlhf

@@ -1,0 +1,257 @@
+#include "rlhf/nn/lora.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+#include "rlhf/core/error.h"
+#include "rlhf/core/random.h"
+#include "rlhf/nn/layers.h"
+
+namespace rlhf {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+constexpr int64_t kNormRows = 512;  // outputs whose norm is taken at a time
+
+/// (out, in), whichever way it is stored.
+torch::Tensor matrix(const Linear& layer) {
+  return layer.transposed ? layer.weight.t() : layer.weight;
+}
+
+torch::Tensor plain_linear(const Linear& layer, const torch::Tensor& x, bool with_bias) {
+  return at::linear(x, matrix(layer),
+                    with_bias && layer.bias.defined() ? std::optional(layer.bias) : std::nullopt);
+}
+
+template <class T>
+void mask_rows(const torch::Tensor& x, const torch::Tensor& out, const Lora& lora,
+               const DropoutKey& key) {
+  const int64_t width = x.size(1);
+  const T* from = x.const_data_ptr<T>();
+  T* to = out.data_ptr<T>();
+  const auto kept = static_cast<T>(1.0 / (1.0 - lora.dropout));
+  const auto threshold = static_cast<uint64_t>(std::llround(lora.dropout * 0x1.0p32));
+  at::parallel_for(0, x.size(0), /*grain_size=*/16, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      Random random(key.seed, {kRandomDropout, key.step, lora.stream,
+                               static_cast<uint64_t>(key.first_token + t)});
+      for (int64_t i = t * width; i < (t + 1) * width; ++i) {
+        to[i] = random.next32() >= threshold ? from[i] * kept : T(0);
+      }
+    }
+  });
+}
+
+/// What one call has beside its differentiable tensors.
+struct Call {
+  Linear frozen;
+  Lora lora;
+  std::optional<DropoutKey> dropout;
+
+  /// Undropped, or dropped and in the adapter's type.
+  torch::Tensor input(const torch::Tensor& x) const {
+    const auto wide = x.to(lora.a.scalar_type());
+    return dropout ? lora_dropout(wide, lora, *dropout) : wide;
+  }
+};
+
+struct KeptCall final : torch::CustomClassHolder {
+  explicit KeptCall(Call kept) : call(std::move(kept)) {}
+  Call call;
+};
+
+struct Forward {
+  torch::Tensor y;         // (T, out)
+  torch::Tensor z;         // A x, (T, r)
+  torch::Tensor factor;    // c, (out); DoRA only
+  torch::Tensor norm;      // (out); DoRA only
+  torch::Tensor directed;  // W x + s·B A x (x dropped with dropout), (T, out); DoRA only
+};
+
+Forward forward_pass(const Call& call, const torch::Tensor& x) {
+  const auto& lora = call.lora;
+  const auto type = lora.a.scalar_type();
+  const auto input = call.input(x);
+  const auto y = plain_linear(call.frozen, x, /*with_bias=*/true);
+  Forward out;
+  out.z = at::mm(input, lora.a.t());
+  if (!lora.magnitude.defined()) {
+    out.y = y.to(type).addmm_(out.z, lora.b.t(), /*beta=*/1, /*alpha=*/lora.scale).to(y.dtype());
+    return out;
+  }
+  out.norm = lora_weight_norm(call.frozen, lora);
+  out.factor = lora.magnitude / out.norm;
+  const auto added = at::mm(out.z, lora.b.t()).mul_(lora.scale);
+  if (call.dropout) {
+    out.directed = plain_linear(call.frozen, input.to(x.scalar_type()), /*with_bias=*/false);
+    out.directed = out.directed.to(type) + added;
+  } else {
+    const auto& bias = call.frozen.bias;
+    out.directed = bias.defined() ? (y - bias).to(type) + added : y.to(type) + added;
+  }
+  // In this order y is the frozen layer's output itself where c = 1 and B = 0.
+  out.y = added.add_(y.to(type)).addcmul_(out.directed, out.factor - 1).to(y.dtype());
+  return out;
+}
+
+class LoraLinear : public torch::autograd::Function<LoraLinear> {
+ public:
+  static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& a,
+                          const Variable& b, const std::optional<Variable>& magnitude,
+                          const Call& call) {
+    const auto pass = forward_pass(call, x);
+    ctx->save_for_backward({x, a, b, magnitude.value_or(torch::Tensor()), pass.z, pass.factor,
+                            pass.norm, pass.directed});
+    Call kept = call;
+    kept.lora.a = kept.lora.b = kept.lora.magnitude = torch::Tensor();  // saved as variables
+    ctx->saved_data["call"] = at::IValue::make_capsule(c10::make_intrusive<KeptCall>(kept));
+    return pass.y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto& x = saved[0];
+    auto call =
+        c10::static_intrusive_pointer_cast<KeptCall>(ctx->saved_data["call"].toCapsule())->call;
+    auto& lora = call.lora;
+    lora.a = saved[1];
+    lora.b = saved[2];
+    const auto& z = saved[4];
+    const auto& factor = saved[5];
+    const auto grad = grads[0].to(lora.a.scalar_type());
+    const auto added = factor.defined() ? grad * factor : grad;  // of s·B A x
+    const auto low = at::mm(added, lora.b).mul_(lora.scale);     // of A x, (T, r)
+    torch::Tensor dx, da, db, dm;
+    if (ctx->needs_input_grad(0)) {
+      dx = input_gradient(call, factor.defined(), grads[0], added, low);
+    }
+    if (ctx->needs_input_grad(1)) da = at::mm(low.t(), call.input(x));
+    if (ctx->needs_input_grad(2)) db = at::mm(added.t(), z).mul_(lora.scale);
+    if (factor.defined() && ctx->needs_input_grad(3)) dm = (grad * saved[7]).sum(0).div_(saved[6]);
+    return {dx, da, db, dm, {}};
+  }
+
+ private:
+  static torch::Tensor input_gradient(const Call& call, bool dora, const torch::Tensor& grad,
+                                      const torch::Tensor& added, const torch::Tensor& low) {
+    const auto weight = matrix(call.frozen);
+    const auto narrow = added.to(grad.scalar_type());
+    if (!call.dropout) {
+      const auto dx = at::mm(narrow, weight);
+      return dx.to(low.scalar_type()).addmm_(low, call.lora.a).to(grad.scalar_type());
+    }
+    // Through the dropped input: its part of A x, for DoRA also of W x.
+    auto dropped = at::mm(low, call.lora.a);
+    if (dora) dropped += at::mm(narrow - grad, weight).to(dropped.scalar_type());
+    return at::mm(grad, weight) +
+           lora_dropout(dropped, call.lora, *call.dropout).to(grad.scalar_type());
+  }
+};
+
+Call make_call(const Linear& frozen, const Lora& lora, const DropoutKey* dropout) {
+  check(!frozen.weight.requires_grad() && !(frozen.bias.defined() && frozen.bias.requires_grad()),
+        "lora_linear", "a frozen layer was expected, its weights require a gradient.");
+  Call call{.frozen = frozen, .lora = lora, .dropout = std::nullopt};
+  call.frozen.lora = nullptr;
+  if (dropout != nullptr && lora.dropout > 0.0) call.dropout = *dropout;
+  return call;
+}
+
+}  // namespace
+
+double lora_scale(double alpha, int64_t r, bool rslora) {
+  const auto rank = static_cast<double>(r);
+  return alpha / (rslora ? std::sqrt(rank) : rank);
+}
+
+torch::Tensor initial_lora_a(int64_t r, int64_t in, uint64_t seed, uint64_t stream) {
+  const auto a = at::empty({r, in}, torch::kFloat32);
+  const double bound = 1.0 / std::sqrt(static_cast<double>(in));
+  Random random(seed, {kRandomInit, stream});
+  float* values = a.data_ptr<float>();
+  for (int64_t i = 0; i < a.numel(); ++i) {
+    values[i] = static_cast<float>(bound * (2.0 * random.uniform() - 1.0));
+  }
+  return a;
+}
+
+torch::Tensor lora_dropout(const torch::Tensor& x, const Lora& lora, const DropoutKey& key) {
+  const auto plain = x.to(torch::kCPU).contiguous();
+  const auto out = at::empty_like(plain);
+  if (plain.scalar_type() == torch::kFloat64) {
+    mask_rows<double>(plain, out, lora, key);
+  } else {
+    check(plain.scalar_type() == torch::kFloat32, "lora_dropout", "fp32 or fp64 was expected.");
+    mask_rows<float>(plain, out, lora, key);
+  }
+  return out.to(x.device());
+}
+
+torch::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora) {
+  const at::NoGradGuard no_grad;
+  const auto weight = matrix(frozen);
+  std::vector<torch::Tensor> norms;
+  for (int64_t row = 0; row < weight.size(0); row += kNormRows) {
+    const int64_t rows = std::min(kNormRows, weight.size(0) - row);
+    const auto sum = at::addmm(weight.narrow(0, row, rows).to(lora.a.scalar_type()),
+                               lora.b.narrow(0, row, rows), lora.a, /*beta=*/1,
+                               /*alpha=*/lora.scale);
+    norms.push_back(at::linalg_vector_norm(sum, /*ord=*/2, /*dim=*/{1}));
+  }
+  return at::cat(norms);
+}
+
+torch::Tensor merged_weight(const Linear& frozen, const Lora& lora) {
+  const at::NoGradGuard no_grad;
+  const auto type =
+      frozen.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  auto sum = at::addmm(matrix(frozen).to(type), lora.b.to(type), lora.a.to(type), /*beta=*/1,
+                       /*alpha=*/lora.scale);
+  if (lora.magnitude.defined()) {
+    const auto norm = at::linalg_vector_norm(sum, /*ord=*/2, /*dim=*/{1});
+    sum.mul_((lora.magnitude.to(type) / norm).unsqueeze(1));
+  }
+  return frozen.transposed ? sum.t().contiguous() : sum;
+}
+
+torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::Tensor& x,
+                          const DropoutKey* dropout) {
+  const auto call = make_call(frozen, lora, dropout);
+  if (!at::GradMode::is_enabled()) return forward_pass(call, x).y;
+  return LoraLinear::apply(x, lora.a, lora.b,
+                           lora.magnitude.defined() ? std::optional(lora.magnitude) : std::nullopt,
+                           call);
+}
+
+namespace reference {
+
+torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::Tensor& x,
+                          const DropoutKey* dropout) {
+  const auto call = make_call(frozen, lora, dropout);
+  auto input = x;
+  if (call.dropout) {
+    const auto mask = lora_dropout(torch::ones_like(x.detach()), lora, *call.dropout);
+    input = x * mask;
+  }
+  const auto added = input.matmul(lora.a.t()).matmul(lora.b.t()) * lora.scale;
+  const auto y = plain_linear(call.frozen, x, /*with_bias=*/true);
+  if (!lora.magnitude.defined()) return y + added;
+  const auto factor = lora.magnitude / lora_weight_norm(frozen, lora);
+  const auto directed = plain_linear(call.frozen, input, /*with_bias=*/false);
+  return y + (factor - 1) * directed + factor * added;
+}
+
+}  // namespace reference
+}  // namespace rlhf
