@@ -262,13 +262,14 @@ TEST(StreamDecoder, HoldsHalfCharactersAndByteRuns) {
 }
 
 TEST(TokenizerIds, AVocabularyMayHaveHoles) {
-  Json file = bpe({"a"}, {});
-  file["model"]["vocab"]["b"] = 2;
-  file["added_tokens"] = {{{"id", 4}, {"content", "<s>"}}};
+  // Three tokens, so the added one is numbered 3, as in `tokenizers`; no token has id 2.
+  Json file = bpe({"a", "b"}, {});
+  file["model"]["vocab"]["c"] = 4;
+  file["added_tokens"] = {{{"id", 3}, {"content", "<s>"}}};
   const Tokenizer t = Tokenizer::from_json(file, nullptr);
   EXPECT_EQ(t.vocab_size(), 5);
-  for (const int32_t id : {0, 2, 4}) EXPECT_TRUE(t.has_token(id)) << id;
-  for (const int32_t id : {-1, 1, 3, 5, INT32_MAX}) EXPECT_FALSE(t.has_token(id)) << id;
+  for (const int32_t id : {0, 1, 3, 4}) EXPECT_TRUE(t.has_token(id)) << id;
+  for (const int32_t id : {-1, 2, 5, INT32_MAX}) EXPECT_FALSE(t.has_token(id)) << id;
 }
 
 TEST(Regex, TranslatesWhatOnigurumaMeans) {
