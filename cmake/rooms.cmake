@@ -40,10 +40,10 @@ function(rlhf_use_pch target kind)
   endif()
 endfunction()
 
-# rlhf_room(NAME [TORCH] DOORS room... SOURCES file... [PLAIN_SOURCES file...] [LIBS target...])
+# rlhf_room(NAME [TORCH] DOORS room... [HEADERS room/header...] SOURCES file... [PLAIN_SOURCES file...] [LIBS target...])
 # PLAIN_SOURCES: files of a torch room that include no torch header (vector kernels): no precompiled header.
 function(rlhf_room name)
-  cmake_parse_arguments(ROOM "TORCH" "" "DOORS;SOURCES;PLAIN_SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(ROOM "TORCH" "" "DOORS;HEADERS;SOURCES;PLAIN_SOURCES;LIBS" ${ARGN})
   set(target rlhf_${name})
   add_library(${target} OBJECT ${ROOM_SOURCES} ${ROOM_PLAIN_SOURCES})
   target_link_libraries(${target} PUBLIC rlhf_flags ${ROOM_LIBS})

@@ -16,6 +16,13 @@ struct EnumNames<BadRowPolicy> {
   static constexpr std::array<std::string_view, 2> names = {"error", "drop"};
 };
 
+/// Which end of a row longer than max_length is kept.
+enum class TruncationChoice { keep_start, keep_end };
+template <>
+struct EnumNames<TruncationChoice> {
+  static constexpr std::array<std::string_view, 2> names = {"keep_start", "keep_end"};
+};
+
 /// One part of a mixture.
 struct DatasetSource {
   std::string path;                     ///< file or folder

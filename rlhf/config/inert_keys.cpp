@@ -8,7 +8,6 @@ namespace {
 
 constexpr auto kAccepted = InertKey::Status::accepted;
 constexpr auto kRefused = InertKey::Status::refused;
-constexpr auto kLater = InertKey::Status::later;
 
 struct Row {
   InertKey::Status status;
@@ -141,8 +140,6 @@ constexpr Row kTraining[] = {
      "set environment variables in the shell: they must stand before the program starts."},
 };
 
-constexpr const char* kNoLora =
-    "LoRA is not built yet, and without use_peft the key asks for nothing.";
 constexpr const char* kNoQuantised = "train in bfloat16 or float32: weights are not quantised.";
 constexpr const char* kWithoutQuantised = "it only matters with load_in_4bit.";
 constexpr const char* kNoRemoteCode =
@@ -156,16 +153,6 @@ constexpr Row kModel[] = {
      "remove it; mixtures of experts are not among the architectures."},
     {kRefused, "activation_offloading", "false",
      "use gradient_checkpointing, or lower max_tokens_per_microbatch."},
-    {kLater, "use_peft", "false", "train all weights, or use PEFT until LoRA is here."},
-    {kAccepted, "lora_r", "16", kNoLora},
-    {kAccepted, "lora_alpha", "32", kNoLora},
-    {kAccepted, "lora_dropout", "0.05", kNoLora},
-    {kAccepted, "lora_target_modules", "null", kNoLora},
-    {kAccepted, "lora_target_parameters", "null", kNoLora},
-    {kAccepted, "lora_modules_to_save", "null", kNoLora},
-    {kAccepted, "lora_task_type", "\"CAUSAL_LM\"", kNoLora},
-    {kAccepted, "use_rslora", "false", kNoLora},
-    {kAccepted, "use_dora", "false", kNoLora},
     {kRefused, "load_in_8bit", "false", kNoQuantised},
     {kRefused, "load_in_4bit", "false", kNoQuantised},
     {kAccepted, "bnb_4bit_quant_type", "\"nf4\"", kWithoutQuantised},
@@ -209,142 +196,22 @@ constexpr Row kData[] = {
      "write the template into a file and name it as chat_template_path."},
 };
 
-struct MethodKey {
-  const char* name;
-  const char* methods;
-};
+constexpr const char* kDecodersOnly = "only decoders are among the architectures.";
 
-constexpr const char* kEveryPreference = "reward, dpo, kto, grpo, rloo, prm, bco, cpo, orpo";
-constexpr const char* kOnline = "grpo, rloo";
-
-/// Keys that methods add to what all share, with the methods that have them.
-constexpr MethodKey kMethodKeys[] = {
-    {"disable_dropout", kEveryPreference},
-    {"center_rewards_coefficient", "reward"},
-    {"precompute_ref_log_probs", "dpo, kto, bco"},
-    {"precompute_ref_batch_size", "dpo, kto"},
-    {"loss_weights", "dpo"},
-    {"ld_alpha", "dpo"},
-    {"f_divergence_type", "dpo"},
-    {"f_alpha_divergence_coef", "dpo"},
-    {"label_smoothing", "dpo, cpo"},
-    {"beta", "dpo, kto, grpo, rloo, bco, cpo, orpo"},
-    {"use_weighting", "dpo"},
-    {"discopop_tau", "dpo"},
-    {"sync_ref_model", "dpo, kto, grpo, rloo"},
-    {"ref_model_mixup_alpha", "dpo, kto, grpo, rloo"},
-    {"ref_model_sync_steps", "dpo, kto, grpo, rloo"},
-    {"desirable_weight", "kto"},
-    {"undesirable_weight", "kto"},
-    {"cast_lm_head_to_fp32", "grpo"},
-    {"num_generations", kOnline},
-    {"num_generations_eval", kOnline},
-    {"max_completion_length", "grpo, rloo, prm, bco, cpo, orpo"},
-    {"ds3_gather_for_generation", "grpo, rloo, ppo"},
-    {"generation_batch_size", kOnline},
-    {"steps_per_generation", kOnline},
-    {"temperature", "grpo, rloo, ppo"},
-    {"top_p", kOnline},
-    {"top_k", kOnline},
-    {"min_p", kOnline},
-    {"generation_kwargs", kOnline},
-    {"chat_template_kwargs", kOnline},
-    {"repetition_penalty", kOnline},
-    {"cache_implementation", kOnline},
-    {"use_vllm", kOnline},
-    {"vllm_mode", kOnline},
-    {"vllm_model_impl", kOnline},
-    {"vllm_enable_sleep_mode", kOnline},
-    {"vllm_structured_outputs_regex", kOnline},
-    {"vllm_server_base_url", kOnline},
-    {"vllm_server_host", kOnline},
-    {"vllm_server_port", kOnline},
-    {"vllm_server_timeout", kOnline},
-    {"vllm_group_port", kOnline},
-    {"vllm_gpu_memory_utilization", kOnline},
-    {"vllm_max_model_length", kOnline},
-    {"vllm_tensor_parallel_size", kOnline},
-    {"vllm_importance_sampling_correction", "grpo"},
-    {"vllm_importance_sampling_mode", "grpo"},
-    {"vllm_importance_sampling_clip_max", "grpo"},
-    {"vllm_importance_sampling_clip_min", "grpo"},
-    {"vllm_importance_sampling_cap", "grpo"},
-    {"num_iterations", kOnline},
-    {"epsilon", kOnline},
-    {"epsilon_high", kOnline},
-    {"delta", "grpo"},
-    {"sapo_temperature_neg", "grpo"},
-    {"sapo_temperature_pos", "grpo"},
-    {"vespo_k_pos", "grpo"},
-    {"vespo_lambda_pos", "grpo"},
-    {"vespo_k_neg", "grpo"},
-    {"vespo_lambda_neg", "grpo"},
-    {"importance_sampling_level", "grpo"},
-    {"reward_weights", kOnline},
-    {"reward_funcs", "grpo, rloo"},
-    {"reward_model_name_or_path", "grpo, rloo"},
-    {"multi_objective_aggregation", "grpo"},
-    {"scale_rewards", "grpo"},
-    {"mask_truncated_completions", kOnline},
-    {"top_entropy_quantile", "grpo"},
-    {"entropy_coef", "grpo"},
-    {"use_adaptive_entropy", "grpo"},
-    {"entropy_coef_min", "grpo"},
-    {"entropy_coef_max", "grpo"},
-    {"entropy_coef_delta", "grpo"},
-    {"entropy_target", "grpo"},
-    {"max_tool_calling_iterations", "grpo"},
-    {"off_policy_mask_threshold", "grpo"},
-    {"use_bias_correction_kl", "grpo"},
-    {"log_completions", kOnline},
-    {"log_multimodal", kOnline},
-    {"num_completions_to_print", kOnline},
-    {"log_unique_prompts", kOnline},
-    {"log_completions_hub_repo", "grpo"},
-    {"use_transformers_continuous_batching", kOnline},
-    {"transformers_continuous_batching_config", kOnline},
-    {"use_transformers_paged", kOnline},
-    {"normalize_advantages", "rloo"},
-    {"reward_clip_range", "rloo"},
-    {"num_mini_batches", "ppo"},
-    {"total_episodes", "ppo"},
-    {"local_rollout_forward_batch_size", "ppo"},
-    {"num_sample_generations", "ppo"},
-    {"response_length", "ppo"},
-    {"stop_token", "ppo"},
-    {"stop_token_id", "ppo"},
-    {"missing_eos_penalty", "ppo"},
-    {"sft_model_path", "ppo"},
-    {"world_size", "ppo"},
-    {"num_total_batches", "ppo"},
-    {"micro_batch_size", "ppo"},
-    {"local_batch_size", "ppo"},
-    {"batch_size", "ppo"},
-    {"local_mini_batch_size", "ppo"},
-    {"mini_batch_size", "ppo"},
-    {"reward_model_path", "ppo"},
-    {"model_adapter_name", "ppo"},
-    {"ref_adapter_name", "ppo"},
-    {"num_ppo_epochs", "ppo"},
-    {"whiten_rewards", "ppo"},
-    {"kl_coef", "ppo"},
-    {"kl_estimator", "ppo"},
-    {"cliprange", "ppo"},
-    {"vf_coef", "ppo"},
-    {"cliprange_value", "ppo"},
-    {"gamma", "ppo"},
-    {"lam", "ppo"},
-    {"step_separator", "prm"},
-    {"train_on_last_step_only", "prm"},
-    {"generate_during_eval", "bco, cpo, orpo"},
-    {"is_encoder_decoder", "bco, cpo, orpo"},
-    {"prompt_sample_size", "bco"},
-    {"min_density_ratio", "bco"},
-    {"max_density_ratio", "bco"},
-    {"cpo_alpha", "cpo"},
-    {"simpo_gamma", "cpo"},
-    {"alpha", "cpo"},
-    {"padding_value", "orpo"},
+constexpr Row kPreference[] = {
+    {kRefused, "generate_during_eval", "false",
+     "remove it; run `rlhf generate` on a checkpoint to see what it writes."},
+    {kRefused, "is_encoder_decoder", "false", kDecodersOnly},
+    {kAccepted, "padding_value", "null", kNoPadding},
+    {kAccepted, "label_pad_token_id", "-100", kNoPadding},
+    {kAccepted, "max_prompt_length", "null",
+     "prompts are not cut by themselves, as in TRL today: a row whose prompt fills max_length is "
+     "dropped, counted and named."},
+    {kAccepted, "max_completion_length", "null",
+     "max_length cuts the answer; TRL cuts it by itself for encoder-decoders alone."},
+    {kAccepted, "use_logits_to_keep", "false", "the head only ever sees rows that are scored."},
+    {kAccepted, "use_num_logits_to_keep", "false", "the head only ever sees rows that are scored."},
+    {kAccepted, "base_model_attribute_name", "\"model\"", "there are no wrapped models."},
 };
 
 }  // namespace
@@ -357,13 +224,6 @@ void declare_inert_model_init_keys(OptionSet& set) { declare_rows(set, kModelIni
 
 void declare_inert_data_keys(OptionSet& set) { declare_rows(set, kData); }
 
-void declare_keys_of_other_methods(OptionSet& set, std::string_view method) {
-  for (const auto& [name, methods] : kMethodKeys) {
-    if (set.find(name) != nullptr || set.find_inert(name) != nullptr) continue;
-    set.add_inert(
-        {kLater, name, nullptr,
-         fmt::format("remove it; {} has no such option: it belongs to {}.", method, methods)});
-  }
-}
+void declare_inert_preference_keys(OptionSet& set) { declare_rows(set, kPreference); }
 
 }  // namespace rlhf

@@ -1,13 +1,15 @@
 #include "rlhf/config/sft_config.h"
 
-#include "rlhf/config/inert_keys.h"
-#include "rlhf/core/options_args.h"
-#include "rlhf/core/options_text.h"
+#include "rlhf/config/command.h"
 
 namespace rlhf {
 namespace {
 
-void declare_sft(OptionSet& set, SftOptions& options) {
+constexpr MethodTraits kSft = {.name = "sft"};
+
+}  // namespace
+
+void declare(OptionSet& set, SftOptions& options) {
   set.group("Supervised fine-tuning");
   set.add("max_length", options.max_length,
           "Longest sequence in tokens, and the size of a pack; null: no limit.")
@@ -30,31 +32,19 @@ void declare_sft(OptionSet& set, SftOptions& options) {
       .spelling("chunked_nll", "nll");
 }
 
-}  // namespace
-
 void declare(OptionSet& set, SftConfig& config) {
-  declare(set, config.model);
-  declare(set, config.tokenizer);
-  declare(set, config.data);
-  declare_sft(set, config.sft);
-  declare(set, config.training);
-  declare_inert_model_keys(set);
-  declare_inert_data_keys(set);
-  declare_inert_training_keys(set);
-  declare_keys_of_other_methods(set, "sft");
+  declare_model_and_data(set, config, kSft);
+  declare(set, config.sft);
+  declare_training(set, config, kSft);
 }
 
 void resolve(SftConfig& config, std::vector<std::string>* notes) {
-  resolve(config.model);
-  resolve(config.data, notes);
-  resolve(config.training, config.model, notes);
+  resolve_common(config, notes);
   if (!config.sft.eval_packing) config.sft.eval_packing = config.sft.packing;
 }
 
 void validate(const SftConfig& config, Problems& problems) {
-  validate(config.model, problems);
-  validate(config.data, problems);
-  validate(config.training, config.model, problems);
+  validate_common(config, kSft, problems);
   const SftOptions& sft = config.sft;
   const bool packs = sft.packing || sft.eval_packing.value_or(false);
   if (packs && !sft.max_length) {
@@ -65,55 +55,18 @@ void validate(const SftConfig& config, Problems& problems) {
     problems.add("label_smoothing_factor", "loss_type dft has no smoothed form.",
                  "keep one of the two.");
   }
-  if (config.training.eval_strategy != Interval::no && !config.data.datasets.empty() &&
-      !config.data.test_split_size) {
-    problems.add("eval_strategy", "a mixture under datasets has no test split to evaluate on.",
-                 "set test_split_size, or eval_strategy: no.");
-  }
 }
 
 SftConfig read_sft_config(std::span<const std::string> args, std::vector<std::string>* notes) {
-  SftConfig config;
-  OptionSet set;
-  declare(set, config);
-  Problems problems;
-  ParsedArguments parsed = parse_arguments(set, args, {}, problems);
-  resolve(config, &parsed.notes);
-  Problems found;
-  validate(config, found);
-  parsed.add_located(found, problems);
-  problems.throw_if_any();
-  if (notes != nullptr) *notes = std::move(parsed.notes);
-  return config;
+  return read_config<SftConfig>(args, notes);
 }
 
 std::string sft_help() {
-  SftConfig config;
-  OptionSet set;
-  declare(set, config);
-  return help_text(set,
-                   "rlhf sft --config run.yaml [--key value ...]\n"
-                   "Fine-tunes a model on text, conversations or prompt and completion. Every key "
-                   "is also a flag;\n"
-                   "flags win over the file. Booleans: --packing, --packing false, --no_packing. "
-                   "Lists: several\n"
-                   "words. Nested keys: YAML or JSON text.\n");
+  return config_help<SftConfig>(
+      "sft", "Fine-tunes a model on text, conversations or prompt and completion.");
 }
 
-std::string resolved_yaml(const SftConfig& config) {
-  SftConfig values;  // declared before it takes the values, so that these are not the defaults
-  OptionSet set;
-  declare(set, values);
-  values = config;
-  return options_yaml(set);
-}
-
-std::string resolved_table(const SftConfig& config) {
-  SftConfig values;
-  OptionSet set;
-  declare(set, values);
-  values = config;
-  return options_table(set);
-}
+std::string resolved_yaml(const SftConfig& config) { return config_yaml(config); }
+std::string resolved_table(const SftConfig& config) { return config_table(config); }
 
 }  // namespace rlhf

@@ -7,9 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "rlhf/config/data_options.h"
-#include "rlhf/config/model_options.h"
-#include "rlhf/config/training_options.h"
+#include "rlhf/config/common_config.h"
 #include "rlhf/core/options.h"
 
 namespace rlhf {
@@ -18,12 +16,6 @@ enum class PackingChoice { bfd, bfd_split, wrapped };
 template <>
 struct EnumNames<PackingChoice> {
   static constexpr std::array<std::string_view, 3> names = {"bfd", "bfd_split", "wrapped"};
-};
-
-enum class TruncationChoice { keep_start, keep_end };
-template <>
-struct EnumNames<TruncationChoice> {
-  static constexpr std::array<std::string_view, 2> names = {"keep_start", "keep_end"};
 };
 
 enum class SftLoss { nll, dft };
@@ -45,15 +37,14 @@ struct SftOptions {
   SftLoss loss_type = SftLoss::nll;
 };
 
-struct SftConfig {
+struct SftConfig : CommonConfig {
   SftConfig() { training.learning_rate = 2e-5; }
 
-  ModelOptions model;
-  TokenizerOptions tokenizer;
-  DataOptions data;
   SftOptions sft;
-  TrainingOptions training;
 };
+
+/// The method's own options.
+void declare(OptionSet& set, SftOptions& options);
 
 /// Declares every option of the command and every key that sets nothing; `config` must outlive
 /// `set`.

@@ -329,8 +329,8 @@ void OptionSet::apply_inert(const InertKey& key, const ConfigNode& node, const s
     case InertKey::Status::refused:
       problems.add(where, fmt::format("{} is not supported.", node.shown()), key.text);
       break;
-    case InertKey::Status::later:
-      problems.add(where, "not built yet.", key.text);
+    case InertKey::Status::elsewhere:
+      problems.add(where, "not an option of this command.", key.text);
       break;
   }
 }

@@ -118,7 +118,7 @@ struct InertKey {
   enum class Status {
     accepted,  ///< no meaning here: a note says why when it is set
     refused,   ///< would change the result and is not offered: an error says what to use instead
-    later,     ///< belongs to a part that is not built yet: an error says so
+    elsewhere,  ///< belongs to another command: an error says to which
   };
   Status status = Status::accepted;
   std::string name;

@@ -223,7 +223,7 @@ std::string options_markdown(const OptionSet& set, const std::string& heading) {
   append_inert(out, set, InertKey::Status::accepted, heading + " Accepted, without effect",
                "why it has none");
   append_inert(out, set, InertKey::Status::refused, heading + " Refused", "instead");
-  append_inert(out, set, InertKey::Status::later, heading + " Not built yet", "part");
+  append_inert(out, set, InertKey::Status::elsewhere, heading + " Of other commands", "instead");
   return out;
 }
 

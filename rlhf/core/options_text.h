@@ -12,7 +12,7 @@ namespace rlhf {
 std::string help_text(const OptionSet& set, const std::string& usage);
 
 /// Markdown tables of the options by group (`heading` is the level of the group titles, such as
-/// "###"), then of the keys that are accepted, refused and not built yet.
+/// "###"), then of the keys that are accepted, refused and of other commands.
 std::string options_markdown(const OptionSet& set, const std::string& heading);
 
 /// JSON schema, draft 2020-12, of a configuration file.

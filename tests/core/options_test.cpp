@@ -66,7 +66,7 @@ class OptionsTest : public ::testing::Test {
     set_.add_inert({InertKey::Status::accepted, "workers", 0, "there are none."});
     set_.add_inert({InertKey::Status::refused, "fp16", false, "use bf16."});
     set_.add_inert({InertKey::Status::refused, "fsdp", "", "remove it."});
-    set_.add_inert({InertKey::Status::later, "use_peft", false, "wait."});
+    set_.add_inert({InertKey::Status::elsewhere, "use_peft", false, "remove it."});
   }
 
   void read(const std::string& text) {
@@ -224,7 +224,7 @@ TEST_F(OptionsTest, InertKeysSpeakUpOtherwise) {
   EXPECT_EQ(notes_, Texts{"[run.yaml:1 workers] has no effect: there are none."});
   EXPECT_EQ(problems_, (Texts{"[run.yaml:2 fp16] true is not supported. HINT: use bf16.",
                               "[run.yaml:3 fsdp] \"full_shard\" is not supported. HINT: remove it.",
-                              "[run.yaml:4 use_peft] not built yet. HINT: wait."}));
+                              "[run.yaml:4 use_peft] not an option of this command. HINT: remove it."}));
 }
 
 TEST_F(OptionsTest, DefaultsAreTheMembersValuesAtDeclaration) {

@@ -38,7 +38,7 @@ void declare(OptionSet& set, Config& config) {
   set.add("text", config.text, "Text with | in it.");
   set.add_inert({InertKey::Status::accepted, "workers", 0, "there are none."});
   set.add_inert({InertKey::Status::refused, "fp16", false, "use bf16."});
-  set.add_inert({InertKey::Status::later, "peft", nullptr, "wait."});
+  set.add_inert({InertKey::Status::elsewhere, "peft", nullptr, "wait."});
 }
 
 class OptionsTextTest : public ::testing::Test {
@@ -109,9 +109,9 @@ TEST_F(OptionsTextTest, Markdown) {
 |---|---|
 | `fp16` | use bf16. |
 
-## Not built yet
+## Of other commands
 
-| key | part |
+| key | instead |
 |---|---|
 | `peft` | wait. |
 )");

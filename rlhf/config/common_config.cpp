@@ -1,0 +1,46 @@
+#include "rlhf/config/common_config.h"
+
+#include "rlhf/config/inert_keys.h"
+
+namespace rlhf {
+
+void declare_model_and_data(OptionSet& set, CommonConfig& config, const MethodTraits& method) {
+  declare(set, config.model);
+  declare(set, config.tokenizer);
+  declare(set, config.data);
+  declare(set, config.lora, method.task);
+}
+
+void declare_training(OptionSet& set, CommonConfig& config, const MethodTraits& method) {
+  declare(set, config.training);
+  declare_inert_model_keys(set);
+  declare_inert_data_keys(set);
+  declare_inert_training_keys(set);
+  declare_keys_of_other_methods(set, method.name);
+}
+
+void resolve_common(CommonConfig& config, std::vector<std::string>* notes) {
+  resolve(config.model);
+  resolve(config.data, notes);
+  resolve(config.lora);
+  resolve(config.training, config.model, notes);
+}
+
+void validate_common(const CommonConfig& config, const MethodTraits& method, Problems& problems) {
+  validate(config.model, problems);
+  validate(config.data, problems);
+  validate(config.lora, problems);
+  validate(config.training, config.model, problems);
+  if (config.training.eval_strategy != Interval::no && !config.data.datasets.empty() &&
+      !config.data.test_split_size) {
+    problems.add("eval_strategy", "a mixture under datasets has no test split to evaluate on.",
+                 "set test_split_size, or eval_strategy: no.");
+  }
+  if (!method.label_smoothing_hint.empty() && config.training.label_smoothing_factor > 0) {
+    problems.add("label_smoothing_factor",
+                 fmt::format("it spreads a next-token target, which {} has none of.", method.name),
+                 std::string(method.label_smoothing_hint));
+  }
+}
+
+}  // namespace rlhf
