@@ -92,21 +92,39 @@ class LineTokenizer {
                                              options_.add_special_tokens)}};
     }
     if (row.contains("ids") && row.at("ids").is_array()) {
-      std::vector<int32_t> ids;
-      for (const Json& id : row.at("ids")) {
-        if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX) {
-          throw UserError(where,
-                          fmt::format("token ids were expected in `ids`, got {}.", id.dump()));
-        }
-        ids.push_back(id.get<int32_t>());
-      }
-      return {{"text", text_.tokenizer.decode(ids, options_.skip_special_tokens)}};
+      return {{"text", text_.tokenizer.decode(known_ids(row.at("ids"), where),
+                                              options_.skip_special_tokens)}};
     }
-    throw UserError(
-        where, "an object with a text in `text`, a list in `ids`, or `messages` was expected.");
+    throw UserError(where,
+                    "an object with a text in `text`, a list in `ids`, or `messages` was expected.",
+                    "one JSON object a line, such as {\"text\": \"...\"}.");
   }
 
  private:
+  /// The ids of a row, each of them a token's.
+  std::vector<int32_t> known_ids(const Json& row_ids, const std::string& where) const {
+    std::vector<int32_t> ids;
+    std::vector<std::string> unknown;
+    for (const Json& id : row_ids) {
+      const bool fits = id.is_number_integer() && id >= 0 && id <= INT32_MAX;
+      if (fits && text_.tokenizer.has_token(id.get<int32_t>())) {
+        ids.push_back(id.get<int32_t>());
+      } else {
+        unknown.push_back(id.dump());
+      }
+    }
+    if (!unknown.empty()) {
+      throw UserError(
+          where,
+          fmt::format(
+              "ids of this tokenizer's tokens, all below {}, were expected in `ids`, got {}{}.",
+              text_.tokenizer.vocab_size(), unknown.front(),
+              unknown.size() == 1 ? "" : fmt::format(" and {} more", unknown.size() - 1)),
+          "the ids and --model must belong together.");
+    }
+    return ids;
+  }
+
   Json chat(const Json& row, const std::string& where) const {
     if (!text_.chat) {
       throw UserError(where, "a chat template was expected for `messages`, the tokenizer has none.",

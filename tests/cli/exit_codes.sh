@@ -21,7 +21,10 @@ expect() { # NAME CODE PATTERN... -- COMMAND
     grep -qE -- "$pattern" <<<"$text" || { echo "$name: /$pattern/ is not in: $text"; failures=$((failures + 1)); }
   done
 }
-sft() { echo "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache" --max_length 64; }
+sft() { # [OUTPUT [MAX_LENGTH]]
+  echo "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$fixtures/train/pairs.jsonl" --cache_dir "$scratch/cache" \
+    --output_dir "${1:-$scratch/run}" --max_length "${2:-64}"
+}
 
 expect usage 0 'sft' 'generate' -- "$rlhf" --help
 expect version 0 '^rlhf [0-9]' -- "$rlhf" --version
@@ -30,6 +33,9 @@ expect unknown_command 2 'did you mean score' -- "$rlhf" scor
 expect later_command 2 'not built yet' -- "$rlhf" dpo
 for command in sft generate score eval tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
 expect all_at_once 2 'learning_rat\b' 'did you mean --learning_rate' 'max_steps' 'adam_beta1' -- $(sft) --learning_rat 1 --max_steps many --adam_beta1 2
+expect flag_twice 2 '--max_steps\] this key is set twice' -- $(sft) --max_steps 1 --max_steps 2
+printf '\xff\xfem\0a\0x\0' >"$scratch/wide.yaml"
+expect config_not_utf8 2 'wide.yaml:1' 'UTF-8' -- $(sft) --config "$scratch/wide.yaml"
 expect later_key 2 'beta' 'not built yet' -- $(sft) --beta 0.1
 expect no_model 2 "$scratch/none" -- "$rlhf" sft --model_name_or_path "$scratch/none" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/run"
 expect no_data 2 "$scratch/none.jsonl" -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$scratch/none.jsonl" --output_dir "$scratch/run"
@@ -39,6 +45,9 @@ expect bad_rows 2 'bad.jsonl:2' 'bad.jsonl:3' 'bad.jsonl:4' -- "$rlhf" sft --mod
 
 echo '{"input_ids": [5, 6, 999999]}' >"$scratch/ids.jsonl"
 expect ids_beyond 2 'vocabulary of' '999999' -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$scratch/ids.jsonl" --output_dir "$scratch/run" --cache_dir "$scratch/cache"
+tokenize() { printf '%s\n' '{"text": "a"}' "$1" | "$rlhf" tokenize --model "$fixtures/train/model"; }
+expect unknown_ids 2 'stdin:2' '999999 and 1 more' 'HINT' -- tokenize '{"ids": [5, 999999, 6, 888888]}'
+expect ids_beyond_32_bits 2 'stdin:2' '99999999999' -- tokenize '{"ids": [99999999999]}'
 expect too_many_threads 2 'threads' -- $(sft) --threads 100000
 
 cp -r "$fixtures/train/model" "$scratch/cut"
@@ -55,19 +64,19 @@ if [ "$(id -u)" = 0 ] && mkdir "$scratch/small" && mount -t tmpfs -o size=64k tm
 fi
 
 # Resuming: other rows, another optimizer, nothing whole.
-$(sft) --output_dir "$scratch/resume" --max_steps 2 --save_strategy steps 2>/dev/null || failures=$((failures + 1))
-expect other_rows 2 'other training rows' -- $(sft) --output_dir "$scratch/resume" --max_steps 3 --resume_from_checkpoint true --max_length 10
-expect other_optimizer 2 'optim' -- $(sft) --output_dir "$scratch/resume" --max_steps 3 --resume_from_checkpoint true --optim sgd
-expect changed_option 0 'seed was 42 and is 7' -- $(sft) --output_dir "$scratch/resume" --max_steps 3 --resume_from_checkpoint true --seed 7
+$(sft "$scratch/resume") --max_steps 2 --save_strategy steps 2>/dev/null || failures=$((failures + 1))
+expect other_rows 2 'other training rows' -- $(sft "$scratch/resume" 10) --max_steps 3 --resume_from_checkpoint true
+expect other_optimizer 2 'optim' -- $(sft "$scratch/resume") --max_steps 3 --resume_from_checkpoint true --optim sgd
+expect changed_option 0 'seed was 42 and is 7' -- $(sft "$scratch/resume") --max_steps 3 --resume_from_checkpoint true --seed 7
 for part in "$scratch"/resume/checkpoint-*/optimizer.safetensors; do truncate -s 100 "$part"; done
-expect none_whole 2 'no checkpoint .* is whole' -- $(sft) --output_dir "$scratch/resume" --max_steps 4 --resume_from_checkpoint true
+expect none_whole 2 'no checkpoint .* is whole' -- $(sft "$scratch/resume") --max_steps 4 --resume_from_checkpoint true
 
 # A gradient that is not finite stops the run before it touches the weights.
-expect not_finite 1 'norm at step' 'learning_rate' -- $(sft) --output_dir "$scratch/nan" --max_steps 20 --learning_rate 1e30 --max_grad_norm 0
+expect not_finite 1 'norm at step' 'learning_rate' -- $(sft "$scratch/nan") --max_steps 20 --learning_rate 1e30 --max_grad_norm 0
 
 # Ctrl-C: a checkpoint first, then 130. SIGTERM the same.
 for signal in INT TERM; do
-  $(sft) --output_dir "$scratch/$signal" --max_steps 100000 --save_strategy no 2>/dev/null &
+  $(sft "$scratch/$signal") --max_steps 100000 --save_strategy no 2>/dev/null &
   child=$!
   for _ in $(seq 100); do [ -s "$scratch/$signal/metrics.jsonl" ] && break; sleep 0.1; done
   kill -$signal $child
