@@ -1,8 +1,6 @@
 // Reads what tools/make_templates.py wrote.
 #pragma once
 
-#include <zlib.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
@@ -11,18 +9,12 @@
 #include "rlhf/core/file.h"
 #include "rlhf/core/json.h"
 #include "rlhf/text/chat_template.h"
+#include "tests/support/gzip.h"
 
 namespace rlhf {
 
 inline Json read_gz_json(const std::string& name) {
-  const fs::path path = fs::path(RLHF_FIXTURES) / "text" / name;
-  std::string text;
-  char buffer[1 << 16];
-  gzFile file = gzopen(path.c_str(), "rb");
-  for (int got = 0; file && (got = gzread(file, buffer, sizeof buffer)) > 0;)
-    text.append(buffer, static_cast<size_t>(got));
-  gzclose(file);
-  return Json::parse(text);
+  return read_gzip_json(fs::path(RLHF_FIXTURES) / "text" / name);
 }
 
 /// The generator's clock: 2024-07-06 15:04:05.

@@ -2,7 +2,6 @@
 // (tools/make_tokenizers.py).
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <cstdlib>
 #include <map>
@@ -11,6 +10,7 @@
 #include "rlhf/core/json.h"
 #include "rlhf/text/tokenizer.h"
 #include "rlhf/text/unicode.h"
+#include "tests/support/gzip.h"
 
 namespace rlhf {
 namespace {
@@ -24,20 +24,8 @@ fs::path data_folder() {
   return set != nullptr ? fs::path(set) : fs::path(RLHF_FIXTURES) / "../../../shared/data";
 }
 
-std::string read_gzip(const fs::path& path) {
-  gzFile file = gzopen(path.c_str(), "rb");
-  EXPECT_NE(file, nullptr) << path;
-  std::string out;
-  std::vector<char> buffer(1 << 16);
-  for (int got = 0; file != nullptr && (got = gzread(file, buffer.data(), 1 << 16)) > 0;) {
-    out.append(buffer.data(), static_cast<size_t>(got));
-  }
-  gzclose(file);
-  return out;
-}
-
 const Json& cases() {
-  static const Json document = Json::parse(read_gzip(fixtures() / "tokenizer_cases.json.gz"));
+  static const Json document = read_gzip_json(fixtures() / "tokenizer_cases.json.gz");
   return document;
 }
 
