@@ -6,6 +6,7 @@
 #include <ATen/ops/scalar_tensor.h>
 
 #include "rlhf/kernels/rotary.h"
+#include "rlhf/models/adapter.h"
 #include "rlhf/models/tensor_specs.h"
 #include "rlhf/nn/checkpoint.h"
 #include "rlhf/nn/layers.h"
@@ -32,22 +33,73 @@ struct Qkv {
   torch::Tensor v;  ///< (T, K, D)
 };
 
+/// The parts of the model as one adapter, or none, makes it. Their tensors are shared.
+struct View {
+  torch::Tensor embedding;  // (V, C)
+  torch::Tensor positions;  // (context, C) or undefined
+  std::vector<Layer> layers;
+  Norm final_norm;
+  torch::Tensor head;          // (V, C); undefined in a classifier
+  torch::Tensor score_weight;  // (labels, C); undefined in a language model
+  torch::Tensor score_bias;    // (labels) or undefined
+};
+
 /// Finds the parts of a model by name. Everything named is there: match_tensors has seen to it.
 class Builder {
  public:
-  Builder(const DecoderConfig& config, const std::vector<NamedTensor>& tensors) : config_(config) {
-    for (const auto& [name, tensor] : tensors) by_name_[name] = tensor;
+  /// `adapter` may be null: the model itself.
+  Builder(const DecoderConfig& config, const std::vector<NamedTensor>& tensors,
+          const Adapter* adapter)
+      : config_(config), adapter_(adapter) {
+    for (const auto& [name, tensor] : tensors) {
+      by_name_[transformers_name(config, name)].push_back(tensor);
+    }
+    if (adapter == nullptr) return;
+    for (const auto& [name, tensor] : adapter->saved) by_name_[name].push_back(tensor);
   }
 
-  void enter(std::string prefix) { prefix_ = std::move(prefix); }
+  View view() {
+    const auto& names = config_.row->names;
+    View view;
+    prefix_ = names.base;
+    view.embedding = find(names.embedding, ".weight");
+    view.positions = find(names.positions, ".weight");
+    view.final_norm = norm(names.final_norm);
+    prefix_.clear();
+    if (config_.is_classifier()) {
+      view.score_weight = find(score_module(config_), ".weight");
+      view.score_bias = find(score_module(config_), ".bias");
+    } else {
+      view.head = head(view.embedding);
+    }
+    for (size_t i = 0; i < config_.layer.size(); ++i) view.layers.push_back(layer(i));
+    return view;
+  }
 
-  torch::Tensor find(const char* module, const char* kind) const {
+ private:
+  /// The adapter's full copy where it has one, else the model's tensor; undefined where neither.
+  torch::Tensor find(const std::string& module, const char* kind) const {
     const auto it = by_name_.find(prefix_ + module + kind);
-    return it == by_name_.end() ? torch::Tensor() : it->second;
+    return it == by_name_.end() ? torch::Tensor() : it->second.back();
+  }
+
+  torch::Tensor head(const torch::Tensor& embedding) const {
+    const auto own = find(head_module(config_), ".weight");
+    if (own.defined()) return own;
+    // Tied. An adapter's copy of the embedding leaves the head what it was, as in PEFT, unless it
+    // is to stay tied.
+    if (adapter_ == nullptr || adapter_->config.ensure_weight_tying) return embedding;
+    const auto& names = config_.row->names;
+    return by_name_.at(fmt::format("{}{}.weight", names.base, names.embedding)).front();
   }
 
   Linear linear(const char* module) const {
-    return {find(module, ".weight"), find(module, ".bias"), config_.row->transposed};
+    Linear linear{find(module, ".weight"), find(module, ".bias"), config_.row->transposed};
+    if (adapter_ != nullptr) {
+      const auto it = adapter_->modules.find(prefix_ + module);
+      if (it != adapter_->modules.end()) linear.lora = it->second;
+    }
+    return linear;
   }
 
   Norm norm(const char* module) const {
@@ -55,9 +107,9 @@ class Builder {
             config_.row->norm_offset};
   }
 
-  Layer layer(size_t i, const std::string& base) {
+  Layer layer(size_t i) {
     const auto& names = config_.row->names;
-    enter(fmt::format("{}{}{}.", base, names.layer, i));
+    prefix_ = fmt::format("{}{}{}.", names.base, names.layer, i);
     Layer layer{.config = config_.layer[i],
                 .attention_norm = norm(names.attention_norm),
                 .attention_post_norm = norm(names.attention_post_norm),
@@ -76,16 +128,29 @@ class Builder {
                         .down = linear(names.down),
                         .activation = config_.activation},
                 .tensors = {}};
-    for (auto it = by_name_.lower_bound(prefix_);
-         it != by_name_.end() && it->first.starts_with(prefix_); ++it) {
-      layer.tensors.push_back(it->second);
+    collect(by_name_, [&](const auto& own) { layer.tensors.push_back(own.back()); });
+    if (adapter_ != nullptr) {
+      collect(adapter_->modules, [&](const auto& lora) {
+        for (const auto& tensor : {lora->a, lora->b, lora->magnitude}) {
+          if (tensor.defined()) layer.tensors.push_back(tensor);
+        }
+      });
     }
     return layer;
   }
 
- private:
+  /// Whatever `map` holds under the prefix.
+  template <class Map, class Take>
+  void collect(const Map& map, Take take) const {
+    for (auto it = map.lower_bound(prefix_); it != map.end() && it->first.starts_with(prefix_);
+         ++it) {
+      take(it->second);
+    }
+  }
+
   const DecoderConfig& config_;
-  std::map<std::string, torch::Tensor> by_name_;
+  const Adapter* adapter_;
+  std::map<std::string, std::vector<torch::Tensor>> by_name_;  ///< the model's, then the adapter's
   std::string prefix_;
 };
 
@@ -94,56 +159,42 @@ class Builder {
 struct Decoder::Impl {
   DecoderConfig config;
   std::vector<NamedTensor> tensors;
-  torch::Tensor embedding;  // (V, C)
-  torch::Tensor positions;  // (context, C) or undefined
-  std::vector<Layer> layers;
-  Norm final_norm;
-  torch::Tensor head;          // (V, C); undefined in a classifier
-  torch::Tensor score_weight;  // (labels, C); undefined in a language model
-  torch::Tensor score_bias;    // (labels) or undefined
+  std::vector<std::unique_ptr<const Adapter>> adapters;
+  std::vector<std::shared_ptr<const View>> views;  // of the model, then of each adapter
+  int active = -1;
   double embedding_scale = 1.0;
 
   Impl(DecoderConfig given, const std::map<std::string, torch::Tensor>& by_name)
       : config(std::move(given)) {
-    const auto style = name_style(config, by_name);
-    tensors = match_tensors(config, tensor_specs(config, style), by_name);
-    const auto& names = config.row->names;
-    const std::string base = style.with_base ? names.base : "";
-    Builder builder(config, tensors);
-    builder.enter(base);
-    embedding = builder.find(names.embedding, ".weight");
-    positions = builder.find(names.positions, ".weight");
-    final_norm = builder.norm(names.final_norm);
-    builder.enter("");
-    if (config.is_classifier()) {
-      score_weight = builder.find(score_module(config), ".weight");
-      score_bias = builder.find(score_module(config), ".bias");
-    } else {
-      head = config.tied
-                 ? embedding
-                 : builder.find(style.with_head_alias ? names.head_alias : names.head, ".weight");
-    }
-    for (size_t i = 0; i < config.layer.size(); ++i) layers.push_back(builder.layer(i, base));
+    tensors = match_tensors(config, tensor_specs(config, name_style(config, by_name)), by_name);
+    add_view(/*adapter=*/nullptr);
     embedding_scale = config.embedding_scale;
     if (config.row->scales_embedding) {  // transformers rounds √C to the weights' type
-      embedding_scale = at::scalar_tensor(embedding_scale, embedding.scalar_type()).item<double>();
+      embedding_scale =
+          at::scalar_tensor(embedding_scale, views[0]->embedding.scalar_type()).item<double>();
     }
   }
 
-  torch::Tensor embed(const torch::Tensor& ids, const torch::Tensor& at,
+  void add_view(const Adapter* adapter) {
+    views.push_back(std::make_shared<const View>(Builder(config, tensors, adapter).view()));
+  }
+
+  const std::shared_ptr<const View>& view() const { return views[static_cast<size_t>(active + 1)]; }
+
+  torch::Tensor embed(const View& parts, const torch::Tensor& ids, const torch::Tensor& at,
                       const ForwardOptions& options) const {
-    auto hidden = at::embedding(embedding, ids, config.pad_id);
+    auto hidden = at::embedding(parts.embedding, ids, config.pad_id);
     // gemma's factor belongs to its embedding, so noise comes after it; granite's belongs to the
     // model.
     const bool own_scale = config.row->scales_embedding;
     if (own_scale) hidden = hidden * embedding_scale;
     if (options.on_embeddings) hidden = options.on_embeddings(hidden);
     if (!own_scale && embedding_scale != 1.0) hidden = hidden * embedding_scale;
-    if (positions.defined()) hidden = hidden + at::embedding(positions, at);
+    if (parts.positions.defined()) hidden = hidden + at::embedding(parts.positions, at);
     return hidden;
   }
 
-  Qkv project(const Layer& layer, const torch::Tensor& x) const {
+  Qkv project(const Layer& layer, const torch::Tensor& x, const DropoutKey* dropout) const {
     const int64_t tokens = x.size(0);
     const int64_t dim = config.head_dim;
     const auto by_head = [&](const torch::Tensor& t) {
@@ -151,15 +202,15 @@ struct Decoder::Impl {
     };
     if (!layer.qkv.defined()) {
       const bool wide = config.row->qk_norm == QkNorm::width;
-      auto q = layer.q(x);
-      auto k = layer.k(x);
+      auto q = layer.q(x, dropout);
+      auto k = layer.k(x, dropout);
       if (wide) q = layer.q_norm(q), k = layer.k_norm(k);
-      Qkv out{by_head(q), by_head(k), by_head(layer.v(x))};
+      Qkv out{by_head(q), by_head(k), by_head(layer.v(x, dropout))};
       if (config.row->qk_norm == QkNorm::head)
         out.q = layer.q_norm(out.q), out.k = layer.k_norm(out.k);
       return out;
     }
-    const auto fused = layer.qkv(x);
+    const auto fused = layer.qkv(x, dropout);
     if (config.row->fused_qkv == FusedQkv::interleaved) {
       const auto parts = fused.view({tokens, config.heads, 3, dim}).unbind(2);
       return {parts[0], parts[1], parts[2]};
@@ -170,10 +221,10 @@ struct Decoder::Impl {
     return {parts[0], parts[1], parts[2]};
   }
 
-  torch::Tensor attend(size_t i, const torch::Tensor& x, const RopeTables& rope,
-                       AttentionBackend& attention) const {
-    const auto& layer = layers[i];
-    auto [q, k, v] = project(layer, x);
+  torch::Tensor attend(const View& parts, size_t i, const torch::Tensor& x, const RopeTables& rope,
+                       AttentionBackend& attention, const DropoutKey* dropout) const {
+    const auto& layer = parts.layers[i];
+    auto [q, k, v] = project(layer, x, dropout);
     if (rope.cos.defined()) {
       q = rotary(q, rope.cos, rope.sin);
       k = rotary(k, rope.cos, rope.sin);
@@ -182,23 +233,28 @@ struct Decoder::Impl {
                                    .window = layer.config.window,
                                    .softcap = config.attention_softcap};
     const auto seen = attention.attend(static_cast<int64_t>(i), q, k, v, options);
-    return layer.attention_out(seen.reshape({x.size(0), config.heads * config.head_dim}));
+    return layer.attention_out(seen.reshape({x.size(0), config.heads * config.head_dim}), dropout);
   }
 
-  torch::Tensor run_layer(size_t i, const torch::Tensor& hidden, const RopeTables& rope,
-                          AttentionBackend& attention) const {
-    const auto& layer = layers[i];
+  torch::Tensor run_layer(const View& parts, size_t i, const torch::Tensor& hidden,
+                          const RopeTables& rope, AttentionBackend& attention,
+                          const std::optional<DropoutKey>& key) const {
+    const auto& layer = parts.layers[i];
+    const DropoutKey* dropout = key ? &*key : nullptr;
     const auto normed = [](const Norm& norm, const torch::Tensor& x) {
       return norm.defined() ? norm(x) : x;
     };
     const auto joined = [&](const torch::Tensor& x, const torch::Tensor& y) {
       return config.residual_scale == 1.0 ? x + y : x + y * config.residual_scale;
     };
-    const auto seen = normed(layer.attention_post_norm,
-                             attend(i, normed(layer.attention_norm, hidden), rope, attention));
-    if (config.parallel_residual) return layer.mlp(normed(layer.mlp_norm, hidden)) + seen + hidden;
+    const auto seen =
+        normed(layer.attention_post_norm,
+               attend(parts, i, normed(layer.attention_norm, hidden), rope, attention, dropout));
+    if (config.parallel_residual)
+      return layer.mlp(normed(layer.mlp_norm, hidden), dropout) + seen + hidden;
     const auto middle = joined(hidden, seen);
-    return joined(middle, normed(layer.mlp_post_norm, layer.mlp(normed(layer.mlp_norm, middle))));
+    return joined(middle,
+                  normed(layer.mlp_post_norm, layer.mlp(normed(layer.mlp_norm, middle), dropout)));
   }
 };
 
@@ -239,20 +295,22 @@ torch::Tensor Decoder::forward(const torch::Tensor& ids, const torch::Tensor& po
     check(replay != nullptr, "Decoder::forward",
           "checkpoint_layers needs attention that can be recomputed, got a cache.");
   }
-  auto hidden = impl_->embed(ids, positions, options);
-  for (size_t i = 0; i < impl_->layers.size(); ++i) {
-    const auto& tables = impl_->layers[i].config.local_rope ? local_rope : rope;
+  const auto view = impl_->view();
+  auto hidden = impl_->embed(*view, ids, positions, options);
+  for (size_t i = 0; i < view->layers.size(); ++i) {
+    const auto& tables = view->layers[i].config.local_rope ? local_rope : rope;
     if (!replay) {
-      hidden = impl_->run_layer(i, hidden, tables, attention);
+      hidden = impl_->run_layer(*view, i, hidden, tables, attention, options.dropout);
       continue;
     }
-    const auto block = [impl = impl_.get(), i, tables, replay](const torch::Tensor& x) {
-      return impl->run_layer(i, x, tables, *replay);
+    const auto block = [impl = impl_.get(), view, i, tables, replay,
+                        dropout = options.dropout](const torch::Tensor& x) {
+      return impl->run_layer(*view, i, x, tables, *replay, dropout);
     };
-    hidden = checkpointed(block, hidden, impl_->layers[i].tensors);
+    hidden = checkpointed(block, hidden, view->layers[i].tensors);
   }
   if (rows.defined()) hidden = hidden.index_select(0, rows);
-  return impl_->final_norm(hidden);
+  return view->final_norm(hidden);
 }
 
 Head Decoder::head() const {
@@ -261,7 +319,7 @@ Head Decoder::head() const {
     throw UserError("model", fmt::format("a language model was expected, got {}.",
                                          config.row->class_for(config.task)));
   }
-  return {.weight = impl_->head,
+  return {.weight = impl_->view()->head,
           .bias = {},
           .logit_scale = config.logit_scale,
           .softcap = config.final_softcap};
@@ -274,19 +332,45 @@ torch::Tensor Decoder::score(const torch::Tensor& hidden) const {
                                          config.row->class_name));
   }
   const auto type = hidden.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
-  const auto& bias = impl_->score_bias;
-  return at::linear(hidden.to(type), impl_->score_weight.to(type),
+  const auto& bias = impl_->view()->score_bias;
+  return at::linear(hidden.to(type), impl_->view()->score_weight.to(type),
                     bias.defined() ? bias.to(type) : bias);
 }
 
 const std::vector<NamedTensor>& Decoder::tensors() const { return impl_->tensors; }
 
+int Decoder::add_adapter(Adapter adapter) {
+  for (const auto& [name, tensor] : impl_->tensors) tensor.set_requires_grad(false);
+  impl_->adapters.push_back(std::make_unique<const Adapter>(std::move(adapter)));
+  impl_->add_view(impl_->adapters.back().get());
+  return adapters() - 1;
+}
+
+void Decoder::use_adapter(int number) {
+  check(number >= -1 && number < adapters(), "Decoder::use_adapter",
+        "an adapter below {} was expected, got {}.", adapters(), number);
+  impl_->active = number;
+}
+
+int Decoder::active_adapter() const { return impl_->active; }
+int Decoder::adapters() const { return static_cast<int>(impl_->adapters.size()); }
+
+const Adapter& Decoder::adapter(int number) const {
+  check(number >= 0 && number < adapters(), "Decoder::adapter",
+        "an adapter below {} was expected, got {}.", adapters(), number);
+  return *impl_->adapters[static_cast<size_t>(number)];
+}
+
+std::vector<NamedTensor> Decoder::trainable() const {
+  return impl_->active < 0 ? impl_->tensors : adapter(impl_->active).tensors();
+}
+
 void Decoder::set_requires_grad(bool on) {
-  for (const auto& [name, tensor] : impl_->tensors) tensor.set_requires_grad(on);
+  for (const auto& [name, tensor] : trainable()) tensor.set_requires_grad(on);
 }
 
 int64_t Decoder::layers() const { return impl_->config.layers; }
-torch::Dtype Decoder::dtype() const { return impl_->embedding.scalar_type(); }
-torch::Device Decoder::device() const { return impl_->embedding.device(); }
+torch::Dtype Decoder::dtype() const { return impl_->views[0]->embedding.scalar_type(); }
+torch::Device Decoder::device() const { return impl_->views[0]->embedding.device(); }
 
 }  // namespace rlhf

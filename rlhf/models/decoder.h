@@ -10,14 +10,18 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/models/arch.h"
 #include "rlhf/nn/attention_backend.h"
+#include "rlhf/nn/lora.h"
 
 namespace rlhf {
+
+struct Adapter;
 
 /// A tensor of the model with its name in the model folder.
 struct NamedTensor {
@@ -32,6 +36,8 @@ struct ForwardOptions {
   bool checkpoint_layers = false;
   /// Applied to the token embeddings (T, C) when set: NEFTune's noise.
   std::function<torch::Tensor(const torch::Tensor&)> on_embeddings;
+  /// The adapter's dropout in training; unset: none, whatever the adapter says.
+  std::optional<DropoutKey> dropout = std::nullopt;
 };
 
 class Decoder {
@@ -67,10 +73,25 @@ class Decoder {
   torch::Tensor score(const torch::Tensor& hidden) const;
 
   /// Every tensor in a fixed order, by its name in the folder; tied weights once. The tensors are
-  /// the model's own.
+  /// the model's own, not an adapter's.
   const std::vector<NamedTensor>& tensors() const;
 
-  /// Switches gradients on or off for all tensors.
+  /// Attaches an adapter (rlhf/models/adapter.h) and returns its number, from 0. Nothing is
+  /// switched. The model's own tensors stop requiring gradients.
+  int add_adapter(Adapter adapter);
+
+  /// Which adapter forward(), head() and score() go through from now on; -1: none, the model as it
+  /// was loaded, bit for bit. A pass that has run already keeps its adapter in its backward.
+  void use_adapter(int number);
+  int active_adapter() const;
+  int adapters() const;
+  const Adapter& adapter(int number) const;
+
+  /// What training changes: the active adapter's tensors under their names in its folder, or
+  /// without one the model's.
+  std::vector<NamedTensor> trainable() const;
+
+  /// Switches gradients on or off for trainable().
   void set_requires_grad(bool on);
 
   int64_t layers() const;
@@ -80,6 +101,22 @@ class Decoder {
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
+};
+
+/// Switches to an adapter (-1: none) for as long as it lives.
+class AdapterScope {
+ public:
+  AdapterScope(Decoder& decoder, int number)
+      : decoder_(decoder), before_(decoder.active_adapter()) {
+    decoder_.use_adapter(number);
+  }
+  ~AdapterScope() { decoder_.use_adapter(before_); }
+  AdapterScope(const AdapterScope&) = delete;
+  AdapterScope& operator=(const AdapterScope&) = delete;
+
+ private:
+  Decoder& decoder_;
+  int before_;
 };
 
 }  // namespace rlhf

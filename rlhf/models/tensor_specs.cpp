@@ -140,13 +140,6 @@ void check_tied_head(const std::string& name, const torch::Tensor& head,
       "set tie_word_embeddings to false in config.json if the head is a matrix of its own.");
 }
 
-/// FNV-1a: a stream's key must not change with a library's version.
-uint64_t name_hash(std::string_view name) {
-  uint64_t hash = 14695981039346656037ULL;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  return hash;
-}
-
 /// What to do about a tensor that a folder lacks.
 std::string missing_hint(const DecoderConfig& config, const std::string& name) {
   if (!config.is_classifier() || !name.starts_with(score_module(config))) return "";
@@ -155,6 +148,27 @@ std::string missing_hint(const DecoderConfig& config, const std::string& name) {
 }
 
 }  // namespace
+
+uint64_t name_hash(std::string_view name) {
+  uint64_t hash = 14695981039346656037ULL;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return hash;
+}
+
+std::string transformers_name(const DecoderConfig& config, const std::string& name) {
+  const auto& names = config.row->names;
+  const auto module = name.substr(0, name.rfind('.'));
+  if (module == names.head || module == head_module(config)) {
+    return head_module(config) + name.substr(module.size());
+  }
+  const bool alone = config.is_classifier() && module == score_module(config);
+  return alone || name.starts_with(names.base) ? name : names.base + name;
+}
+
+const char* head_module(const DecoderConfig& config) {
+  const auto& names = config.row->names;
+  return *names.head_alias == '\0' ? names.head : names.head_alias;
+}
 
 const char* score_module(const DecoderConfig& config) {
   return config.task == ModelTask::token_classification ? config.row->names.token_head : "score";

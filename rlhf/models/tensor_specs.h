@@ -37,6 +37,16 @@ NameStyle name_style(const DecoderConfig& config,
 /// Every tensor of the model, in the order of its forward pass; tied weights once.
 std::vector<TensorSpec> tensor_specs(const DecoderConfig& config, const NameStyle& style = {});
 
+/// The name that transformers gives a folder's tensor in memory, and PEFT after it: with the base
+/// prefix, the head under its present name.
+std::string transformers_name(const DecoderConfig& config, const std::string& name);
+
+/// The module of a language model's head under that name.
+const char* head_module(const DecoderConfig& config);
+
+/// FNV-1a: names a random stream. It must not change with a library's version.
+uint64_t name_hash(std::string_view name);
+
 /// The module that scores rows or tokens in a classifier, `score` as a rule.
 const char* score_module(const DecoderConfig& config);
 
