@@ -46,6 +46,18 @@ Json EncodeOptions::key() const {
           {"on_bad_row", on_bad_row == OnBadRow::error ? "error" : "drop"}};
 }
 
+EncodeOptions encode_options(std::optional<int64_t> max_length, const TextOptions& text) {
+  return {.max_length = max_length,
+          .eos_token = text.eos_token,
+          .stop_ids = text.stop_ids,
+          .chat_template_kwargs = text.chat_template_kwargs,
+          .on_bad_row = text.on_bad_row};
+}
+
+int64_t EncodedAnswer::predicted() const {
+  return std::ssize(completion) - (prompt.empty() && !completion.empty() ? 1 : 0);
+}
+
 int64_t EncodedRow::predicted() const {
   return supervised.empty() ? 0 : std::count(supervised.begin() + 1, supervised.end(), uint8_t{1});
 }
@@ -116,6 +128,10 @@ void Encoder::probe() {
 bool Encoder::is_stop(int32_t id) const {
   return id == eos_id_ || std::find(options_.stop_ids.begin(), options_.stop_ids.end(), id) !=
                               options_.stop_ids.end();
+}
+
+bool Encoder::has_stop(std::span<const int32_t> ids) const {
+  return std::any_of(ids.begin(), ids.end(), [this](int32_t id) { return is_stop(id); });
 }
 
 Ids Encoder::continuation(std::string_view text) const {

@@ -75,6 +75,9 @@ struct EncodeOptions {
   Json key() const;
 };
 
+/// Options of methods that choose no masks.
+EncodeOptions encode_options(std::optional<int64_t> max_length, const TextOptions& text);
+
 /// Ids of a row and which of them are learned (1) or only read (0).
 struct EncodedRow {
   std::vector<int32_t> ids;
@@ -84,12 +87,18 @@ struct EncodedRow {
   int64_t predicted() const;
 };
 
+/// Notice of rows whose template renders a prompt differently once the answer follows.
+inline constexpr const char* kRerendered =
+    "the template renders the prompt differently once an answer follows";
+
 /// A prompt and what follows it.
 struct EncodedAnswer {
   std::vector<int32_t> prompt{};
   std::vector<int32_t> completion{};
-  bool rerendered =
-      false;  ///< the template rendered the prompt differently once the answer followed
+  bool rerendered = false;  ///< see kRerendered
+
+  /// Tokens of the completion that have a token before them to predict them from.
+  int64_t predicted() const;
 };
 
 /// A prompt with two answers.
@@ -137,6 +146,8 @@ class Encoder {
 
   /// Whether the id ends a text or turn: EOS or one of stop_ids.
   bool is_stop(int32_t id) const;
+  /// Whether one of the ids does.
+  bool has_stop(std::span<const int32_t> ids) const;
 
   /// Ids of text that follows other ids: without the space that some tokenizers put before every
   /// text.

@@ -7,8 +7,6 @@
 namespace rlhf {
 namespace {
 
-constexpr const char* kRerendered =
-    "the template renders the prompt differently once an answer follows";
 constexpr const char* kTwoBos = "the text began with BOS, which the tokenizer adds: one is kept";
 constexpr size_t kNoSeam = std::string::npos;
 

@@ -43,6 +43,14 @@ class EncodedRows {
 
   const RaggedCache& cache() const { return *cache_; }
 
+  /// length(row) of every row.
+  template <class Length>
+  std::vector<int64_t> of_every_row(Length length) const {
+    std::vector<int64_t> lengths(static_cast<size_t>(rows()));
+    for (int64_t row = 0; row < rows(); ++row) lengths[static_cast<size_t>(row)] = length(row);
+    return lengths;
+  }
+
  private:
   std::shared_ptr<const RaggedCache> cache_;
   std::vector<std::string> files_;

@@ -13,27 +13,24 @@
 #include <string>
 #include <vector>
 
-#include "rlhf/data/cache.h"
 #include "rlhf/data/encode.h"
+#include "rlhf/data/encoded_rows.h"
 #include "rlhf/data/pack.h"
+#include "rlhf/data/prepare.h"
 #include "rlhf/data/source.h"
 #include "rlhf/data/statistics.h"
 
 namespace rlhf {
 
 /// Encoded rows; cheap to copy, shared by threads.
-class EncodedDataset {
+class EncodedDataset : public EncodedRows {
  public:
-  /// `files`: names for source().
   EncodedDataset(std::shared_ptr<const RaggedCache> cache, std::vector<std::string> files);
 
-  int64_t rows() const { return cache_->rows(); }
-  std::span<const int32_t> ids(int64_t row) const { return cache_->int32s(ids_, row); }
+  std::span<const int32_t> ids(int64_t row) const { return cache().int32s(ids_, row); }
   /// 1 for a token that is learned. The first of a row is never predicted, whatever its mask.
-  std::span<const uint8_t> supervised(int64_t row) const { return cache_->bytes(supervised_, row); }
-  int64_t length(int64_t row) const { return cache_->length(ids_, row); }
-  /// Where the row came from: `train.jsonl:17`.
-  std::string source(int64_t row) const;
+  std::span<const uint8_t> supervised(int64_t row) const { return cache().bytes(supervised_, row); }
+  int64_t length(int64_t row) const { return cache().length(ids_, row); }
   /// Of every row; for group_by_length.
   std::vector<int64_t> lengths() const;
 
@@ -43,17 +40,9 @@ class EncodedDataset {
                 std::span<const int64_t> order = {}) const;
 
  private:
-  std::shared_ptr<const RaggedCache> cache_;
-  std::vector<std::string> files_;
   size_t ids_;
   size_t supervised_;
-  size_t source_;
 };
-
-/// Names the tokenizer and template by content, for the cache's key: a hash of tokenizer.json(.gz),
-/// tokenizer_config.json, special_tokens_map.json and config.json of a model folder (those that
-/// exist) and of the template's source.
-std::string text_fingerprint(const fs::path& model_folder, std::string_view template_source);
 
 /// Reads, checks, encodes and caches language-modelling and prompt-completion rows. `fingerprint`
 /// names tokenizer and template (text_fingerprint()). `statistics` may be null. UserError lists

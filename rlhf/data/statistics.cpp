@@ -61,7 +61,11 @@ void Statistics::merge(const Statistics& later) {
   tokens += later.tokens;
   supervised_tokens += later.supervised_tokens;
   longest = std::max(longest, later.longest);
-  eos_rows += later.eos_rows;
+  if (eos_rows && later.eos_rows) {
+    *eos_rows += *later.eos_rows;
+  } else {
+    eos_rows.reset();
+  }
   merge_tallies(cut, later.cut);
   merge_tallies(dropped, later.dropped);
   merge_tallies(notices, later.notices);
@@ -74,7 +78,7 @@ Json Statistics::to_json() const {
           {"tokens", tokens},
           {"supervised_tokens", supervised_tokens},
           {"longest", longest},
-          {"eos_rows", eos_rows},
+          {"eos_rows", eos_rows ? Json(*eos_rows) : Json()},
           {"cut", tallies_to_json(cut)},
           {"dropped", tallies_to_json(dropped)},
           {"notices", tallies_to_json(notices)}};
@@ -88,7 +92,8 @@ Statistics Statistics::from_json(const Json& json) {
   statistics.tokens = json.at("tokens");
   statistics.supervised_tokens = json.at("supervised_tokens");
   statistics.longest = json.at("longest");
-  statistics.eos_rows = json.at("eos_rows");
+  statistics.eos_rows.reset();
+  if (!json.at("eos_rows").is_null()) statistics.eos_rows = json.at("eos_rows").get<int64_t>();
   statistics.cut = tallies_from_json(json.at("cut"));
   statistics.dropped = tallies_from_json(json.at("dropped"));
   statistics.notices = tallies_from_json(json.at("notices"));
@@ -108,7 +113,8 @@ std::string Statistics::table() const {
     text += fmt::format(
         "  {:.1f}%", 100.0 * static_cast<double>(supervised_tokens) / static_cast<double>(tokens));
   }
-  text += fmt::format("\nEOS supervised in {}/{} rows\n", eos_rows, rows);
+  text += "\n";
+  if (eos_rows) text += fmt::format("EOS supervised in {}/{} rows\n", *eos_rows, rows);
   if (blank_lines > 0) text += fmt::format("{:<20}{:>12}\n", "blank lines", blank_lines);
   return text + tallies_text("cut", cut) + tallies_text("dropped", dropped) +
          tallies_text("notice", notices);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,7 +32,9 @@ struct Statistics {
   int64_t tokens = 0;
   int64_t supervised_tokens = 0;  ///< that a position before them predicts: never a row's first
   int64_t longest = 0;            ///< tokens of the longest row
-  int64_t eos_rows = 0;           ///< rows that supervise an end-of-sequence or end-of-turn token
+  /// Rows that supervise an end-of-sequence or end-of-turn token; none where rows end without one
+  /// by design.
+  std::optional<int64_t> eos_rows = 0;
   std::map<std::string, Tally> cut;      ///< reason to rows shortened
   std::map<std::string, Tally> dropped;  ///< reason to rows left out
   std::map<std::string, Tally> notices;  ///< what else is worth knowing
