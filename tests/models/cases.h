@@ -1,12 +1,11 @@
-// The tiny models of tools/make_models.py: configurations and what transformers says about them,
-// weights by formula.
+// The tiny models of tools/make_models.py and tools/make_reward_models.py: configurations and what
+// transformers says about them, weights by formula.
 #pragma once
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/matmul.h>
 #include <torch/types.h>
-#include <zlib.h>
 
 #include <map>
 #include <stdexcept>
@@ -15,31 +14,30 @@
 
 #include "rlhf/core/json.h"
 #include "rlhf/models/decoder.h"
+#include "tests/support/gzip.h"
 
 namespace rlhf::testing {
 
-inline Json read_cases() {
-  const std::string path = std::string(RLHF_FIXTURES) + "/models/cases.json.gz";
-  gzFile file = gzopen(path.c_str(), "rb");
-  if (file == nullptr) throw std::runtime_error("cannot open " + path);
-  std::string text;
-  std::vector<char> piece(1 << 16);
-  int got = 0;
-  while ((got = gzread(file, piece.data(), static_cast<unsigned>(piece.size()))) > 0) {
-    text.append(piece.data(), static_cast<size_t>(got));
-  }
-  gzclose(file);
-  return Json::parse(text).at("cases");
+inline Json read_cases(const std::string& file_name) {
+  return read_gzip_json(std::string(RLHF_FIXTURES) + "/models/" + file_name).at("cases");
 }
 
 inline const Json& cases() {
-  static const Json all = read_cases();
+  static const Json all = read_cases("cases.json.gz");
+  return all;
+}
+
+/// Models with a score head.
+inline const Json& reward_cases() {
+  static const Json all = read_cases("reward_cases.json.gz");
   return all;
 }
 
 inline const Json& find_case(const std::string& name) {
-  for (const auto& one : cases()) {
-    if (one["name"] == name) return one;
+  for (const auto* some : {&cases(), &reward_cases()}) {
+    for (const auto& one : *some) {
+      if (one["name"] == name) return one;
+    }
   }
   throw std::runtime_error("no case " + name);
 }

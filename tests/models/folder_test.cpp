@@ -7,41 +7,20 @@
 #include "rlhf/core/error.h"
 #include "rlhf/models/safetensors.h"
 #include "tests/models/cases.h"
+#include "tests/models/folders.h"
 #include "tests/models/temporary_folder.h"
 
 namespace rlhf {
 namespace {
 
+using testing::expect_part;
 using testing::find_case;
 using testing::ids_of;
+using testing::make_folder;
 using testing::pack;
+using testing::refusal;
 using testing::score;
 using testing::TemporaryFolder;
-
-/// A model folder of one case as transformers would have written it, by the test's own hand.
-void make_folder(const Json& one, const fs::path& folder, torch::Dtype dtype = torch::kFloat32,
-                 const std::string& drop_prefix = "") {
-  write_file(folder / "config.json", one["config"].dump(2));
-  std::vector<TensorToStore> tensors;
-  for (const auto& [name, tensor] : testing::make_weights(one)) {
-    const bool drop = !drop_prefix.empty() && name.starts_with(drop_prefix);
-    tensors.push_back({drop ? name.substr(drop_prefix.size()) : name, tensor, dtype});
-  }
-  write_safetensors(folder / "model.safetensors", tensors);
-}
-
-std::string refusal(const fs::path& folder, const LoadOptions& options = {}) {
-  try {
-    load_model(folder, options);
-    return "accepted";
-  } catch (const UserError& error) {
-    return error.what();
-  }
-}
-
-void expect_part(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << "expected " << part << "\ngot " << text;
-}
 
 class Folder : public ::testing::Test {
  protected:
