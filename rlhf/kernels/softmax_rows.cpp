@@ -60,6 +60,7 @@ void stats_fused(const torch::Tensor& z, int64_t first, const torch::Tensor& tar
                                 stats.sum.data_ptr<double>(),
                                 stats.target.data_ptr<double>(),
                                 data_or_null(stats.centred),
+                                data_or_null(stats.squares),
                                 data_or_null(stats.total),
                                 stats.argmax.defined() ? stats.argmax.data_ptr<int64_t>() : nullptr,
                                 rescale,
@@ -104,22 +105,25 @@ torch::Tensor cap_slope(const torch::Tensor& z, double cap_inverse) {
 
 }  // namespace
 
-RowStats RowStats::make(int64_t rows, bool entropy, bool total, bool argmax, torch::Device device) {
+RowStats RowStats::make(int64_t rows, const Wanted& wanted, torch::Device device) {
   const auto options = torch::TensorOptions().dtype(torch::kDouble).device(device);
   RowStats stats;
   stats.max = torch::full({rows}, -std::numeric_limits<double>::infinity(), options);
   stats.sum = torch::zeros({rows}, options);
   stats.target = torch::zeros({rows}, options);
-  stats.centred = entropy ? torch::zeros({rows}, options) : torch::Tensor();
-  stats.total = total ? torch::zeros({rows}, options) : torch::Tensor();
-  stats.argmax = argmax ? torch::zeros({rows}, options.dtype(torch::kLong)) : torch::Tensor();
+  stats.centred = wanted.entropy ? torch::zeros({rows}, options) : torch::Tensor();
+  stats.squares = wanted.collision ? torch::zeros({rows}, options) : torch::Tensor();
+  stats.total = wanted.total ? torch::zeros({rows}, options) : torch::Tensor();
+  stats.argmax =
+      wanted.argmax ? torch::zeros({rows}, options.dtype(torch::kLong)) : torch::Tensor();
   return stats;
 }
 
 RowStats RowStats::narrow(int64_t begin, int64_t count) const {
-  return {narrowed(max, begin, count),    narrowed(sum, begin, count),
-          narrowed(target, begin, count), narrowed(centred, begin, count),
-          narrowed(total, begin, count),  narrowed(argmax, begin, count)};
+  return {narrowed(max, begin, count),     narrowed(sum, begin, count),
+          narrowed(target, begin, count),  narrowed(centred, begin, count),
+          narrowed(squares, begin, count), narrowed(total, begin, count),
+          narrowed(argmax, begin, count)};
 }
 
 RowGradient RowGradient::narrow(int64_t begin, int64_t count) const {
@@ -154,6 +158,9 @@ void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& 
     const auto moved = torch::where(stats.sum > 0, stats.sum * rise, torch::zeros_like(max));
     const auto terms = torch::where(e > 0, e * x, torch::zeros_like(e));
     stats.centred.copy_(rescale * (stats.centred + moved) + terms.sum(1));
+  }
+  if (stats.squares.defined()) {
+    stats.squares.copy_(stats.squares * rescale.square() + e.square().sum(1));
   }
   if (stats.total.defined()) {
     stats.total.add_(wide.sum(1));

@@ -3,9 +3,10 @@
 //
 // A tile z (N, n) holds, for N rows, the vocabulary columns [first, first + n). Statistics run over
 // tiles:
-//   m = max z,  s = Σ e^(z−m),  a = Σ e^(z−m)(z−m),   rescaled by e^(m_old−m) whenever m grows, so
-//   that in the end log p_t = (z_t − m) − log s <= 0 (s holds the term of the maximum, 1),   H =
-//   log s − a / s.
+//   m = max z,  s = Σ e^(z−m),  a = Σ e^(z−m)(z−m),  c = Σ e^(2(z−m))
+// rescaled by e^(m_old−m), c by its square, whenever m grows, so that in the end
+//   log p_t = (z_t − m) − log s <= 0 (s holds the term of the maximum, 1)
+//   H = log s − a / s,   log Σ p² = log c − 2 log s
 // They are kept in double; terms are computed in z's type and summed per block. Arguments of exp
 // are clamped at −87, and weights that are stored are 0 below e^−60: denormals make exp and the
 // matmul behind it many times slower. A NaN among the logits makes the row's statistics NaN.
@@ -38,15 +39,24 @@ struct RowStats {
   torch::Tensor sum;      ///< s
   torch::Tensor target;   ///< z of the target
   torch::Tensor centred;  ///< a, for the entropy
-  torch::Tensor total;    ///< Σ z, for label smoothing
+  torch::Tensor squares;  ///< c, for the collision probability
+  torch::Tensor total;    ///< Σ z, for label smoothing and the mean logit
   torch::Tensor argmax;   ///< int64, the lowest index of the maximum
 
-  static RowStats make(int64_t rows, bool entropy, bool total, bool argmax, torch::Device device);
+  /// What beside the log-probability is to be gathered.
+  struct Wanted {
+    bool entropy = false;
+    bool collision = false;
+    bool total = false;
+    bool argmax = false;
+  };
+  static RowStats make(int64_t rows, const Wanted& wanted, torch::Device device);
   /// The statistics of rows [begin, begin + count), sharing memory.
   RowStats narrow(int64_t begin, int64_t count) const;
   torch::Tensor log_sum() const { return sum.log(); }
   torch::Tensor logprobs() const { return target - max - log_sum(); }
   torch::Tensor entropy() const { return log_sum() - centred / sum; }
+  torch::Tensor log_collision() const { return squares.log() - 2 * log_sum(); }
 };
 
 /// What a row asks of its logits' gradient; each (N) double:

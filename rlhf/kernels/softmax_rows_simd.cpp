@@ -18,9 +18,10 @@ HWY_BEFORE_NAMESPACE();
 namespace rlhf::simd {
 namespace HWY_NAMESPACE {
 // e^-87 is the last normal float; stored weights below e^-60 are 0, so that no product of them is
-// denormal.
+// denormal, and squares are taken of what is above e^-40.
 constexpr double kLowest = -87.0;
 constexpr double kFlush = -60.0;
+constexpr double kFlushSquare = -40.0;
 constexpr int64_t kBlock = 1024;  // logits met twice while in the first-level cache
 
 // The maximum of z[0, n); NaN if one is in it.
@@ -68,16 +69,29 @@ HWY_INLINE void transform_rows(const TransformArgs<T>& args, int64_t begin, int6
   }
 }
 
-template <bool kCentred, bool kStore, class T>
-HWY_INLINE void exp_block(T* HWY_RESTRICT z, int64_t n, T max, T cap_inverse, Sum<T>& sum,
-                          Sum<T>& centred) {
+// Sums of e^x, e^x·x and e^2x over x = z − max, as far as wanted.
+template <class T>
+struct BlockSums {
+  Sum<T> sum;
+  Sum<T> centred;
+  Sum<T> squares;
+
+  HWY_INLINE BlockSums() {}  // an implicit one would be compiled for no vector target
+};
+
+template <bool kCentred, bool kSquares, bool kStore, class T>
+HWY_INLINE void exp_block(T* HWY_RESTRICT z, int64_t n, T max, T cap_inverse, BlockSums<T>& sums) {
   for_lanes<T>(n, [&](auto d, int64_t i) HWY_ATTR {
     const auto value = hn::LoadU(d, z + i);
     const auto x = hn::Max(hn::Sub(value, hn::Set(d, max)), hn::Set(d, static_cast<T>(kLowest)));
     auto e = hn::Exp(d, x);
-    sum.add(d, e);
+    sums.sum.add(d, e);
     if constexpr (kCentred) {
-      centred.add(d, hn::Mul(e, x));
+      sums.centred.add(d, hn::Mul(e, x));
+    }
+    if constexpr (kSquares) {
+      const auto near = hn::IfThenElseZero(hn::Ge(x, hn::Set(d, static_cast<T>(kFlushSquare))), e);
+      sums.squares.add(d, hn::Mul(near, near));
     }
     if constexpr (kStore) {
       e = hn::IfThenElseZero(hn::Ge(x, hn::Set(d, static_cast<T>(kFlush))), e);
@@ -88,6 +102,20 @@ HWY_INLINE void exp_block(T* HWY_RESTRICT z, int64_t n, T max, T cap_inverse, Su
       hn::StoreU(e, d, z + i);
     }
   });
+}
+
+template <bool kStore, class T>
+HWY_INLINE BlockSums<T> block_sums(const StatsArgs<T>& args, T* z, int64_t n, T max) {
+  BlockSums<T> sums;
+  const bool centred = args.centred != nullptr;
+  if (args.squares != nullptr) {
+    centred ? exp_block<true, true, kStore>(z, n, max, args.cap_inverse, sums)
+            : exp_block<false, true, kStore>(z, n, max, args.cap_inverse, sums);
+  } else {
+    centred ? exp_block<true, false, kStore>(z, n, max, args.cap_inverse, sums)
+            : exp_block<false, false, kStore>(z, n, max, args.cap_inverse, sums);
+  }
+  return sums;
 }
 
 // One block of a row into its statistics.
@@ -113,6 +141,9 @@ HWY_INLINE void stats_block(const StatsArgs<T>& args, int64_t r, int64_t begin, 
       args.centred[r] =
           rescale * (args.centred[r] + args.sum[r] * (before - static_cast<double>(top)));
     }
+    if (args.squares != nullptr) {
+      args.squares[r] *= rescale * rescale;
+    }
     args.sum[r] *= rescale;
     args.max[r] = static_cast<double>(top);
   }
@@ -123,15 +154,14 @@ HWY_INLINE void stats_block(const StatsArgs<T>& args, int64_t r, int64_t begin, 
     }
     return;
   }
-  Sum<T> sum;
-  Sum<T> centred;
+  const auto sums = block_sums<kStore>(args, z, n, max);
+  args.sum[r] += sums.sum.value();
   if (args.centred != nullptr) {
-    exp_block</*kCentred=*/true, kStore>(z, n, max, args.cap_inverse, sum, centred);
-    args.centred[r] += centred.value();
-  } else {
-    exp_block</*kCentred=*/false, kStore>(z, n, max, args.cap_inverse, sum, centred);
+    args.centred[r] += sums.centred.value();
   }
-  args.sum[r] += sum.value();
+  if (args.squares != nullptr) {
+    args.squares[r] += sums.squares.value();
+  }
 }
 
 template <class T>

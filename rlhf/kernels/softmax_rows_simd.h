@@ -30,7 +30,8 @@ struct StatsArgs {
   double* max;
   double* sum;
   double* target;
-  double* centred;  ///< null: not wanted, as the next two
+  double* centred;  ///< null: not wanted, as the next three
+  double* squares;
   double* total;
   int64_t* argmax;
   T* rescale;  ///< not null: the tile is overwritten with the weights

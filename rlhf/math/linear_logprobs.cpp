@@ -31,8 +31,12 @@ ForwardPass forward_pass(const HeadTiles& tiles, const torch::Tensor& targets,
   const int64_t chunk = head_chunk_rows(tiles, options);
   const int64_t width = tiles.tile_width(std::min(chunk, rows));
   ForwardPass pass;
-  pass.stats =
-      RowStats::make(rows, options.entropy, /*total=*/false, options.top1, targets.device());
+  pass.stats = RowStats::make(rows,
+                              {.entropy = options.entropy,
+                               .collision = options.collision,
+                               .total = options.mean_logit,
+                               .argmax = options.top1},
+                              targets.device());
   torch::Tensor buffer;
   torch::Tensor expected;  // Σ_v weight of v · w_v
   if (keep == Keep::logits) {
@@ -70,19 +74,25 @@ ForwardPass forward_pass(const HeadTiles& tiles, const torch::Tensor& targets,
   return pass;
 }
 
-// Outputs a caller did not ask for travel through autograd as empty tensors.
+// Log-probability and entropy, which may carry a gradient, then what carries none. What a caller
+// did not ask for travels through autograd as an empty tensor.
 variable_list row_outputs(const ForwardPass& pass, const torch::Tensor& targets,
                           const HeadTiles& tiles, const LogprobOptions& options) {
+  const auto& stats = pass.stats;
   const auto type = tiles.options().dtype();
-  return {pass.stats.logprobs().to(type),
-          options.entropy ? pass.stats.entropy().to(type) : torch::empty({0}, tiles.options()),
-          options.top1 ? pass.stats.argmax == targets
-                       : torch::empty({0}, targets.options().dtype(torch::kBool))};
+  const auto none = [&] { return torch::empty({0}, tiles.options()); };
+  return {
+      stats.logprobs().to(type), options.entropy ? stats.entropy().to(type) : none(),
+      options.top1 ? stats.argmax == targets
+                   : torch::empty({0}, targets.options().dtype(torch::kBool)),
+      options.collision ? stats.log_collision().to(type) : none(),
+      options.mean_logit ? (stats.total / static_cast<double>(tiles.vocab())).to(type) : none()};
 }
 
 RowLogprobs named(const variable_list& outputs, const LogprobOptions& options) {
-  return {outputs[0], options.entropy ? outputs[1] : torch::Tensor(),
-          options.top1 ? outputs[2] : torch::Tensor()};
+  const auto asked = [&](bool flag, size_t i) { return flag ? outputs[i] : torch::Tensor(); };
+  return {outputs[0], asked(options.entropy, 1), asked(options.top1, 2),
+          asked(options.collision, 3), asked(options.mean_logit, 4)};
 }
 
 // With a frozen head the backward is the kept direction times a number a row.
@@ -94,7 +104,7 @@ class FrozenHeadLogprobs : public torch::autograd::Function<FrozenHeadLogprobs> 
     const auto pass = forward_pass(tiles, targets, options, Keep::direction);
     auto outputs = row_outputs(pass, targets, tiles, options);
     ctx->save_for_backward({pass.direction.to(hidden.scalar_type())});
-    ctx->mark_non_differentiable({outputs[1], outputs[2]});
+    ctx->mark_non_differentiable({outputs.begin() + 1, outputs.end()});
     ctx->set_materialize_grads(false);
     return outputs;
   }
@@ -129,11 +139,8 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
     ctx->saved_data["softcap"] = softcap;
     ctx->saved_data["temperature"] = options.temperature;
     ctx->saved_data["chunk_rows"] = options.chunk_rows;
-    if (options.entropy_grad) {
-      ctx->mark_non_differentiable({outputs[2]});
-    } else {
-      ctx->mark_non_differentiable({outputs[1], outputs[2]});
-    }
+    const auto first_constant = outputs.begin() + (options.entropy_grad ? 2 : 1);
+    ctx->mark_non_differentiable({first_constant, outputs.end()});
     ctx->set_materialize_grads(false);
     return outputs;
   }

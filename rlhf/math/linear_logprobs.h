@@ -31,8 +31,10 @@ inline constexpr int64_t kHeadBufferBytes = int64_t{320} << 20;
 
 struct LogprobOptions {
   double temperature = 1.0;
-  bool entropy = false;  ///< also the entropy of each row, in nats
-  bool top1 = false;     ///< also whether the target is the most likely token
+  bool entropy = false;     ///< also the entropy of each row, in nats
+  bool top1 = false;        ///< also whether the target is the most likely token
+  bool collision = false;   ///< also log Σ_v p_v² of each row (linear_logprobs only)
+  bool mean_logit = false;  ///< also the mean of z over the vocabulary (linear_logprobs only)
   bool entropy_grad =
       false;  ///< the entropy is differentiable (an entropy bonus); else it carries no gradient
   int64_t chunk_rows = 0;  ///< rows a chunk, 0: as many as kHeadBufferBytes holds
@@ -44,6 +46,10 @@ struct RowLogprobs {
   torch::Tensor logprobs;  ///< (R), fp32 or double; never above 0
   torch::Tensor entropy;   ///< (R) if asked for
   torch::Tensor top1;      ///< (R) bool if asked for
+  /// (R) if asked for, no gradient: log Σ_v p_v², by which WPO aligns its weights (Zhou et al.,
+  /// arXiv 2406.11827).
+  torch::Tensor log_collision;
+  torch::Tensor mean_logit;  ///< (R) if asked for, no gradient
 };
 
 /// hidden (R, C), targets (R) int64. Differentiable in hidden, weight and bias, whichever require

@@ -5,14 +5,13 @@
 namespace rlhf::reference {
 namespace {
 
-// log p over the vocabulary, (R, V), at least fp32.
-torch::Tensor log_softmax(const torch::Tensor& hidden, const Head& head, double temperature) {
+// z (R, V), at least fp32.
+torch::Tensor tempered(const torch::Tensor& hidden, const Head& head, double temperature) {
   const auto z = logits(hidden, head);
-  const auto type = z.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
-  return torch::log_softmax(z.to(type) / temperature, -1);
+  return z.to(z.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat) / temperature;
 }
 
-RowLogprobs gather(const torch::Tensor& log_p, const torch::Tensor& targets,
+RowLogprobs gather(const torch::Tensor& z, const torch::Tensor& log_p, const torch::Tensor& targets,
                    const LogprobOptions& options) {
   RowLogprobs out;
   out.logprobs = log_p.gather(1, targets.unsqueeze(1)).squeeze(1);
@@ -22,6 +21,12 @@ RowLogprobs gather(const torch::Tensor& log_p, const torch::Tensor& targets,
   }
   if (options.top1) {
     out.top1 = log_p.detach().argmax(-1) == targets;
+  }
+  if (options.collision) {
+    out.log_collision = (2 * log_p.detach()).logsumexp(-1);
+  }
+  if (options.mean_logit) {
+    out.mean_logit = z.detach().mean(-1);
   }
   return out;
 }
@@ -42,7 +47,8 @@ torch::Tensor logits(const torch::Tensor& hidden, const Head& head) {
 RowLogprobs linear_logprobs(const torch::Tensor& hidden, const Head& head,
                             const torch::Tensor& targets, const LogprobOptions& options) {
   check_head_arguments(hidden, head, targets, options);
-  return gather(log_softmax(hidden, head, options.temperature), targets, options);
+  const auto z = tempered(hidden, head, options.temperature);
+  return gather(z, torch::log_softmax(z, -1), targets, options);
 }
 
 SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& head,
@@ -50,8 +56,9 @@ SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& h
                                       const torch::Tensor& coefficients, RowObjective objective,
                                       double label_smoothing, const LogprobOptions& options) {
   check_head_arguments(hidden, head, targets, options);
-  const auto log_p = log_softmax(hidden, head, options.temperature);
-  const auto rows = gather(log_p, targets, options);
+  const auto z = tempered(hidden, head, options.temperature);
+  const auto log_p = torch::log_softmax(z, -1);
+  const auto rows = gather(z, log_p, targets, options);
   auto losses = -rows.logprobs;
   if (objective == RowObjective::dft) {
     losses = losses * rows.logprobs.detach().exp();

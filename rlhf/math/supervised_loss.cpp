@@ -64,8 +64,10 @@ SupervisedPass supervised_pass(const HeadTiles& tiles, const torch::Tensor& targ
   const int64_t vocab = tiles.vocab();
   const int64_t chunk = head_chunk_rows(tiles, options);
   const int64_t width = tiles.tile_width(chunk);
-  auto stats = RowStats::make(tiles.rows(), options.entropy, objective.smoothing > 0.0,
-                              options.top1, targets.device());
+  auto stats = RowStats::make(
+      tiles.rows(),
+      {.entropy = options.entropy, .total = objective.smoothing > 0.0, .argmax = options.top1},
+      targets.device());
   auto loss = torch::zeros({}, stats.max.options());
   const auto buffer =
       torch::empty({chunk, gradients == nullptr ? std::min(width, vocab) : vocab}, tiles.options());

@@ -30,8 +30,9 @@ Tiles tiles_of(torch::ScalarType type) {
 }
 
 RowStats run(const Tiles& t, bool plain) {
-  const auto stats =
-      RowStats::make(t.z.size(0), /*entropy=*/true, /*total=*/true, /*argmax=*/true, torch::kCPU);
+  const auto stats = RowStats::make(
+      t.z.size(0), {.entropy = true, .collision = true, .total = true, .argmax = true},
+      torch::kCPU);
   for (size_t i = 0; i + 1 < t.edges.size(); ++i) {
     const auto tile = t.z.narrow(1, t.edges[i], t.edges[i + 1] - t.edges[i]);
     (plain ? reference::softmax_update : softmax_update)(tile, t.edges[i], t.targets, stats);
@@ -49,6 +50,7 @@ TEST(SoftmaxRows, StatisticsOverTilesAreThoseOfTheRow) {
       EXPECT_LT(difference(stats.logprobs(), log_p.gather(1, t.targets.unsqueeze(1)).squeeze(1)),
                 tolerance);
       EXPECT_LT(difference(stats.entropy(), -(log_p.exp() * log_p).sum(1)), tolerance);
+      EXPECT_LT(difference(stats.log_collision(), (2 * log_p).logsumexp(1)), tolerance);
       EXPECT_LT(difference(stats.total, t.z.to(torch::kDouble).sum(1)),
                 10 * tolerance);  // sums up to some 500
       EXPECT_TRUE(torch::equal(stats.argmax, t.z.argmax(1)));
@@ -64,6 +66,7 @@ TEST(SoftmaxRows, ThreadsDoNotChangeABit) {
   const auto one = run(t, /*plain=*/false);
   at::set_num_threads(threads);
   EXPECT_TRUE(torch::equal(many.sum, one.sum) && torch::equal(many.centred, one.centred));
+  EXPECT_TRUE(torch::equal(many.squares, one.squares) && torch::equal(many.total, one.total));
 }
 
 TEST(SoftmaxRows, GradientOfEveryTermEqualsPlain) {
@@ -97,10 +100,8 @@ TEST(SoftmaxRows, WeightsEqualPlain) {
     const double tolerance = type == torch::kDouble ? kDoubleTolerance : kFloatTolerance;
     for (const double cap_inverse : {0.0, 0.05}) {
       const auto t = tiles_of(type);
-      const auto a =
-          RowStats::make(9, /*entropy=*/true, /*total=*/false, /*argmax=*/false, torch::kCPU);
-      const auto b =
-          RowStats::make(9, /*entropy=*/true, /*total=*/false, /*argmax=*/false, torch::kCPU);
+      const auto a = RowStats::make(9, {.entropy = true, .collision = true}, torch::kCPU);
+      const auto b = RowStats::make(9, {.entropy = true, .collision = true}, torch::kCPU);
       for (size_t i = 0; i + 1 < t.edges.size(); ++i) {
         const auto fused = t.z.narrow(1, t.edges[i], t.edges[i + 1] - t.edges[i]).clone();
         const auto plain = fused.clone();
@@ -112,6 +113,7 @@ TEST(SoftmaxRows, WeightsEqualPlain) {
       }
       EXPECT_LT(difference(a.logprobs(), b.logprobs()), tolerance);
       EXPECT_LT(difference(a.entropy(), b.entropy()), tolerance);
+      EXPECT_LT(difference(a.log_collision(), b.log_collision()), tolerance);
     }
   }
 }
@@ -139,10 +141,10 @@ TEST(SoftmaxRows, FarTokensCountForNothing) {
   auto z = torch::full({1, 2000}, -1000.0F);
   z[0][7] = 0.0;
   const auto target = torch::tensor({7}, torch::kLong);
-  const auto stats =
-      RowStats::make(1, /*entropy=*/true, /*total=*/false, /*argmax=*/false, torch::kCPU);
+  const auto stats = RowStats::make(1, {.entropy = true, .collision = true}, torch::kCPU);
   softmax_weights(z, 0, target, stats, /*cap_inverse=*/0.0);
   EXPECT_EQ(stats.logprobs().item<double>(), 0.0);
+  EXPECT_EQ(stats.log_collision().item<double>(), 0.0);
   EXPECT_EQ((z != 0).sum().item<int>(), 1);
 }
 

@@ -139,7 +139,11 @@ TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
     const auto g = torch::randn({11}, type);
     for (const bool frozen : {false, true}) {
       for (const int64_t chunk : {0, 1, 2, 3, 5, 10, 11, 50}) {
-        LogprobOptions options{.entropy = true, .top1 = true, .chunk_rows = chunk};
+        LogprobOptions options{.entropy = true,
+                               .top1 = true,
+                               .collision = true,
+                               .mean_logit = true,
+                               .chunk_rows = chunk};
         const auto run = [&](auto fn, torch::ScalarType as) {
           const auto hidden = data.hidden.detach().to(as, false, /*copy=*/true).requires_grad_();
           const auto weight =
@@ -154,10 +158,68 @@ TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
         EXPECT_LT(difference(got.logprobs, want.logprobs), tolerance) << chunk;
         EXPECT_LT(difference(got.entropy, want.entropy), tolerance) << chunk;
         EXPECT_EQ(difference(got.top1, want.top1), 0.0) << chunk;
+        EXPECT_LT(difference(got.log_collision, want.log_collision), tolerance) << chunk;
+        EXPECT_LT(difference(got.mean_logit, want.mean_logit), tolerance) << chunk;
         EXPECT_LT(difference(got_hidden, want_hidden), tolerance) << chunk;
         if (!frozen) {
           EXPECT_LT(difference(got_weight, want_weight), tolerance) << chunk;
         }
+      }
+    }
+  }
+}
+
+// p = (1/2, 1/4, 1/4) from logits (ln 4, ln 2, ln 2): Σp² = 3/8 and the mean logit is (4/3) ln 2.
+// At temperature ½ the logits double: p = (2/3, 1/6, 1/6), Σp² = 1/2, mean (8/3) ln 2.
+TEST(LinearLogprobs, CollisionAndMeanLogitByHand) {
+  const double log2 = std::log(2.0);
+  const auto weight = torch::tensor({2 * log2, log2, log2}, torch::kDouble).unsqueeze(1);
+  const auto hidden = torch::ones({1, 1}, torch::kDouble);
+  const auto target = torch::zeros({1}, torch::kLong);
+  for (const auto fn : {&linear_logprobs, &reference::linear_logprobs}) {
+    const auto warm = fn(hidden, Head{weight}, target, {.collision = true, .mean_logit = true});
+    EXPECT_NEAR(warm.log_collision.item<double>(), std::log(3.0 / 8), 1e-15);
+    EXPECT_NEAR(warm.mean_logit.item<double>(), 4 * log2 / 3, 1e-15);
+    const auto cold = fn(hidden, Head{weight}, target,
+                         {.temperature = 0.5, .collision = true, .mean_logit = true});
+    EXPECT_NEAR(cold.log_collision.item<double>(), std::log(0.5), 1e-15);
+    EXPECT_NEAR(cold.mean_logit.item<double>(), 8 * log2 / 3, 1e-15);
+  }
+}
+
+// Over every path (frozen and trained head, kept and recomputed logits, no gradient at all),
+// soft-cap, bias and scale included; neither changes the log-probabilities or their gradients by a
+// bit.
+TEST(LinearLogprobs, CollisionAndMeanLogitEqualThePlainForm) {
+  for (const bool frozen : {false, true}) {
+    for (const int64_t keep : {int64_t{0}, int64_t{1} << 20}) {
+      for (auto& c : head_cases()) {
+        c.head.weight.requires_grad_(!frozen);
+        if (c.head.bias.defined()) {
+          c.head.bias.requires_grad_(!frozen);
+        }
+        c.options.keep_logits_bytes = keep;
+        c.options.chunk_rows = 3;
+        const auto plain = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+        plain.logprobs.sum().backward();
+        const auto gradient = c.hidden.grad().clone();
+        clear_gradients(c);
+        EXPECT_FALSE(plain.log_collision.defined() || plain.mean_logit.defined());
+
+        c.options.collision = true;
+        c.options.mean_logit = true;
+        const auto want = reference::linear_logprobs(c.hidden, c.head, c.targets, c.options);
+        const auto got = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+        EXPECT_LT(difference(got.log_collision, want.log_collision), kDoubleTolerance) << c.name;
+        EXPECT_LT(difference(got.mean_logit, want.mean_logit), kDoubleTolerance) << c.name;
+        EXPECT_FALSE(got.log_collision.requires_grad() || got.mean_logit.requires_grad());
+        EXPECT_TRUE(torch::equal(got.logprobs, plain.logprobs)) << c.name;
+        got.logprobs.sum().backward();
+        EXPECT_TRUE(torch::equal(c.hidden.grad(), gradient)) << c.name;
+
+        const torch::NoGradGuard no_grad;
+        const auto bare = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+        EXPECT_LT(difference(bare.log_collision, want.log_collision), kDoubleTolerance) << c.name;
       }
     }
   }
@@ -226,9 +288,10 @@ TEST(LinearLogprobs, ExtremeLogits) {
     const auto weight = torch::tensor({-1e4, 0.0, 1e4, 5e3}, type).unsqueeze(1).requires_grad_();
     const auto hidden = torch::ones({4, 1}, type).requires_grad_();
     const auto targets = torch::arange(4, torch::kLong);
-    const auto rows =
-        linear_logprobs(hidden, Head{weight}, targets, {.entropy = true, .entropy_grad = true});
+    const auto rows = linear_logprobs(hidden, Head{weight}, targets,
+                                      {.entropy = true, .collision = true, .entropy_grad = true});
     EXPECT_TRUE(torch::equal(rows.logprobs, torch::tensor({-2e4, -1e4, 0.0, -5e3}, type)));
+    EXPECT_EQ(rows.log_collision.abs().max().item<double>(), 0.0);
     EXPECT_LT(rows.entropy.abs().max().item<double>(), 1e-30);
     (rows.logprobs.sum() + rows.entropy.sum()).backward();
     // Σ_r (w_t − w_2) = −3.5e4 over the rows; in the weight: 1 each, −4 more on token 2.
