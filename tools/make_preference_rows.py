@@ -7,7 +7,8 @@ Writes tests/fixtures/train/preference/:
                              X_eval.jsonl are held-out rows of the same kind, as many as one evaluation batch holds
   reward_model/              ../model as LlamaForSequenceClassification, num_labels 1, score head drawn from the seed
   stepwise_model/            ../model as LlamaForTokenClassification, num_labels 2, head and bias drawn from the seed
-  adapter_{lora,rslora,dora}/  PEFT folders on ../model, r 4 on all linear layers (rslora: three kinds of them), both factors non-zero: they change the model they are put on
+  adapter_{lora,rslora,dora}/  PEFT folders on ../model, r 4 on all linear layers (rslora: on three kinds of them), both factors non-zero: they change
+                             the model they are put on
   adapter_reward/            a PEFT folder on reward_model with the score head as module to save
 Chosen answers use the letters a-g, rejected ones d-j, so that there is something to learn. Needs ../model of tools/make_sft_trajectories.py,
 whose tokenizer has one token a character: encoding prompt and answer together or apart gives the same ids.

@@ -46,6 +46,7 @@ COMMON = dict(
 SLOW = {"learning_rate": 3e-4}  # exponentials of log-ratios: at 1e-3 TRL strays from its own trajectory
 EVAL = {"eval_strategy": "steps", "eval_steps": 10, "per_device_eval_batch_size": 8}
 EVAL_UNPAIRED = {**EVAL, "per_device_eval_batch_size": 4}
+LOGITS = ["logits/chosen", "logits/rejected"]
 NOT_METRICS = {"epoch", "step", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time"}
 
 
@@ -61,7 +62,7 @@ def dpo(data: str = "pairs", *, eval: bool = False, adapter: str | None = None, 
 def without_reference(trainer: str, theirs: dict, **options) -> dict:
     """A loss of `rlhf dpo` that TRL keeps in a trainer of its own; `theirs` are that trainer's options where they differ."""
     case = dpo(eval=True, **options)
-    return {**case, "trainer": trainer, "theirs": theirs, "left_out": ["logits/chosen", "logits/rejected"]}
+    return {**case, "trainer": trainer, "theirs": theirs, "left_out": LOGITS}
 
 
 def kto(loss_type: str, data: str = "unpaired", *, eval: bool = True, **options) -> dict:
@@ -74,8 +75,13 @@ def reward(data: str, *, adapter: str | None = None, **options) -> dict:
     return {**case, "adapter": f"adapter_{adapter}"} if adapter else case
 
 
+def bco(data: str = "unpaired", **more) -> dict:
+    return {**kto("bco", data, **more), "trainer": "BCO", "theirs": {"loss_type": None}, "left_out": LOGITS}
+
+
 def prm(**options) -> dict:
-    return {"trainer": "PRM", "command": "prm", "model": "stepwise_model", "data": "stepwise", "eval": "stepwise_eval", "options": {**options, **EVAL}}
+    case = {"trainer": "PRM", "command": "prm", "model": "stepwise_model", "data": "stepwise", "eval": "stepwise_eval"}
+    return {**case, "options": {**options, **EVAL}}
 
 
 CASES_116 = {
@@ -123,7 +129,7 @@ CASES_116 = {
     "orpo": without_reference("ORPO", {"loss_type": None}, loss_type="orpo"),
     "kto": kto("kto"),
     "kto_weights": kto("kto", desirable_weight=1.4, undesirable_weight=0.7),
-    "kto_max_length": kto("kto", eval=False, max_length=40),
+    "kto_max_length": kto("kto", eval=False, max_length=30),
     "kto_of_pairs": kto("kto", "pairs", eval=False),
     "kto_precompute": kto("kto", precompute_ref_log_probs=True),
     "apo_zero_unpaired": kto("apo_zero_unpaired", desirable_weight=1.0, undesirable_weight=1.3),
@@ -136,8 +142,8 @@ CASES_116 = {
     "reward_lora": reward("pairs", adapter="reward", learning_rate=5e-3),
 }
 CASES_112 = {
-    "bco": {**kto("bco"), "trainer": "BCO", "theirs": {"loss_type": None}, "left_out": ["logits/chosen", "logits/rejected"]},
-    "bco_of_pairs": {**kto("bco", "pairs", eval=False), "trainer": "BCO", "theirs": {"loss_type": None}, "left_out": ["logits/chosen", "logits/rejected"]},
+    "bco": bco(),
+    "bco_of_pairs": bco("pairs", eval=False),
     "prm": prm(),
     "prm_last_step": prm(train_on_last_step_only=True),
     "prm_max_length": prm(max_length=48, step_separator=" ;"),
@@ -223,8 +229,9 @@ def check(name: str, case: dict, known: dict) -> None:
         pairs = [(a, b) for a, b in zip(known["steps"][metric], again["steps"][metric]) if a is not None]
         return max(abs(a - b) / (max(abs(a), 1e-12) if relative else max(1.0, abs(a))) for a, b in pairs)
 
-    worst = max((metric for metric in known["steps"]), key=lambda metric: distance(metric, False))
-    print(f"{name:28} loss {distance('loss', False):.1e} grad_norm {distance('grad_norm', True):.1e} worst {worst} {distance(worst, False):.1e}", flush=True)
+    worst = max(known["steps"], key=lambda metric: distance(metric, False))
+    main_ones = f"loss {distance('loss', False):.1e} grad_norm {distance('grad_norm', True):.1e}"
+    print(f"{name:28} {main_ones} worst {worst} {distance(worst, False):.1e}", flush=True)
 
 
 def main() -> None:
@@ -240,11 +247,11 @@ def main() -> None:
             check(name, CASES[name], known[name])
             continue
         known[name] = recorded(CASES[name])
-        loss, norms = known[name]["steps"]["loss"], known[name]["steps"]["grad_norm"]
-        print(f"{name:28} loss {loss[0]:.5f} {loss[9]:.5f} {loss[-1]:.5f} grad_norm {norms[0]:.4f} {norms[-1]:.4f} {sorted(known[name]['steps'])}", flush=True)
+        loss, norms = (known[name]["steps"][metric] for metric in ("loss", "grad_norm"))
+        print(f"{name:28} loss {loss[0]:.5f} {loss[9]:.5f} {loss[-1]:.5f} grad_norm {norms[0]:.4f} {norms[-1]:.4f}", flush=True)
     if not arguments.check:
-        versions = {"torch": torch.__version__, "trl": trl.__version__, "transformers": transformers.__version__, "peft": peft.__version__, "seed": SEED}
-        text = json.dumps({"made_with": versions, "cases": {name: known[name] for name in CASES if name in known}})
+        versions = {library.__name__: library.__version__ for library in (torch, trl, transformers, peft)}
+        text = json.dumps({"made_with": {**versions, "seed": SEED}, "cases": {name: known[name] for name in CASES if name in known}})
         OUT.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
