@@ -59,14 +59,14 @@ def rows_of_case():
     return rows
 
 
-def scores_alone(model, kind, rows):
+def scores_alone(model, rows):
     """Per row (labels), or (length, labels)."""
     return [model(torch.tensor([ids]), use_cache=False).logits[0] for ids in rows]
 
 
-def scores_padded(model, kind, rows):
+def scores_padded(model, kind, rows, pad):
     longest = max(map(len, rows))
-    ids = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     logits = model(ids, attention_mask=mask, use_cache=False).logits
     return [logits[i] if kind == "sequence" else logits[i, : len(row)] for i, row in enumerate(rows)]
@@ -89,9 +89,9 @@ def make(name, kind, labels, config, folder):
 
     model = load(folder, kind)
     rows = rows_of_case()
-    alone = scores_alone(model, kind, rows)
+    alone = scores_alone(model, rows)
     with torch.no_grad():
-        padded = scores_padded(model, kind, rows)
+        padded = scores_padded(model, kind, rows, PAD)
     worst = max(float((a.detach() - b).abs().max()) for a, b in zip(alone, padded))
     assert worst < 2e-6, (name, worst)
     sum(scores.sum() for scores in alone).backward()
