@@ -4,13 +4,12 @@
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
+#include "rlhf/models/adapter_folder.h"
 #include "rlhf/models/adapter_targets.h"
 #include "rlhf/models/tensor_specs.h"
 
 namespace rlhf {
 namespace {
-
-constexpr const char* kPrefix = "base_model.model.";
 
 torch::Dtype adapter_type(const Decoder& decoder) {
   return decoder.dtype() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
@@ -21,13 +20,13 @@ torch::Dtype adapter_type(const Decoder& decoder) {
 std::vector<NamedTensor> Adapter::tensors() const {
   std::map<std::string, torch::Tensor> sorted;
   for (const auto& [module, lora] : modules) {
-    sorted[kPrefix + module + ".lora_A.weight"] = lora->a;
-    sorted[kPrefix + module + ".lora_B.weight"] = lora->b;
+    sorted[kAdapterPrefix + module + ".lora_A.weight"] = lora->a;
+    sorted[kAdapterPrefix + module + ".lora_B.weight"] = lora->b;
     if (lora->magnitude.defined()) {
-      sorted[kPrefix + module + ".lora_magnitude_vector"] = lora->magnitude;
+      sorted[kAdapterPrefix + module + ".lora_magnitude_vector"] = lora->magnitude;
     }
   }
-  for (const auto& [name, tensor] : saved) sorted[kPrefix + name] = tensor;
+  for (const auto& [name, tensor] : saved) sorted[kAdapterPrefix + name] = tensor;
   std::vector<NamedTensor> named;
   for (const auto& [name, tensor] : sorted) named.push_back({name, tensor});
   return named;

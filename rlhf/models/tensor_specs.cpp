@@ -109,12 +109,6 @@ class SpecWriter {
   std::vector<TensorSpec> specs_;
 };
 
-std::string shape_text(at::IntArrayRef shape) {
-  std::string text = "(";
-  for (const int64_t size : shape) text += fmt::format("{}{}", text.size() > 1 ? ", " : "", size);
-  return text + ")";
-}
-
 bool is_old_buffer(const DecoderConfig& config, std::string_view name) {
   const auto& endings = config.row->buffers;
   return std::any_of(endings.begin(), endings.end(),
@@ -148,6 +142,12 @@ std::string missing_hint(const DecoderConfig& config, const std::string& name) {
 }
 
 }  // namespace
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::string text = "(";
+  for (const int64_t size : shape) text += fmt::format("{}{}", text.size() > 1 ? ", " : "", size);
+  return text + ")";
+}
 
 uint64_t name_hash(std::string_view name) {
   uint64_t hash = 14695981039346656037ULL;

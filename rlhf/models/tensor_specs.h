@@ -44,6 +44,9 @@ std::string transformers_name(const DecoderConfig& config, const std::string& na
 /// The module of a language model's head under that name.
 const char* head_module(const DecoderConfig& config);
 
+/// `(2, 3)`.
+std::string shape_text(at::IntArrayRef shape);
+
 /// FNV-1a: names a random stream. It must not change with a library's version.
 uint64_t name_hash(std::string_view name);
 
