@@ -4,8 +4,8 @@ Run:  python bench/compare_preference.py --method dpo --rlhf build/release/cli/r
 
 The Python that runs this needs torch, trl 1.16.0, transformers and peft. Methods: dpo, dpo_lora (r 16 on all linear layers), reward, kto. Rows are
 pairs of Anthropic's HH set: the prompt ends after the last "Assistant:", answers end with EOS; they are encoded with the tokenizer given and folded
-into the model's vocabulary, so that both sides read the very same ids. Rows longer than --max_length are left out, so that neither side cuts or drops any.
-KTO reads chosen and rejected answers in turn as desirable and undesirable.
+into the model's vocabulary, so that both sides read the very same ids. Rows longer than --max_length are left out, so that neither side cuts or
+drops any. KTO reads chosen and rejected answers in turn as desirable and undesirable.
 
 Tokens are counted as TRL counts them: every token of both rows of a pair, the prompt therefore twice. --reference cached: reference
 log-probabilities are computed before the first step on both sides, outside the step times (in wall_seconds); step: in every step. The adapter of

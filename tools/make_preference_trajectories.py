@@ -7,7 +7,8 @@ Run: python tools/make_preference_trajectories.py [--only CASE ...] [--check]   
 Reads tests/fixtures/train/{model,preference} (tools/make_preference_rows.py) and writes preference/trajectories_VERSION.json.gz:
 {"made_with", "cases": {name: {"command": dpo | kto | reward | prm, "model", "data", "eval"?, "adapter"?, "reference"?, "options",
 "steps": {metric: a number or null for each step}, "evals": {metric: a number for each evaluation}}}}. "options" are rlhf's names; the trainer of
-TRL and its own names for them are chosen here. "reference" is the adapter as it starts, or the model without it. A metric is null where TRL logs none (KTO: a batch without desirable rows). Numbers have nine significant digits.
+TRL and its own names for them are chosen here. "reference" is the adapter as it starts, or the model without it. A metric is null
+where TRL logs none (KTO: a batch without desirable rows). Numbers have nine significant digits.
 
 Left out: logits/* of CPO, ORPO (means over padding too) and BCO (sums over padding). Evaluation sets fill one batch: over several TRL averages
 batches of unequal token counts alike.
