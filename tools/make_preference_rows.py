@@ -3,8 +3,8 @@
 Run: python tools/make_preference_rows.py      (torch 2.13.0 CPU, transformers 5.24.0, peft 0.21.2, seed 11)
 
 Writes tests/fixtures/train/preference/:
-  *.jsonl                    preference rows (plain, with margins, as chats, with the prompt inside the answers), unpaired and stepwise rows;
-                             X_eval.jsonl are held-out rows of the same kind, as many as one evaluation batch holds
+  KIND/{train,test}.jsonl    preference rows (plain, with margins, as chats, with the prompt inside the answers), unpaired and stepwise rows;
+                             the test rows are as many as one evaluation batch holds
   reward_model/              ../model as LlamaForSequenceClassification, num_labels 1, score head drawn from the seed
   stepwise_model/            ../model as LlamaForTokenClassification, num_labels 2, head and bias drawn from the seed
   adapter_{lora,rslora,dora}/  PEFT folders on ../model, r 4 on all linear layers (rslora: on three kinds of them), both factors non-zero: they change
@@ -31,8 +31,8 @@ OUT = TRAIN / "preference"
 BASE = TRAIN / "model"
 SEED = 11
 ROWS = 60
-EVAL_ROWS = 8
-EVAL_ROWS_UNPAIRED = 4
+TEST_ROWS = 8
+TEST_ROWS_UNPAIRED = 4
 ADAPTER = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
 GOOD, BAD, ANY = "abcdefg", "defghij", "abcdefghij"
 
@@ -97,10 +97,10 @@ def write_rows() -> None:
              "dialogues": Writer.dialogue_pair, "unpaired": Writer.unpaired, "stepwise": Writer.stepwise}
     for number, (name, make) in enumerate(kinds.items()):
         writer = Writer(SEED + number)
-        held_out = EVAL_ROWS_UNPAIRED if name == "unpaired" else EVAL_ROWS
-        for part, count in (("", ROWS), ("_eval", held_out)):
+        (OUT / name).mkdir(parents=True, exist_ok=True)
+        for part, count in (("train", ROWS), ("test", TEST_ROWS_UNPAIRED if name == "unpaired" else TEST_ROWS)):
             lines = [json.dumps(make(writer)) + "\n" for _ in range(count)]
-            (OUT / f"{name}{part}.jsonl").write_text("".join(lines))
+            (OUT / name / f"{part}.jsonl").write_text("".join(lines))
 
 
 def save(model, folder: pathlib.Path) -> None:
@@ -146,7 +146,6 @@ def write_adapters() -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    OUT.mkdir(parents=True, exist_ok=True)
     write_rows()
     write_classifiers()
     write_adapters()

@@ -5,7 +5,7 @@ Run: python tools/make_preference_trajectories.py [--only CASE ...] [--check]   
   with trl 1.12.0 (the same others): BCO and process reward models, which 1.16.0 dropped
 
 Reads tests/fixtures/train/{model,preference} (tools/make_preference_rows.py) and writes preference/trajectories_VERSION.json.gz:
-{"made_with", "cases": {name: {"command": dpo | kto | reward | prm, "model", "data", "eval"?, "adapter"?, "reference"?, "options",
+{"made_with", "cases": {name: {"command": dpo | kto | reward | prm, "model", "data", "adapter"?, "reference"?, "options",
 "steps": {metric: a number or null for each step}, "evals": {metric: a number for each evaluation}}}}. "options" are rlhf's names; the trainer of
 TRL and its own names for them are chosen here. "reference" is the adapter as it starts, or the model without it. A metric is null
 where TRL logs none (KTO: a batch without desirable rows). Numbers have nine significant digits.
@@ -53,8 +53,6 @@ NOT_METRICS = {"epoch", "step", "eval_runtime", "eval_samples_per_second", "eval
 
 def dpo(data: str = "pairs", *, eval: bool = False, adapter: str | None = None, reference: str | None = None, **options) -> dict:
     case = {"trainer": "DPO", "command": "dpo", "model": "model", "data": data, "options": {**options, **(EVAL if eval else {})}}
-    if eval:
-        case["eval"] = f"{data}_eval"
     if adapter:
         case.update(adapter=f"adapter_{adapter}", reference=reference)
     return case
@@ -67,12 +65,12 @@ def without_reference(trainer: str, theirs: dict, **options) -> dict:
 
 
 def kto(loss_type: str, data: str = "unpaired", *, eval: bool = True, **options) -> dict:
-    case = {"trainer": "KTO", "command": "kto", "model": "model", "data": data, "options": {"loss_type": loss_type, **options}}
-    return {**case, "eval": f"{data}_eval", "options": {**case["options"], **EVAL_UNPAIRED}} if eval else case
+    options = {"loss_type": loss_type, **options, **(EVAL_UNPAIRED if eval else {})}
+    return {"trainer": "KTO", "command": "kto", "model": "model", "data": data, "options": options}
 
 
 def reward(data: str, *, adapter: str | None = None, **options) -> dict:
-    case = {"trainer": "Reward", "command": "reward", "model": "reward_model", "data": data, "eval": f"{data}_eval", "options": {**options, **EVAL}}
+    case = {"trainer": "Reward", "command": "reward", "model": "reward_model", "data": data, "options": {**options, **EVAL}}
     return {**case, "adapter": f"adapter_{adapter}"} if adapter else case
 
 
@@ -81,8 +79,7 @@ def bco(data: str = "unpaired", **more) -> dict:
 
 
 def prm(**options) -> dict:
-    case = {"trainer": "PRM", "command": "prm", "model": "stepwise_model", "data": "stepwise", "eval": "stepwise_eval"}
-    return {**case, "options": {**options, **EVAL}}
+    return {"trainer": "PRM", "command": "prm", "model": "stepwise_model", "data": "stepwise", "options": {**options, **EVAL}}
 
 
 CASES_116 = {
@@ -164,8 +161,8 @@ def folder_of(model: str) -> pathlib.Path:
     return TRAIN / model if model == "model" else ROWS / model
 
 
-def rows_of(name: str) -> Dataset:
-    return Dataset.from_list([json.loads(line) for line in (ROWS / f"{name}.jsonl").read_text().splitlines()])
+def rows_of(kind: str, part: str) -> Dataset:
+    return Dataset.from_list([json.loads(line) for line in (ROWS / kind / f"{part}.jsonl").read_text().splitlines()])
 
 
 def models_of(case: dict) -> tuple:
@@ -191,13 +188,15 @@ def run(case: dict, reverse: bool = False, **changed) -> list[dict]:
     options = {name: value for name, value in options.items() if value is not None}
     model, reference = models_of(case)
     more = {"ref_model": reference} if reference is not None else {}
-    if "eval" in case:
-        more["eval_dataset"] = rows_of(case["eval"])
+    if "eval_strategy" in options:
+        more["eval_dataset"] = rows_of(case["data"], "test")
+    rows = rows_of(case["data"], "train")
     with tempfile.TemporaryDirectory() as output:
         arguments = config(output_dir=output, use_cpu=True, disable_tqdm=True, report_to="none", bf16=False, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder_of(case["model"]))
-        rows = reversed_in_batches(rows_of(case["data"])) if reverse else rows_of(case["data"])
-        made = trainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer, **more)
+        made = trainer(
+            model=model, args=arguments, train_dataset=reversed_in_batches(rows) if reverse else rows, processing_class=tokenizer, **more
+        )
         # The printed log lines are of no use here.
         made.remove_callback(transformers.PrinterCallback)
         made.train()
@@ -215,7 +214,7 @@ def recorded(case: dict, **changed) -> dict:
     left_out = case.get("left_out", [])
     steps = [line for line in lines if "loss" in line]
     assert len(steps) == STEPS, len(steps)
-    kept = {name: case[name] for name in ("command", "model", "data", "eval", "adapter", "reference") if name in case}
+    kept = {name: case[name] for name in ("command", "model", "data", "adapter", "reference") if name in case}
     evals = columns([line for line in lines if "eval_loss" in line], left_out)
     return {**kept, "options": {**COMMON, **case["options"]}, "steps": columns(steps, left_out), "evals": evals}
 
