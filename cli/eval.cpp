@@ -1,7 +1,10 @@
-// rlhf eval: samples answers and says how often they are right.
+// rlhf eval: samples answers and says how often they are right; or says how often a model prefers
+// the chosen answer of preference data.
 #include <algorithm>
+#include <array>
 
 #include "cli/commands.h"
+#include "cli/eval_preference.h"
 #include "cli/inference.h"
 #include "cli/terminal.h"
 #include "rlhf/rewards/accuracy.h"
@@ -10,11 +13,12 @@
 namespace rlhf {
 
 namespace cli {
-enum class EvalReward { accuracy, exact_match };
+enum class EvalReward { accuracy, exact_match, preference };
 }
 template <>
 struct EnumNames<cli::EvalReward> {
-  static constexpr std::array<std::string_view, 2> names = {"accuracy", "exact_match"};
+  static constexpr std::array<std::string_view, 3> names = {"accuracy", "exact_match",
+                                                            "preference"};
 };
 
 namespace cli {
@@ -157,39 +161,19 @@ std::string readable(const Json& result) {
   return text;
 }
 
-}  // namespace
+constexpr std::array<std::string_view, 16> kSamplingKeys = {
+    "completions", "gold_column", "k",     "num_generations",    "temperature",
+    "top_k",       "top_p",       "min_p", "repetition_penalty", "max_new_tokens",
+    "stop",        "ignore_eos",  "seed",  "prompt_column",      "cache_gib",
+    "max_rows"};
+constexpr std::array<std::string_view, 3> kPreferenceKeys = {"ref_model", "beta", "max_tokens"};
 
-int run_eval(std::span<const std::string> args) {
-  InferenceOptions inference;
-  SamplingFlags flags;
-  EvalOptions eval;
-  OptionSet set;
-  declare(set, inference);
-  set.group("Reward");
-  set.add("reward", eval.reward,
-          "accuracy finds and compares answers (GSM8K ####, \\boxed{}, numbers, LaTeX); "
-          "exact_match compares texts.");
-  set.add("gold_column", eval.gold_column,
-          "Column with the known solution; default answer, else solution.");
-  set.add("k", eval.k, "Values of k for pass@k; default 1 and num_generations.");
-  declare(set, flags);
-  set.group("Output");
-  set.add("completions", eval.completions,
-          "File for the completions with their rewards, JSON lines.");
-  if (!read_arguments(
-          set, args,
-          "Usage: rlhf eval --model DIR --data rows.jsonl --reward accuracy [--num_generations N] "
-          "[--key value ...]\n\n"
-          "Samples answers and writes one JSON line: pass@k (unbiased, Chen et al. 2021) and "
-          "mean@k over prompts, each with a\n"
-          "95% interval and the method it was found by (Wilson, or bootstrap over prompts).",
-          {"model", "data"})) {
-    return 0;
-  }
-  Terminal terminal;
+/// Samples answers and compares them with the known solutions.
+Json evaluate_samples(const InferenceOptions& inference, const SamplingFlags& flags,
+                      const EvalOptions& eval) {
   const int64_t samples = flags.options.num_generations;
   const std::vector<int64_t> ks = read_k(eval.k, samples);
-  const LoadedModel loaded = load(inference);
+  const LoadedModel loaded = load(inference, ModelTask::language_model);
   if (!loaded.text) {
     throw UserError(inference.model, "a tokenizer was expected: rewards read text.",
                     "copy tokenizer.json into the folder.");
@@ -222,11 +206,75 @@ int run_eval(std::span<const std::string> args) {
   if (lines) {
     lines->finish();
   }
-  const Json result = summary(outcomes, eval, ks, samples);
+  return summary(outcomes, eval, ks, samples);
+}
+
+/// Whether pairs are judged; refuses flags that the other way of evaluating has.
+bool judges_pairs(const ParsedArguments& parsed, const InferenceOptions& inference,
+                  const EvalOptions& eval) {
+  const DecoderConfig config = load_decoder_config(inference.model);
+  if (eval.reward != EvalReward::preference) {
+    if (config.is_classifier()) {
+      throw UserError("--reward",
+                      fmt::format("preference was expected for {}, got {}.",
+                                  config.row->class_for(config.task), enum_text(eval.reward)),
+                      "write --reward preference: a reward model judges pairs.");
+    }
+    refuse_unused(parsed, kPreferenceKeys, fmt::format("--reward {}", enum_text(eval.reward)));
+    return false;
+  }
+  refuse_unused(parsed, kSamplingKeys, "--reward preference");
+  if (config.is_classifier()) {
+    refuse_unused(parsed, std::span(kPreferenceKeys).first(2), "a reward model");
+  }
+  return true;
+}
+
+}  // namespace
+
+int run_eval(std::span<const std::string> args) {
+  InferenceOptions inference;
+  SamplingFlags flags;
+  EvalOptions eval;
+  PreferenceOptions preference;
+  OptionSet set;
+  declare(set, inference);
+  set.group("Reward");
+  set.add("reward", eval.reward,
+          "accuracy finds and compares answers (GSM8K ####, \\boxed{}, numbers, LaTeX); "
+          "exact_match compares texts; preference "
+          "judges the pairs of preference data.");
+  set.add("gold_column", eval.gold_column,
+          "Column with the known solution; default answer, else solution.");
+  set.add("k", eval.k, "Values of k for pass@k; default 1 and num_generations.");
+  declare(set, flags);
+  declare(set, preference);
+  set.group("Output");
+  set.add("completions", eval.completions,
+          "File for the completions with their rewards, JSON lines.");
+  const auto parsed = read_arguments(
+      set, args,
+      "Usage: rlhf eval --model DIR --data rows.jsonl --reward accuracy [--num_generations N] "
+      "[--key value ...]\n\n"
+      "Samples answers and writes one JSON line: pass@k (unbiased, Chen et al. 2021) and "
+      "mean@k over prompts, each with a\n"
+      "95% interval and the method it was found by (Wilson, or bootstrap over prompts).\n"
+      "With --reward preference: how often a reward model, or a policy's implicit reward (beta "
+      "times its log-probability less\n"
+      "--ref_model's), prefers the chosen answer; the mean margin; and what length alone would "
+      "reach.",
+      {"model", "data"});
+  if (!parsed) {
+    return 0;
+  }
+  Terminal terminal;
+  const bool pairs = judges_pairs(*parsed, inference, eval);
+  const Json result =
+      pairs ? evaluate_preference(inference, preference) : evaluate_samples(inference, flags, eval);
   JsonLines standard(std::nullopt);
   standard.write(result);
   standard.finish();
-  terminal.line(readable(result));
+  terminal.line(pairs ? readable_preference(result) : readable(result));
   return 0;
 }
 

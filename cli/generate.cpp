@@ -24,7 +24,7 @@ int run_generate(std::span<const std::string> args) {
     return 0;
   }
   const Terminal terminal;
-  const LoadedModel loaded = load(inference);
+  const LoadedModel loaded = load(inference, ModelTask::language_model);
   const std::vector<PromptRow> rows = read_prompts(loaded, inference, flags.prompt_column);
   JsonLines lines(output);
   sample(loaded, rows, flags, [&](size_t row, std::vector<TextCompletion>& samples) {

@@ -96,6 +96,14 @@ Schema as_prompt(Record& record, const Schema& schema) {
   return {RowType::prompt_only, schema.form};
 }
 
+LoadOptions load_options(const InferenceOptions& options, std::optional<ModelTask> task) {
+  const torch::Device device = choose_device(options.device, /*use_cpu=*/false);
+  const ModelOptions choice{
+      .model_name_or_path = {}, .dtype = options.dtype, .model_init_kwargs = {}, .save_dtype = {}};
+  return {
+      .dtype = choose_dtype(choice, /*bf16=*/std::nullopt, device), .device = device, .task = task};
+}
+
 }  // namespace
 
 void declare(OptionSet& set, InferenceOptions& options) {
@@ -138,14 +146,16 @@ void declare(OptionSet& set, SamplingFlags& flags) {
   set.add("max_rows", flags.max_rows, "Most completions that grow together.").at_least(1);
 }
 
-bool read_arguments(const OptionSet& set, std::span<const std::string> args,
-                    const std::string& usage, const std::vector<std::string>& required) {
+std::optional<ParsedArguments> read_arguments(const OptionSet& set,
+                                              std::span<const std::string> args,
+                                              const std::string& usage,
+                                              const std::vector<std::string>& required) {
   Problems problems;
-  const ParsedArguments parsed =
+  ParsedArguments parsed =
       parse_arguments(set, args, {.config_file = true, .positional = {}}, problems);
   if (parsed.help) {
     fmt::print("{}", help_text(set, usage + "\n"));
-    return false;
+    return std::nullopt;
   }
   for (const std::string& name : required) {
     if (set.find(name)->get() == Json("")) {
@@ -157,19 +167,26 @@ bool read_arguments(const OptionSet& set, std::span<const std::string> args,
   for (const std::string& note : parsed.notes) {
     log_info("{}", note);
   }
-  return true;
+  return parsed;
 }
 
-LoadedModel load(const InferenceOptions& options) {
+void refuse_unused(const ParsedArguments& parsed, std::span<const std::string_view> keys,
+                   std::string_view why) {
+  Problems problems;
+  for (const std::string_view key : keys) {
+    if (const auto place = parsed.places.find(std::string(key)); place != parsed.places.end()) {
+      problems.add(place->second, fmt::format("{} does not use it.", why), "leave it out.");
+    }
+  }
+  problems.throw_if_any();
+}
+
+LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task) {
   if (options.full_determinism) {
     ::setenv("MKL_CBWR", "AUTO,STRICT", /*overwrite=*/1);  // read once, before the first product
   }
   fix_threads(options.threads);
-  const torch::Device device = choose_device(options.device, /*use_cpu=*/false);
-  const ModelOptions choice{
-      .model_name_or_path = {}, .dtype = options.dtype, .model_init_kwargs = {}, .save_dtype = {}};
-  const LoadOptions how{.dtype = choose_dtype(choice, /*bf16=*/std::nullopt, device),
-                        .device = device};
+  const LoadOptions how = load_options(options, task);
   const fs::path folder = options.model;
   std::optional<TextSide> text;
   if (fs::exists(folder / "tokenizer.json") || fs::exists(folder / "tokenizer.json.gz")) {
@@ -180,6 +197,52 @@ LoadedModel load(const InferenceOptions& options) {
   LoadedModel loaded{.model = load_model(folder, how), .text = std::move(text), .stop_ids = {}};
   loaded.stop_ids = find_stop_ids(loaded.model, loaded.text);
   return loaded;
+}
+
+Model load_other(const InferenceOptions& options, const std::string& folder, ModelTask task) {
+  return load_model(folder, load_options(options, task));
+}
+
+DataSpec data_spec(const InferenceOptions& options) {
+  DataSource source;
+  source.path = options.data;
+  source.split = options.split;
+  DataSpec spec;
+  spec.sources = {source};
+  return spec;
+}
+
+void check_content(const Content& content, const std::string& where, const Model& model) {
+  const int64_t vocab = model.decoder.config().vocab_size;
+  if (content.largest < vocab && content.least >= 0) return;
+  throw UserError(where,
+                  fmt::format("ids below the vocabulary's {} were expected, got {}.", vocab,
+                              content.least < 0 ? content.least : content.largest),
+                  "tokenizer and model must belong together.");
+}
+
+void check_ids(const Record& record, std::span<const int32_t> ids, const Model& model) {
+  if (ids.empty()) {
+    throw UserError(record.where, "at least one token was expected, got none.");
+  }
+  const int64_t vocab = model.decoder.config().vocab_size;
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab) {
+      throw UserError(
+          record.where,
+          fmt::format("ids below the vocabulary's {} were expected, got {}.", vocab, id),
+          "tokenizer and model must belong together.");
+    }
+  }
+}
+
+void check_length(const std::string& where, int64_t tokens, const Model& model) {
+  const DecoderConfig& config = model.decoder.config();
+  if (config.rope.width > 0 || tokens <= config.context) return;
+  throw UserError(
+      where,
+      fmt::format("rows of at most {} tokens were expected, got {}.", config.context, tokens),
+      "the model has no positions beyond that.");
 }
 
 void for_each_row(
@@ -218,14 +281,10 @@ void for_each_row(
 
 std::vector<PromptRow> read_prompts(const LoadedModel& loaded, const InferenceOptions& options,
                                     const std::optional<std::string>& prompt_column) {
-  DataSource source;
-  source.path = options.data;
-  source.split = options.split;
+  DataSpec spec = data_spec(options);
   if (prompt_column) {
-    source.reshape.rename["prompt"] = *prompt_column;
+    spec.sources.front().reshape.rename["prompt"] = *prompt_column;
   }
-  DataSpec spec;
-  spec.sources = {source};
   const std::vector<RowType> wanted = {RowType::prompt_only, RowType::language_modelling};
   const RowSet set(spec, wanted);
   std::optional<Encoder> encoder;

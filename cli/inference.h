@@ -14,6 +14,7 @@
 #include "rlhf/core/options.h"
 #include "rlhf/core/options_args.h"
 #include "rlhf/data/encode.h"
+#include "rlhf/data/encoded_rows.h"
 #include "rlhf/data/source.h"
 #include "rlhf/generate/engine.h"
 #include "rlhf/models/folder.h"
@@ -45,11 +46,16 @@ struct SamplingFlags {
 };
 void declare(OptionSet& set, SamplingFlags& flags);
 
-/// Reads the command line; prints help and returns false where it asks for it. UserError with every
-/// problem, missing
-/// `--model` and `--data` included.
-bool read_arguments(const OptionSet& set, std::span<const std::string> args,
-                    const std::string& usage, const std::vector<std::string>& required);
+/// Reads the command line; prints help and returns nothing where it asks for it. UserError with
+/// every problem, missing `--model` and `--data` included.
+std::optional<ParsedArguments> read_arguments(const OptionSet& set,
+                                              std::span<const std::string> args,
+                                              const std::string& usage,
+                                              const std::vector<std::string>& required);
+
+/// UserError naming every one of `keys` that was set: `why` says what does not use them.
+void refuse_unused(const ParsedArguments& parsed, std::span<const std::string_view> keys,
+                   std::string_view why);
 
 /// A model folder ready to run.
 struct LoadedModel {
@@ -60,8 +66,21 @@ struct LoadedModel {
 
   const ChatTemplate* chat() const { return text && text->chat ? &*text->chat : nullptr; }
 };
-/// Fixes threads, then loads. UserError with everything wrong.
-LoadedModel load(const InferenceOptions& options);
+/// Fixes threads, then loads. `task`: what the model must be; unset: what its folder says.
+/// UserError with everything wrong.
+LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task = std::nullopt);
+/// The model of another folder, in the type and on the device that the options name.
+Model load_other(const InferenceOptions& options, const std::string& folder, ModelTask task);
+
+/// The rows' files as the options name them.
+DataSpec data_spec(const InferenceOptions& options);
+
+/// UserError where an encoded set holds ids that the model does not have.
+void check_content(const Content& content, const std::string& where, const Model& model);
+/// UserError where the row has no token, or one that the model does not have.
+void check_ids(const Record& record, std::span<const int32_t> ids, const Model& model);
+/// UserError where a row has more tokens than a model with a table of positions can read.
+void check_length(const std::string& where, int64_t tokens, const Model& model);
 
 /// Runs fn(row, record) on every row, several at once, and throws every problem of every row
 /// together, in order of rows.

@@ -1,11 +1,13 @@
-// rlhf score: log-probabilities of given completions.
-#include "rlhf/generate/score.h"
+// rlhf score: log-probabilities of given completions; rewards, where the model is a reward model.
+#include "cli/score.h"
 
+#include <array>
 #include <numeric>
 
 #include "cli/commands.h"
-#include "cli/inference.h"
 #include "cli/terminal.h"
+#include "rlhf/data/steps.h"
+#include "rlhf/generate/score.h"
 
 namespace rlhf::cli {
 namespace {
@@ -22,7 +24,6 @@ std::vector<EncodedRow> encode_rows(const LoadedModel& loaded, const RowSet& set
     options.assistant_only_loss = true;
     assistants.emplace(loaded.text->tokenizer, loaded.chat(), options);
   }
-  const int64_t vocab = loaded.model.decoder.config().vocab_size;
   std::vector<EncodedRow> rows(static_cast<size_t>(set.rows()));
   for_each_row(set, [&](int64_t row, Record& record, const Schema& schema) {
     EncodedRow& out = rows[static_cast<size_t>(row)];
@@ -46,78 +47,101 @@ std::vector<EncodedRow> encode_rows(const LoadedModel& loaded, const RowSet& set
                       "give the rows `prompt_ids` and `completion_ids`, or copy tokenizer.json "
                       "into the folder.");
     }
-    if (out.ids.empty()) {
-      throw UserError(record.where, "at least one token was expected, got none.");
-    }
-    for (const int32_t id : out.ids) {
-      if (id < 0 || id >= vocab) {
-        throw UserError(
-            record.where,
-            fmt::format("ids below the vocabulary's {} were expected, got {}.", vocab, id),
-            "tokenizer and model must belong together.");
-      }
-    }
+    check_ids(record, out.ids, loaded.model);
+    check_length(record.where, std::ssize(out.ids), loaded.model);
   });
   return rows;
 }
 
-}  // namespace
-
-int run_score(std::span<const std::string> args) {
-  InferenceOptions inference;
-  double temperature = 1.0;
-  int64_t max_tokens = 8192;
-  std::optional<std::string> output;
-  OptionSet set;
-  declare(set, inference);
-  set.group("Scoring");
-  set.add("temperature", temperature, "Logits are divided by it before the softmax.")
-      .above(0)
-      .written("T");
-  set.add("max_tokens", max_tokens, "Tokens of one forward pass: memory, never results.")
-      .at_least(1);
-  set.group("Output");
-  set.add("output", output, "File for the JSON lines; default standard output.");
-  if (!read_arguments(
-          set, args,
-          "Usage: rlhf score --model DIR --data rows.jsonl [--temperature T] [--key value ...]\n\n"
-          "Writes a line a row: `logprobs` of the scored tokens, their `sum` and `count`. Scored "
-          "are completions, what\n"
-          "assistants say in `messages`, and all but the first token of `text` or `input_ids`. "
-          "Text is encoded as in\n"
-          "training: a plain text or completion ends with EOS. Rows with `prompt_ids` and "
-          "`completion_ids` are taken as they are.",
-          {"model", "data"})) {
-    return 0;
-  }
-  const Terminal terminal;
-  const LoadedModel loaded = load(inference);
-  DataSource source;
-  source.path = inference.data;
-  source.split = inference.split;
-  DataSpec spec;
-  spec.sources = {source};
+void write_logprobs(const LoadedModel& loaded, const InferenceOptions& inference,
+                    const ScoreOptions& options, JsonLines& lines) {
   const std::vector<RowType> wanted = {RowType::prompt_completion, RowType::language_modelling};
-  const std::vector<EncodedRow> rows = encode_rows(loaded, RowSet(spec, wanted));
+  const std::vector<EncodedRow> rows = encode_rows(loaded, RowSet(data_spec(inference), wanted));
   std::vector<int64_t> lengths;
   for (const EncodedRow& row : rows) {
-    lengths.push_back(static_cast<int64_t>(row.ids.size()));
+    lengths.push_back(std::ssize(row.ids));
   }
-  JsonLines lines(output);
   const std::vector<int64_t> cuts =
-      cut_by_tokens(lengths, max_tokens);  // a line appears with its pass
+      cut_by_tokens(lengths, options.max_tokens);  // a line appears with its pass
   for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
     std::vector<PackRow> pack;
     for (int64_t row = cuts[cut]; row < cuts[cut + 1]; ++row) {
       const EncodedRow& one = rows[static_cast<size_t>(row)];
       pack.push_back({.ids = one.ids, .supervised = one.supervised, .row = row});
     }
-    for (const auto& logprobs : score_rows(
-             loaded.model.decoder, pack, {.temperature = temperature, .max_tokens = max_tokens})) {
+    for (const auto& logprobs : score_rows(loaded.model.decoder, pack, options)) {
       lines.write({{"logprobs", to_json(logprobs)},
                    {"sum", std::accumulate(logprobs.begin(), logprobs.end(), 0.0)},
                    {"count", logprobs.size()}});
     }
+  }
+}
+
+/// Flags that the kind of model has no use for are errors, not silence.
+void check_flags(const ParsedArguments& parsed, ModelTask task) {
+  constexpr std::array<std::string_view, 2> kFlags = {"temperature", "step_separator"};
+  const std::span<const std::string_view> flags = kFlags;
+  switch (task) {
+    case ModelTask::language_model:
+      return refuse_unused(parsed, flags.last(1), "a language model");
+    case ModelTask::sequence_classification:
+      return refuse_unused(parsed, flags, "a reward model");
+    case ModelTask::token_classification:
+      return refuse_unused(parsed, flags.first(1), "a process reward model");
+  }
+}
+
+}  // namespace
+
+int run_score(std::span<const std::string> args) {
+  InferenceOptions inference;
+  ScoreOptions options;
+  std::string step_separator = StepsOptions{}.step_separator;
+  std::optional<std::string> output;
+  OptionSet set;
+  declare(set, inference);
+  set.group("Scoring");
+  set.add("temperature", options.temperature, "Logits are divided by it before the softmax.")
+      .above(0)
+      .written("T");
+  set.add("step_separator", step_separator, "Text behind each step of stepwise rows.");
+  set.add("max_tokens", options.max_tokens, "Tokens of one forward pass: memory, never results.")
+      .at_least(1);
+  set.group("Output");
+  set.add("output", output, "File for the JSON lines; default standard output.");
+  const auto parsed = read_arguments(
+      set, args,
+      "Usage: rlhf score --model DIR --data rows.jsonl [--temperature T] [--key value ...]\n\n"
+      "Writes a line a row. A language model gives `logprobs` of the scored tokens, their `sum` "
+      "and "
+      "`count`. Scored are\n"
+      "completions, what assistants say in `messages`, and all but the first token of `text` or "
+      "`input_ids`.\n"
+      "A reward model gives the `reward` of the whole row, and of preference rows `chosen` and "
+      "`rejected`. A process reward\n"
+      "model gives the `step_rewards` of stepwise rows: the probability that each step is right.\n"
+      "Text is encoded as in training: a plain text or completion ends with EOS. Rows with "
+      "`prompt_ids` and `completion_ids`\n"
+      "are taken as they are.",
+      {"model", "data"});
+  if (!parsed) {
+    return 0;
+  }
+  const Terminal terminal;
+  const ModelTask task = load_decoder_config(inference.model).task;
+  check_flags(*parsed, task);
+  const LoadedModel loaded = load(inference);
+  JsonLines lines(output);
+  switch (task) {
+    case ModelTask::language_model:
+      write_logprobs(loaded, inference, options, lines);
+      break;
+    case ModelTask::sequence_classification:
+      write_rewards(loaded, inference, options.max_tokens, lines);
+      break;
+    case ModelTask::token_classification:
+      write_step_rewards(loaded, inference, step_separator, options.max_tokens, lines);
+      break;
   }
   lines.finish();
   return 0;

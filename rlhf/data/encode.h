@@ -139,6 +139,11 @@ class Encoder {
   /// as they are, without a generation prompt. The prompt is the common token prefix.
   EncodedPair joint_pair(const Record& record, const Schema& schema) const;
 
+  /// One member of joint_pair(), prompt and all: the column `member` behind the row's prompt; of a
+  /// prompt-completion row its `completion`.
+  std::vector<int32_t> joint_member(const Record& record, const Schema& schema,
+                                    std::string_view member) const;
+
   /// An SFT row (language modelling or prompt-completion) with its mask, uncut. `notices` counts
   /// what is worth knowing.
   EncodedRow sft(const Record& record, const Schema& schema,
@@ -178,8 +183,6 @@ class Encoder {
 
   EncodedAnswer chat_answer(const Record& record, const Json& prompt, const Json& completion) const;
   std::array<EncodedAnswer, 2> implicit_text_members(const Record& record) const;
-  std::vector<int32_t> joint_member(const Record& record, const Schema& schema,
-                                    std::string_view member) const;
   EncodedRow plain_row(const Record& record, std::map<std::string, Tally>& notices) const;
   EncodedRow given_row(const Record& record) const;
   EncodedRow answer_row(const EncodedAnswer& answer) const;

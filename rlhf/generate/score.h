@@ -1,5 +1,6 @@
-// Log-probabilities of given tokens: what `rlhf score` prints and rewards, references and checks of
-// the sampler use.
+// What a model says of given tokens: log-probabilities of a language model, rewards of a reward
+// model, scores of steps. What `rlhf score` and `rlhf eval` print and rewards, references and
+// checks of the sampler use.
 #pragma once
 
 #include <cstdint>
@@ -22,5 +23,29 @@ struct ScoreOptions {
 /// where an id is outside the vocabulary.
 std::vector<std::vector<float>> score_rows(const Decoder& decoder, std::span<const PackRow> rows,
                                            const ScoreOptions& options = {});
+
+/// Per answer, in order of prompts and of their answers, the sum of its tokens' log-probabilities
+/// (without the first token of an answer that has no prompt). A prompt is computed once for its
+/// answers. No gradients.
+std::vector<double> answer_logprobs(const Decoder& decoder, std::span<const PackPrompt> prompts,
+                                    const ScoreOptions& options = {});
+
+/// Per answer, in order of prompts and of their answers, a reward model's score at its last token:
+/// the position comes from lengths, so that no id is special. A prompt is computed once for its
+/// answers. No gradients. UserError unless the model is a sequence classifier with one label.
+std::vector<float> rewards(const Decoder& decoder, std::span<const PackPrompt> prompts,
+                           const ScoreOptions& options = {});
+
+/// A row of which some tokens end a step.
+struct StepsRow {
+  std::span<const int32_t> ids;
+  std::vector<int64_t> ends;  ///< positions in the row, rising
+};
+
+/// Per row and step what a process reward model gives at the step's end: with two labels the
+/// probability of label 1 (the step is right), with one label the score. No gradients. UserError
+/// unless the model is a token classifier with one or two labels.
+std::vector<std::vector<float>> step_rewards(const Decoder& decoder, std::span<const StepsRow> rows,
+                                             const ScoreOptions& options = {});
 
 }  // namespace rlhf
