@@ -3,7 +3,7 @@
 The classes of the installed TRL are introspected; those of an older one (PPO, PRM, BCO left TRL's main line) are read
 from its wheel's source by their syntax tree. A class that extends TrainingArguments lists only what it adds or changes.
 
-Ran with trl 1.16.0, transformers 5.23.0 and the wheel of trl 1.12.0:
+Ran with trl 1.16.0, transformers 5.24.0 and the wheel of trl 1.12.0:
 
     python tools/list_trl_keys.py trl-1.12.0-py3-none-any.whl
 """
@@ -61,6 +61,8 @@ def parse_class(source, name):
             if not isinstance(item, ast.AnnAssign):
                 continue
             entry = {"type": ast.unparse(item.annotation)}
+            if isinstance(item.value, ast.Constant):
+                entry["default"] = item.value.value
             for keyword in getattr(item.value, "keywords", []):
                 if keyword.arg == "default":
                     entry["default"] = ast.literal_eval(keyword.value)
@@ -77,10 +79,14 @@ def main():
     for cls in (ModelConfig, ScriptArguments, GRPOScriptArguments, DatasetMixtureConfig, DatasetConfig):
         classes[cls.__name__] = introspect(cls)
     with zipfile.ZipFile(sys.argv[1]) as wheel:
+        shared = parse_class(wheel.read("trl/trainer/base_config.py").decode(), "_BaseConfig")
+        changed = {key: value for key, value in shared.items() if base[key]["default"] != value["default"]}
+        assert "logging_steps" in changed
         for name, folder in OLDER.items():
             source = wheel.read(f"trl/experimental/{folder}/{folder}_config.py").decode()
-            classes[name] = parse_class(source, name)
-            assert classes[name], name
+            own = parse_class(source, name)
+            assert own, name
+            classes[name] = changed | own
     versions = {"trl": trl.__version__, "transformers": transformers.__version__, "older": "trl 1.12.0"}
     blocks = []
     for name, keys in classes.items():

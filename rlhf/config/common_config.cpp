@@ -1,7 +1,5 @@
 #include "rlhf/config/common_config.h"
 
-#include "rlhf/config/inert_keys.h"
-
 namespace rlhf {
 
 void declare_model_and_data(OptionSet& set, CommonConfig& config, const MethodTraits& method) {
@@ -11,12 +9,11 @@ void declare_model_and_data(OptionSet& set, CommonConfig& config, const MethodTr
   declare(set, config.lora, method.task);
 }
 
-void declare_training(OptionSet& set, CommonConfig& config, const MethodTraits& method) {
+void declare_training(OptionSet& set, CommonConfig& config) {
   declare(set, config.training);
   declare_inert_model_keys(set);
   declare_inert_data_keys(set);
   declare_inert_training_keys(set);
-  declare_keys_of_other_methods(set, method.name);
 }
 
 void resolve_common(CommonConfig& config, std::vector<std::string>* notes) {

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "rlhf/config/data_options.h"
+#include "rlhf/config/inert_keys.h"
 #include "rlhf/config/lora_options.h"
 #include "rlhf/config/model_options.h"
 #include "rlhf/config/training_options.h"
@@ -28,10 +29,20 @@ struct MethodTraits {
   std::string_view label_smoothing_hint = {};
 };
 
-/// Declares what comes before the method's own options, and after them. The second also declares
-/// the keys of other methods, so that they are refused by name: call it last.
+/// Declares what comes before the method's own options.
 void declare_model_and_data(OptionSet& set, CommonConfig& config, const MethodTraits& method);
-void declare_training(OptionSet& set, CommonConfig& config, const MethodTraits& method);
+/// Declares what comes after them.
+void declare_training(OptionSet& set, CommonConfig& config);
+/// Declares the method's own options in between, and the keys of other methods, which are refused
+/// by name.
+template <class Config, class Method>
+void declare_command(OptionSet& set, Config& config, Method Config::*method,
+                     const MethodTraits& traits) {
+  declare_model_and_data(set, config, traits);
+  declare(set, config.*method);
+  declare_training(set, config);
+  declare_keys_of_other_methods(set, traits.name);
+}
 
 /// Fills what follows from other keys. Resolving twice changes nothing more.
 void resolve_common(CommonConfig& config, std::vector<std::string>* notes);

@@ -130,8 +130,8 @@ void check_likelihood(const DpoOptions& options, Problems& problems) {
   if (options.pref_ftx > 0 && has_loss(options, DpoLoss::sft)) {
     problems.add(
         "pref_ftx",
-        "loss_type has sft, and rpo_alpha adds it: the likelihood of chosen answers already.",
-        "keep one of them; sft is a mean over tokens, pref_ftx one over rows.");
+        "the loss sft adds the likelihood of the chosen answers already (rpo_alpha is read as it).",
+        "keep one; sft is a mean over tokens, pref_ftx one over rows.");
   }
 }
 

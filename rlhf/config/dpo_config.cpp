@@ -106,9 +106,7 @@ void declare(OptionSet& set, DpoOptions& options) {
 }
 
 void declare(OptionSet& set, DpoConfig& config) {
-  declare_model_and_data(set, config, kDpo);
-  declare(set, config.dpo);
-  declare_training(set, config, kDpo);
+  declare_command(set, config, &DpoConfig::dpo, kDpo);
 }
 
 void resolve(DpoConfig& config, std::vector<std::string>* notes) {

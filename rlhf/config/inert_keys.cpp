@@ -83,6 +83,7 @@ constexpr Row kTraining[] = {
     {kAccepted, "hub_strategy", "\"every_save\"", kNoHub},
     {kAccepted, "hub_always_push", "false", kNoHub},
     {kAccepted, "hub_revision", "null", kNoHub},
+    {kAccepted, "hub_model_revision", "\"main\"", kNoHub},
     {kRefused, "ignore_data_skip", "false",
      "remove it; a resumed run goes on at the row where it stopped, at no cost."},
     {kAccepted, "restore_callback_states_from_checkpoint", "false",
@@ -147,7 +148,12 @@ constexpr const char* kNoRemoteCode =
 
 constexpr Row kModel[] = {
     {kAccepted, "model_revision", "\"main\"", "a folder has no revisions."},
+    {kAccepted, "base_model_revision", "null", "a folder has no revisions."},
+    {kAccepted, "model_code_revision", "null", "a folder has no revisions."},
+    {kRefused, "tokenizer_name_or_path", "null",
+     "put the tokenizer's files into the model folder; another template is chat_template_path."},
     {kAccepted, "attn_implementation", "null", "one exact attention serves every device."},
+    {kAccepted, "use_flash_attention_2", "false", "one exact attention serves every device."},
     {kAccepted, "trust_remote_code", "false", kNoRemoteCode},
     {kRefused, "router_aux_loss_coef", "null",
      "remove it; mixtures of experts are not among the architectures."},
@@ -181,6 +187,9 @@ constexpr const char* kNoStreams = "rows are always read from a memory map, neve
 constexpr Row kData[] = {
     {kAccepted, "dataset_config", "null",
      "configurations are a notion of the Hub; name the folder or file."},
+    {kAccepted, "dataset_configs", "null",
+     "configurations are a notion of the Hub; name the folder or file."},
+    {kRefused, "dataset_splits", "null", "set dataset_train_split and dataset_test_split."},
     {kAccepted, "dataset_streaming", "false", kNoStreams},
     {kAccepted, "streaming", "false", kNoStreams},
     {kAccepted, "ignore_bias_buffers", "false", "there are no such buffers."},

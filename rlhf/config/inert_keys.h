@@ -25,7 +25,7 @@ void declare_inert_preference_keys(OptionSet& set);
 /// methods. Call last.
 void declare_keys_of_other_methods(OptionSet& set, std::string_view method);
 
-/// Such a key and the methods that have it.
+/// Such a key and the commands that have it.
 struct MethodKey {
   const char* name;
   const char* methods;

@@ -28,7 +28,7 @@ void declare(OptionSet& set, KtoOptions& options) {
           "Longest prompt and answer in tokens, cut at the end; rows whose prompt fills it are "
           "dropped; null: no limit.")
       .at_least(1);
-  set.add("unpair_preferences", options.unpair_preferences,
+  set.add("unpair", options.unpair,
           "Take rows of a chosen and a rejected answer too, as one desirable and one undesirable "
           "row.");
   declare_disable_dropout(set, options.disable_dropout);
@@ -44,9 +44,7 @@ void declare(OptionSet& set, KtoOptions& options) {
 }
 
 void declare(OptionSet& set, KtoConfig& config) {
-  declare_model_and_data(set, config, kKto);
-  declare(set, config.kto);
-  declare_training(set, config, kKto);
+  declare_command(set, config, &KtoConfig::kto, kKto);
 }
 
 void resolve(KtoConfig& config, std::vector<std::string>* notes) {

@@ -18,7 +18,7 @@ struct KtoOptions {
   UnpairedLossOptions loss;  ///< beta, desirable_weight, undesirable_weight
 
   std::optional<int64_t> max_length = 1024;
-  bool unpair_preferences = false;  ///< take preference pairs too, each as two rows
+  bool unpair = false;  ///< take preference pairs too, each as two rows
 
   bool disable_dropout = true;  ///< see adapter_dropout()
   RefModelOptions reference;

@@ -23,6 +23,7 @@ std::vector<std::string> keys_of_a_new_adapter(const LoraOptions& options) {
   add(options.lora_alpha != unset.lora_alpha, "lora_alpha");
   add(options.lora_dropout != unset.lora_dropout, "lora_dropout");
   add(options.lora_target_modules.has_value(), "lora_target_modules");
+  add(options.lora_layers_to_transform.has_value(), "lora_layers_to_transform");
   add(options.lora_modules_to_save.has_value(), "lora_modules_to_save");
   add(options.use_rslora, "use_rslora");
   add(options.use_dora, "use_dora");
@@ -63,6 +64,9 @@ void declare(OptionSet& set, LoraOptions& options, std::string_view task) {
       "Linear layers that get an adapter: the last parts of their names, or all-linear (all but "
       "the head), or one regular expression for the whole name; null: PEFT's choice for the "
       "architecture.");
+  set.add("lora_layers_to_transform", options.lora_layers_to_transform,
+          "Numbers of the layers, from 0, that get an adapter; null: all.")
+      .at_least(0);
   set.add("lora_modules_to_save", options.lora_modules_to_save,
           "Modules trained in full and saved with the adapter, such as a score head (which reward "
           "models add by themselves) or embed_tokens.");
@@ -98,12 +102,29 @@ void validate(const LoraOptions& options, Problems& problems) {
                  "name a folder with adapter_config.json, or remove the key.");
   }
   const auto& targets = options.lora_target_modules;
-  if (targets && !(targets->size() == 1 && !targets->front().empty())) {
+  if (targets && (targets->size() != 1 || targets->front().empty())) {
     check_names("lora_target_modules", *targets, problems);
+  }
+  if (options.lora_layers_to_transform) {
+    if (options.lora_layers_to_transform->empty()) {
+      problems.add("lora_layers_to_transform", "expected numbers of layers, got an empty list.",
+                   "remove the key for all layers.");
+    } else if (!target_pattern(options).empty()) {
+      problems.add("lora_layers_to_transform",
+                   "lora_target_modules is a regular expression, which names the layers itself.",
+                   "name modules in a list, or put the layers into the expression.");
+    }
   }
   if (options.lora_modules_to_save) {
     check_names("lora_modules_to_save", *options.lora_modules_to_save, problems);
   }
+}
+
+std::string target_pattern(const LoraOptions& options) {
+  const auto& targets = options.lora_target_modules;
+  if (!targets || targets->size() != 1) return "";
+  const std::string& text = targets->front();
+  return text == "all-linear" || is_plain_name(text) ? "" : text;
 }
 
 double adapter_dropout(const LoraOptions& options, bool disable_dropout) {

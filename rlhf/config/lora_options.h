@@ -21,6 +21,7 @@ struct LoraOptions {
   /// Last parts of the names of linear layers; or one text alone: "all-linear", or a regular
   /// expression that a whole name must match; null: what PEFT takes for the architecture.
   std::optional<std::vector<std::string>> lora_target_modules;
+  std::optional<std::vector<int64_t>> lora_layers_to_transform;  ///< from 0; null: all
   std::optional<std::vector<std::string>> lora_modules_to_save;
   bool use_rslora = false;
   bool use_dora = false;
@@ -32,6 +33,9 @@ void resolve(LoraOptions& options);
 /// An option that asks for an adapter without use_peft, or beside a start adapter that says it
 /// itself, is a problem.
 void validate(const LoraOptions& options, Problems& problems);
+
+/// The regular expression of lora_target_modules, where it is one; else empty.
+std::string target_pattern(const LoraOptions& options);
 
 /// The dropout that adapters are trained with: `disable_dropout` of the preference methods switches
 /// it off too, as in TRL.

@@ -22,7 +22,8 @@ void declare(OptionSet& set, ModelOptions& options) {
   set.add("model_name_or_path", options.model_name_or_path,
           "Model folder: config.json, safetensors, tokenizer files. Nothing is downloaded.");
   set.add("dtype", options.dtype,
-          "Type of the trained weights. auto: the faster of both on this machine, measured once.")
+          "Type of the trained weights. auto: the faster of both on this machine, measured once; "
+          "null: float32.")
       .one_of({"auto", "float32", "bfloat16"})
       .advice(std::string(kNoHalf))
       .old_name("torch_dtype");
@@ -50,7 +51,8 @@ void declare(OptionSet& set, TokenizerOptions& options) {
 }
 
 void resolve(ModelOptions& options) {
-  if (options.model_init_kwargs.dtype) options.dtype = *options.model_init_kwargs.dtype;
+  if (options.model_init_kwargs.dtype) options.dtype = options.model_init_kwargs.dtype;
+  if (!options.dtype) options.dtype = Dtype::float32;
 }
 
 void validate(const ModelOptions& options, Problems& problems) {

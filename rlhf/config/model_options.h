@@ -29,7 +29,7 @@ struct ModelInitOptions {
 
 struct ModelOptions {
   std::optional<std::string> model_name_or_path;
-  Dtype dtype = Dtype::float32;  ///< never float16
+  std::optional<Dtype> dtype = Dtype::float32;  ///< set once resolved; never float16
   ModelInitOptions model_init_kwargs;
   bool from_scratch = false;
   std::optional<Dtype> save_dtype;  ///< never automatic; null: the types of the source folder
@@ -45,7 +45,7 @@ struct TokenizerOptions {
 void declare(OptionSet& set, ModelOptions& options);
 void declare(OptionSet& set, TokenizerOptions& options);
 
-/// Folds `model_init_kwargs` into the keys it overrides.
+/// Folds `model_init_kwargs` into the keys it overrides. No dtype is float32.
 void resolve(ModelOptions& options);
 void validate(const ModelOptions& options, Problems& problems);
 

@@ -16,9 +16,6 @@ void declare(OptionSet& set, PrmOptions& options) {
           "Longest row in tokens, cut at the end; rows that lose every label are dropped; null: no "
           "limit.")
       .at_least(1);
-  set.add("max_prompt_length", options.max_prompt_length,
-          "Longest prompt in tokens; its end is kept; null: no limit.")
-      .at_least(1);
   set.add("max_completion_length", options.max_completion_length,
           "Longest run of steps in tokens, cut at the end; null: no limit.")
       .at_least(1);
@@ -27,12 +24,12 @@ void declare(OptionSet& set, PrmOptions& options) {
   set.add("train_on_last_step_only", options.train_on_last_step_only,
           "Learn the label of the last step alone.");
   declare_disable_dropout(set, options.disable_dropout);
+  set.add_inert({InertKey::Status::accepted, "max_prompt_length", nullptr,
+                 "prompts are not cut by themselves, as in TRL today: max_length cuts the row."});
 }
 
 void declare(OptionSet& set, PrmConfig& config) {
-  declare_model_and_data(set, config, kPrm);
-  declare(set, config.prm);
-  declare_training(set, config, kPrm);
+  declare_command(set, config, &PrmConfig::prm, kPrm);
 }
 
 void resolve(PrmConfig& config, std::vector<std::string>* notes) {

@@ -1,5 +1,5 @@
 // `rlhf prm`: its configuration, from the command line to the checked struct. Names and defaults:
-// TRL 1.12's PRMConfig; `max_prompt_length` is that of its older versions.
+// TRL 1.12's PRMConfig.
 #pragma once
 
 #include <optional>
@@ -13,7 +13,6 @@ namespace rlhf {
 
 struct PrmOptions {
   std::optional<int64_t> max_length = 1024;
-  std::optional<int64_t> max_prompt_length;
   std::optional<int64_t> max_completion_length;
   std::string step_separator = "\n";
   bool train_on_last_step_only = false;

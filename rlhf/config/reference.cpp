@@ -1,5 +1,12 @@
 #include "rlhf/config/reference.h"
 
+#include <memory>
+
+#include "rlhf/config/dpo_config.h"
+#include "rlhf/config/inert_keys.h"
+#include "rlhf/config/kto_config.h"
+#include "rlhf/config/prm_config.h"
+#include "rlhf/config/reward_config.h"
 #include "rlhf/config/sft_config.h"
 #include "rlhf/core/options_text.h"
 
@@ -19,24 +26,107 @@ then flags. Numbers may be in quotes, and `1e-5` is a number. There is no interp
 Every problem is reported at once, with its line: an unknown key (with the nearest name), a key set twice, a value of the
 wrong type or out of range, keys that contradict each other. A key of TRL or transformers that has no meaning here is
 accepted and answered with a note that says why; one that would change the result and is not offered is refused with what
-to use instead. At its default such a key is silent.
+to use instead. At its default such a key is silent. A key that belongs to another command, or that what else is set leaves
+without a use, is an error.
+
+`configuration.schema.json` beside this page describes a file of any command; of one command it is
+`configuration.schema.json#/$defs/dpo`.
 
 )";
+
+/// What all commands share.
+struct SharedOptions {
+  SharedOptions() {
+    declare_model_and_data(set, config, MethodTraits{});
+    declare_training(set, config);
+  }
+
+  CommonConfig config;
+  OptionSet set;
+};
+
+/// One command: every option it reads, and those of its method alone.
+struct CommandOptions {
+  std::string name;
+  std::shared_ptr<void> config = nullptr;  ///< what the options are bound to
+  std::unique_ptr<OptionSet> all = std::make_unique<OptionSet>();
+  std::unique_ptr<OptionSet> own = std::make_unique<OptionSet>();
+};
+
+template <class Config, class Method>
+CommandOptions command(std::string name, Method Config::*method) {
+  const auto config = std::make_shared<Config>();
+  CommandOptions options{.name = std::move(name), .config = config};
+  declare(*options.all, *config);
+  declare(*options.own, (*config).*method);
+  return options;
+}
+
+std::vector<CommandOptions> commands() {
+  std::vector<CommandOptions> list;
+  list.push_back(command("sft", &SftConfig::sft));
+  list.push_back(command("dpo", &DpoConfig::dpo));
+  list.push_back(command("kto", &KtoConfig::kto));
+  list.push_back(command("reward", &RewardConfig::reward));
+  list.push_back(command("prm", &PrmConfig::prm));
+  return list;
+}
+
+/// Where a command starts from other values than the shared tables say.
+std::string own_defaults(const CommandOptions& options, const OptionSet& shared) {
+  std::string text;
+  for (const auto& option : shared.options()) {
+    const Json& value = options.all->find(option->name)->default_value;
+    if (value == option->default_value) continue;
+    text += fmt::format("{}`{}: {}`", text.empty() ? "" : ", ", option->name, yaml_flow(value));
+  }
+  return text.empty() ? "" : fmt::format("Its own defaults: {}.\n\n", text);
+}
+
+std::string keys_of_one_command() {
+  std::string text =
+      "## Keys of some commands\n\nAny other command refuses them and says where they belong.\n\n"
+      "| key | commands |\n|---|---|\n";
+  for (const auto& [name, methods] : method_keys()) {
+    text += fmt::format("| `{}` | {} |\n", name, methods);
+  }
+  return text;
+}
+
+Json reference_to(const std::string& definition) { return {{"$ref", "#/$defs/" + definition}}; }
 
 }  // namespace
 
 std::string configuration_reference_markdown() {
-  SftConfig config;
-  OptionSet set;
-  declare(set, config);
-  return std::string(kIntroduction) + "## rlhf sft\n\n" + options_markdown(set, "###");
+  const SharedOptions shared;
+  std::string text = std::string(kIntroduction) + "## Every command\n\n" +
+                     options_markdown(shared.set, "###") + "\n";
+  for (const auto& options : commands()) {
+    text += fmt::format("## rlhf {}\n\n{}{}\n", options.name, own_defaults(options, shared.set),
+                        options_markdown(*options.own, "###"));
+  }
+  return text + keys_of_one_command();
 }
 
 Json configuration_schema() {
-  SftConfig config;
-  OptionSet set;
-  declare(set, config);
-  return options_schema(set, "rlhf sft");
+  Json definitions = Json::object();
+  Json any = Json::array();
+  const Json shared = options_schema(SharedOptions().set, "")["properties"];
+  for (const auto& [key, schema] : shared.items()) definitions["shared." + key] = schema;
+  for (const auto& options : commands()) {
+    Json schema = options_schema(*options.all, "");
+    schema["title"] = "rlhf " + options.name;
+    for (auto& [key, property] : schema["properties"].items()) {
+      const auto found = shared.find(key);
+      if (found != shared.end() && *found == property) property = reference_to("shared." + key);
+    }
+    definitions[options.name] = std::move(schema);
+    any.push_back(reference_to(options.name));
+  }
+  return {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+          {"title", "A configuration of rlhf"},
+          {"anyOf", any},
+          {"$defs", definitions}};
 }
 
 }  // namespace rlhf

@@ -7,10 +7,11 @@
 
 namespace rlhf {
 
-/// docs/configuration.md.
+/// docs/configuration.md: what every command shares once, then what each method adds.
 std::string configuration_reference_markdown();
 
-/// JSON schema (draft 2020-12) of a configuration file of `rlhf sft`.
+/// JSON schema (draft 2020-12) of a configuration file: of any command, and of one as
+/// `#/$defs/sft` and so on. Keys that commands share are defined once.
 Json configuration_schema();
 
 }  // namespace rlhf

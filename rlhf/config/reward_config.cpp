@@ -27,9 +27,7 @@ void declare(OptionSet& set, RewardOptions& options) {
 }
 
 void declare(OptionSet& set, RewardConfig& config) {
-  declare_model_and_data(set, config, kReward);
-  declare(set, config.reward);
-  declare_training(set, config, kReward);
+  declare_command(set, config, &RewardConfig::reward, kReward);
 }
 
 void resolve(RewardConfig& config, std::vector<std::string>* notes) {

@@ -33,9 +33,7 @@ void declare(OptionSet& set, SftOptions& options) {
 }
 
 void declare(OptionSet& set, SftConfig& config) {
-  declare_model_and_data(set, config, kSft);
-  declare(set, config.sft);
-  declare_training(set, config, kSft);
+  declare_command(set, config, &SftConfig::sft, kSft);
 }
 
 void resolve(SftConfig& config, std::vector<std::string>* notes) {

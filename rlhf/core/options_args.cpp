@@ -106,7 +106,7 @@ class ArgumentReader {
     if (flag.value) {
       store(flag.name, *flag.value, shape);
     } else if (!has_word()) {
-      if (shape == Shape::boolean || !known) {
+      if (shape == Shape::boolean || !known || set_.find_inert(flag.name) != nullptr) {
         store(flag.name, ConfigNode::scalar("true"), shape);
       } else {
         problems_.add("--" + flag.name, "expected a value, got nothing.",

@@ -43,7 +43,7 @@ TEST(Schedule, KeysThatAScheduleDoesNotReadAreNamed) {
             Texts{});
   EXPECT_EQ(
       problems_of({"--lr_scheduler_type", "cosine", "--lr_scheduler_kwargs", "{num_cycle: 2}"}),
-      Texts{"[--lr_scheduler_kwargs.num_cycle] unknown key. HINT: did you mean --num_cycles?"});
+      Texts{"[--lr_scheduler_kwargs.num_cycle] unknown key. HINT: did you mean num_cycles?"});
 }
 
 TEST(Schedule, FloorsDecaysAndMetrics) {
