@@ -12,12 +12,8 @@ namespace {
 constexpr std::string_view kSigns[] = {"+", "-", "*", "/", "//", "%", "**"};
 
 [[noreturn]] void fail_operands(Op op, const Value& a, const Value& b) {
-  for (const Value& value : {a, b}) {
-    if (value.is(Type::undefined)) {
-      throw Fault{value.shared() ? value.as_string() : "a value is undefined.",
-                  "test it with 'is defined' or give it a default."};
-    }
-  }
+  require_defined(a);
+  require_defined(b);
   throw Fault{fmt::format("'{}' and '{}' have no operator '{}'.", type_name(a), type_name(b),
                           kSigns[static_cast<size_t>(op)]),
               ""};

@@ -21,11 +21,6 @@ Value missing(const Value& object, std::string_view name) {
       fmt::format("a value of type '{}' has no attribute '{}'.", type_name(object), name));
 }
 
-[[noreturn]] void fail_undefined(const Value& value) {
-  throw Fault{value.shared() ? value.as_string() : "a value is undefined.",
-              "test it with 'is defined' or give it a default."};
-}
-
 /// Position of an index in a sequence of `size`, or npos.
 size_t position(int64_t index, size_t size) {
   const auto count = static_cast<int64_t>(size);
@@ -83,7 +78,7 @@ Value sliced(const Value& object, const Value* bounds) {
       out.push_back(list.items[at]);
     return Value::list(std::move(out), list.form, list.form == Form::range ? "range" : "");
   }
-  if (object.is(Type::undefined)) fail_undefined(object);
+  require_defined(object);
   throw Fault{fmt::format("a value of type '{}' has no slices.", type_name(object)), ""};
 }
 
@@ -279,7 +274,7 @@ Value Run::eval_builtin(const Expr& expr) {
 
 Value Run::call(const Value& callee, Args& args) {
   const Depth guard(depth_);
-  if (callee.is(Type::undefined)) fail_undefined(callee);
+  require_defined(callee);
   if (!callee.is(Type::function)) {
     throw Fault{fmt::format("a value of type '{}' cannot be called.", type_name(callee)), ""};
   }
@@ -290,7 +285,7 @@ Value Run::call(const Value& callee, Args& args) {
 }
 
 Value Run::attribute(const Value& object, const std::string& name) {
-  if (object.is(Type::undefined)) fail_undefined(object);
+  require_defined(object);
   if (object.is(Type::function)) {
     Value out;
     return object.as_function().attribute(*this, name, out) ? out : missing(object, name);
@@ -319,7 +314,7 @@ Value Run::attribute(const Value& object, const std::string& name) {
 }
 
 Value Run::item(const Value& object, const Value& key) {
-  if (object.is(Type::undefined)) fail_undefined(object);
+  require_defined(object);
   if (object.is(Type::dict) && !object.as_dict().is_namespace) {
     const bool hashable = !key.is(Type::list) && !key.is(Type::dict);
     if (key.is(Type::string)) {

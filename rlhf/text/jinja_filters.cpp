@@ -14,13 +14,8 @@
 namespace rlhf::jinja {
 namespace {
 
-Value same_kind(const Value& subject, std::string text) {
-  return Value::string(std::move(text), subject.is_markup());
-}
-
-const std::string& require_text(const Value& value, std::string_view filter) {
-  if (value.is(Type::undefined))
-    throw Fault{value.shared() ? value.as_string() : "a value is undefined.", ""};
+const std::string& filter_text(const Value& value, std::string_view filter) {
+  require_defined(value);
   if (!value.is(Type::string)) {
     throw Fault{fmt::format("{} needs a string, got '{}'.", filter, type_name(value)), ""};
   }
@@ -60,7 +55,7 @@ Value trim(Run&, const Value& subject, Args& args) {
   const std::string text = to_text(subject);
   if (!given[0] || given[0]->is(Type::none))
     return same_kind(subject, std::string(strip(text, kBothSides)));
-  const std::string_view chars = require_text(*given[0], "trim");
+  const std::string_view chars = filter_text(*given[0], "trim");
   return same_kind(subject, std::string(strip(text, kBothSides, &chars)));
 }
 
@@ -113,7 +108,7 @@ Value word_count(Run&, const Value& subject, Args& args) {
 
 Value indent(Run&, const Value& subject, Args& args) {
   const auto given = args.bind("indent", {"width", "first", "blank"}, 0);
-  require_text(subject, "indent");
+  filter_text(subject, "indent");
   std::string step(4, ' ');
   if (given[0] && given[0]->is(Type::string)) {
     step = given[0]->as_string();
@@ -138,8 +133,8 @@ Value indent(Run&, const Value& subject, Args& args) {
 
 Value truncate(Run&, const Value& subject, Args& args) {
   const auto given = args.bind("truncate", {"length", "killwords", "end", "leeway"}, 0);
-  const std::u32string text = decode(require_text(subject, "truncate"));
-  const std::u32string end = given[2] ? decode(require_text(*given[2], "truncate")) : U"...";
+  const std::u32string text = decode(filter_text(subject, "truncate"));
+  const std::u32string end = given[2] ? decode(filter_text(*given[2], "truncate")) : U"...";
   const int64_t limit = given[0] ? require_int(*given[0], "the length of truncate") : 255;
   const int64_t leeway =
       given[3] && !given[3]->is(Type::none) ? require_int(*given[3], "the leeway") : 5;
@@ -223,8 +218,8 @@ Value json_filter(Run&, const Value& subject, Args& args) {
   if (given[2] && !given[2]->is(Type::none)) {
     const std::vector<Value> pair = iterate(*given[2]);
     if (pair.size() != 2) throw Fault{"the separators of tojson must be two strings.", ""};
-    style.item_separator = require_text(pair[0], "tojson");
-    style.key_separator = require_text(pair[1], "tojson");
+    style.item_separator = filter_text(pair[0], "tojson");
+    style.key_separator = filter_text(pair[1], "tojson");
   }
   return Value::string(to_json(subject, style));
 }
@@ -278,14 +273,9 @@ bool whole(double value, int64_t& out) {
   return true;
 }
 
-void refuse_undefined(const Value& value) {
-  if (value.is(Type::undefined))
-    throw Fault{value.shared() ? value.as_string() : "a value is undefined.", ""};
-}
-
 Value to_int(Run&, const Value& subject, Args& args) {
   const auto given = args.bind("int", {"default", "base"}, 0);
-  refuse_undefined(subject);
+  require_defined(subject);
   const int64_t base = given[1] ? require_int(*given[1], "the base of int") : 10;
   int64_t out = 0;
   double real = 0;
@@ -301,7 +291,7 @@ Value to_int(Run&, const Value& subject, Args& args) {
 
 Value to_float(Run&, const Value& subject, Args& args) {
   const auto given = args.bind("float", {"default"}, 0);
-  refuse_undefined(subject);
+  require_defined(subject);
   double out = 0;
   if (subject.is_number()) return Value::real(subject.as_real());
   if (subject.is(Type::string) && parse_real(subject.as_string(), out)) return Value::real(out);

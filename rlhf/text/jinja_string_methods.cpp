@@ -7,10 +7,6 @@
 namespace rlhf::jinja {
 namespace {
 
-Value same_kind(const Value& self, std::string text) {
-  return Value::string(std::move(text), self.is_markup());
-}
-
 template <std::string (*Map)(std::string_view)>
 Value mapped(Run&, const Value& self, Args& args) {
   require_no_args(args, "the method");

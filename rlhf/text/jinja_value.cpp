@@ -34,11 +34,21 @@ bool equal_dicts(const Dict& a, const Dict& b) {
 }
 
 [[noreturn]] void fail_kind(const Value& value, std::string_view what) {
-  if (value.is(Type::undefined)) throw Fault{to_text(value) + std::string(what), ""};
+  require_defined(value);
   throw Fault{fmt::format("a value of type '{}' {}.", type_name(value), what), ""};
 }
 
 }  // namespace
+
+void require_defined(const Value& value) {
+  if (!value.is(Type::undefined)) return;
+  throw Fault{value.shared() ? value.as_string() : "a value is undefined.",
+              "test it with 'is defined' or give it a default."};
+}
+
+Value same_kind(const Value& like, std::string text) {
+  return Value::string(std::move(text), like.is_markup());
+}
 
 bool Function::attribute(Run&, std::string_view, Value&) { return false; }
 
@@ -290,9 +300,8 @@ bool less(const Value& a, const Value& b) {
     }
     return x.size() < y.size();
   }
-  for (const Value& value : {a, b}) {
-    if (value.is(Type::undefined)) fail_kind(value, "");
-  }
+  require_defined(a);
+  require_defined(b);
   throw Fault{fmt::format("'{}' and '{}' have no order.", type_name(a), type_name(b)), ""};
 }
 

@@ -123,6 +123,8 @@ struct Args {
                                  size_t required) const;
 };
 
+/// A string, and markup where `like` is.
+Value same_kind(const Value& like, std::string text);
 std::string type_name(const Value& value);  ///< Python's: str, int, dict ...
 std::string to_text(const Value& value);    ///< str(value)
 std::string to_repr(const Value& value);    ///< repr(value)
@@ -136,6 +138,8 @@ bool contains(const Value& container, const Value& item);
 std::vector<Value> iterate(const Value& value);
 /// len(value).
 int64_t length(const Value& value);
+/// Faults on an undefined value, with what is known of it.
+void require_defined(const Value& value);
 void require_hashable(const Value& value);
 /// Faults when a text of `size` bytes is more than a template may make.
 void require_text_size(size_t size);

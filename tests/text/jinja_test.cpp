@@ -57,6 +57,14 @@ TEST(Jinja, FaultsCarryTheirLine) {
   EXPECT_EQ(fault_of("\n{{ 'a' | nope }}").line, 2);
 }
 
+TEST(Jinja, UndefinedValuesAreNamedWhereverTheyAreUsed) {
+  for (const char* const source : {"{{ gone + 1 }}", "{{ 1 < gone }}", "{{ gone > 1 }}",
+                                   "{% for x in gone.more %}{% endfor %}", "{{ gone() }}",
+                                   "{{ gone | int }}", "{{ [2, gone] | sort }}"}) {
+    EXPECT_EQ(fault_of(source).what, "'gone' is undefined.") << source;
+  }
+}
+
 TEST(Jinja, UnknownNamesListWhatThereIs) {
   EXPECT_NE(fault_of("{{ 1 | nope }}").hint.find("tojson"), std::string::npos);
   EXPECT_NE(fault_of("{{ 1 is nope }}").hint.find("divisibleby"), std::string::npos);
