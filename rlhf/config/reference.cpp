@@ -111,6 +111,8 @@ std::string configuration_reference_markdown() {
 Json configuration_schema() {
   Json definitions = Json::object();
   Json any = Json::array();
+  definitions["elsewhere"] = {{"enum", Json::array({nullptr})},
+                              {"description", "An option of another command."}};
   const Json shared = options_schema(SharedOptions().set, "")["properties"];
   for (const auto& [key, schema] : shared.items()) definitions["shared." + key] = schema;
   for (const auto& options : commands()) {
@@ -118,7 +120,12 @@ Json configuration_schema() {
     schema["title"] = "rlhf " + options.name;
     for (auto& [key, property] : schema["properties"].items()) {
       const auto found = shared.find(key);
-      if (found != shared.end() && *found == property) property = reference_to("shared." + key);
+      const InertKey* inert = options.all->find_inert(key);
+      if (inert != nullptr && inert->status == InertKey::Status::elsewhere) {
+        property = reference_to("elsewhere");
+      } else if (found != shared.end() && *found == property) {
+        property = reference_to("shared." + key);
+      }
     }
     definitions[options.name] = std::move(schema);
     any.push_back(reference_to(options.name));

@@ -209,6 +209,11 @@ TEST_F(SftConfigTest, ChecksOfSft) {
   EXPECT_EQ(problems_of({"--datasets", "[{split: a}]"}),
             Texts{"[--datasets[0].path] expected a file or folder, got nothing."});
   EXPECT_EQ(problems_of({"--test_split_size", "1.5"}).size(), 1U);
+  EXPECT_EQ(problems_of({"--dataset_columns", "{prompt: question}"}), Texts{});
+  EXPECT_EQ(problems_of({"--dataset_columns", "{prompt: 1}"}),
+            Texts{"[--dataset_columns] expected a mapping of names to names, got {\"prompt\":1}. "
+                  "HINT: write --dataset_columns '{prompt: question, completion: answer}'."});
+  EXPECT_EQ(problems_of({"--dataset_columns", "prompt"}).size(), 1U);
   EXPECT_EQ(problems_of({"--dataset_kwargs", "{add_special_tokens: false}"}).size(), 1U);
 }
 
