@@ -51,6 +51,7 @@ TEST(SequenceLogps, NoRows) {
   const auto got = sequence_logps(torch::empty({0}), torch::empty({0}, torch::kLong),
                                   torch::tensor({3, 3}, torch::kLong), /*ld_alpha=*/0.5);
   EXPECT_TRUE(torch::equal(got.sums, torch::zeros({2})));
+  EXPECT_TRUE(torch::equal(got.tokens, torch::zeros({2})));
 }
 
 TEST(SequenceLogps, RefusesWhatDoesNotFit) {
