@@ -52,8 +52,12 @@ void Terminal::line(std::string_view text) {
 }
 
 void Terminal::progress(const Progress& progress) {
+  status(progress_line(progress, columns() - 1));
+}
+
+void Terminal::status(std::string_view text) {
   if (!interactive()) return;
-  fmt::print(stderr, "\r\033[K{}", progress_line(progress, columns() - 1));
+  fmt::print(stderr, "\r\033[K{}", text);
   std::fflush(stderr);
   shown_ = true;
 }

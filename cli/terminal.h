@@ -24,6 +24,8 @@ class Terminal {
   void line(std::string_view text);
   /// Replaces the line of progress; nothing where there is no terminal.
   void progress(const Progress& progress);
+  /// The same with any text.
+  void status(std::string_view text);
 
  private:
   void clear();

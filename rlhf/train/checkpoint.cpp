@@ -9,6 +9,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
+#include "rlhf/models/adapter.h"
 #include "rlhf/models/safetensors.h"
 
 namespace rlhf {
@@ -27,11 +28,24 @@ torch::Dtype stored_type(const Model& model, const SaveOptions& save, const Name
   return found == model.stored_dtype.end() ? named.tensor.scalar_type() : found->second;
 }
 
+bool adapted(const CheckpointParts& parts) { return parts.model->decoder.active_adapter() >= 0; }
+
+/// The model's files, or the adapter's where one is trained.
+void save_trained(const fs::path& folder, const CheckpointParts& parts) {
+  const Decoder& decoder = parts.model->decoder;
+  if (adapted(parts)) {
+    save_adapter(decoder.adapter(decoder.active_adapter()), decoder.config(), folder);
+  } else {
+    save_model(*parts.model, folder, parts.save);
+  }
+}
+
 /// Moments and masters, and the weights that the model file rounds and no master keeps.
 std::vector<TensorToStore> optimizer_tensors(const CheckpointParts& parts) {
   std::vector<TensorToStore> tensors;
   const auto state = parts.optimizer->state();
   for (const auto& [name, tensor] : state) tensors.push_back({name, tensor, tensor.scalar_type()});
+  if (adapted(parts)) return tensors;  // its files hold every bit
   for (const auto& named : parts.model->decoder.tensors()) {
     const auto type = named.tensor.scalar_type();
     if (type == stored_type(*parts.model, parts.save, named) ||
@@ -44,12 +58,15 @@ std::vector<TensorToStore> optimizer_tensors(const CheckpointParts& parts) {
 
 uint64_t bytes_needed(const CheckpointParts& parts) {
   uint64_t bytes = 1'000'000;
-  for (const auto& named : parts.model->decoder.tensors()) {
+  for (const auto& named : parts.model->decoder.trainable()) {
     bytes += static_cast<uint64_t>(named.tensor.numel()) *
              torch::elementSize(stored_type(*parts.model, parts.save, named));
   }
   if (parts.optimizer != nullptr) {
     for (const auto& tensor : optimizer_tensors(parts)) bytes += tensor.bytes();
+  }
+  for (const auto& [file, tensors] : parts.tensors) {
+    for (const auto& named : tensors) bytes += named.tensor.nbytes();
   }
   return bytes;
 }
@@ -110,7 +127,13 @@ void check_manifest(const fs::path& folder, bool hashes, Problems& problems) {
 void save_checkpoint(const fs::path& folder, const CheckpointParts& parts) {
   require_space(folder, bytes_needed(parts), "a checkpoint");
   AtomicFolder aside(folder);
-  save_model(*parts.model, aside.path(), parts.save);
+  save_trained(aside.path(), parts);
+  for (const auto& [file, named] : parts.tensors) {
+    std::vector<TensorToStore> tensors;
+    for (const auto& [name, tensor] : named)
+      tensors.push_back({name, tensor, tensor.scalar_type()});
+    write_safetensors(aside.path() / file, std::move(tensors));
+  }
   if (parts.optimizer != nullptr)
     write_safetensors(aside.path() / kOptimizer, optimizer_tensors(parts));
   write_file(aside.path() / kState, parts.state.dump(2));
@@ -123,36 +146,48 @@ void save_checkpoint(const fs::path& folder, const CheckpointParts& parts) {
 void save_final_model(const fs::path& folder, const CheckpointParts& parts) {
   require_space(folder, bytes_needed(CheckpointParts{.model = parts.model, .save = parts.save}),
                 "the final model");
-  save_model(*parts.model, folder, parts.save);
+  save_trained(folder, parts);
   write_file(folder / "trainer_state.json", parts.trainer_state.dump(2));
   for (const auto& [name, bytes] : parts.files) write_file(folder / name, bytes);
 }
 
-LoadedCheckpoint load_checkpoint(const fs::path& folder, const LoadOptions& options) {
+CheckpointState load_checkpoint_state(const fs::path& folder) {
   Problems problems;
   check_manifest(folder, /*hashes=*/true, problems);
   problems.throw_if_any();
-  LoadedCheckpoint loaded{.model = load_model(folder, options),
-                          .optimizer = {},
-                          .state = Json::parse(read_file(folder / kState))};
+  CheckpointState loaded{
+      .optimizer = {}, .exact = {}, .state = Json::parse(read_file(folder / kState))};
   if (!fs::exists(folder / kOptimizer)) return loaded;
-
   const SafetensorsFile file(folder / kOptimizer);
-  std::map<std::string, torch::Tensor> weights;
   for (const auto& stored : file.tensors()) {
     if (stored.name.starts_with(kWeight)) {
-      weights[stored.name.substr(kWeight.size())] = file.view(stored);
+      loaded.exact[stored.name.substr(kWeight.size())] = file.view(stored);
     } else {
       loaded.optimizer[stored.name] = file.view(stored);
     }
   }
-  const torch::NoGradGuard no_grad;
-  for (const auto& named : loaded.model.decoder.tensors()) {
-    if (const auto found = weights.find(named.name); found != weights.end()) {
-      torch::Tensor(named.tensor).copy_(found->second);
-    }
-  }
   return loaded;
+}
+
+void load_tensors_into(const fs::path& file, const std::vector<NamedTensor>& tensors) {
+  const torch::NoGradGuard no_grad;
+  const SafetensorsFile stored(file);
+  std::map<std::string, torch::Tensor> by_name;
+  for (const auto& one : stored.tensors()) by_name[one.name] = stored.view(one);
+  for (const auto& named : tensors) {
+    const auto found = by_name.find(named.name);
+    if (found == by_name.end())
+      throw UserError(file.string(), fmt::format("it lacks {}.", named.name));
+    torch::Tensor(named.tensor).copy_(found->second);
+  }
+}
+
+void restore_exact_weights(const CheckpointState& checkpoint, const Model& model) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& named : model.decoder.tensors()) {
+    if (const auto found = checkpoint.exact.find(named.name); found != checkpoint.exact.end())
+      torch::Tensor(named.tensor).copy_(found->second);
+  }
 }
 
 std::vector<std::pair<int64_t, fs::path>> checkpoints_of(const fs::path& run_folder) {

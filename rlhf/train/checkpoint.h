@@ -1,6 +1,7 @@
 // Checkpoints: complete, whole or absent, and bit for bit what the run was.
 //
-// `checkpoint-N/` holds the model folder (weights in their stored types, tokenizer files),
+// `checkpoint-N/` holds the model folder (weights in their stored types, tokenizer files) or, where
+// an adapter is trained, the adapter folder,
 // `optimizer.safetensors` (moments, fp32 masters, and the weights themselves where the stored type
 // is narrower than the one in training), `rlhf_state.json` (counters and windows: everything else a
 // run remembers), `trainer_state.json` (Hugging Face's layout) and `manifest.json` (size and hash
@@ -23,7 +24,7 @@
 
 namespace rlhf {
 
-/// What goes into a checkpoint beside the model.
+/// What goes into a checkpoint: the model, or its active adapter alone, and the rest of the state.
 struct CheckpointParts {
   const Model* model = nullptr;
   SaveOptions save{};
@@ -32,6 +33,9 @@ struct CheckpointParts {
   Json trainer_state{};
   std::vector<std::pair<std::string, std::string>>
       files{};  ///< further files, name and bytes: tokenizer, config.yaml
+  /// Further tensors of the method by file name, such as a reference that moves. Not part of the
+  /// final model.
+  std::vector<std::pair<std::string, std::vector<NamedTensor>>> tensors{};
 };
 
 /// Writes `folder`. UserError when the disk is full; then nothing is left behind.
@@ -41,15 +45,23 @@ void save_checkpoint(const fs::path& folder, const CheckpointParts& parts);
 /// in one step.
 void save_final_model(const fs::path& folder, const CheckpointParts& parts);
 
-struct LoadedCheckpoint {
-  Model model;
+/// What a checkpoint holds beside the model folder.
+struct CheckpointState {
   std::map<std::string, torch::Tensor> optimizer;  ///< empty after `save_only_model`
-  Json state;
+  std::map<std::string, torch::Tensor> exact;      ///< weights that the model's files round
+  Json state;                                      ///< rlhf_state.json
 };
 
-/// Reads a checkpoint with its weights exactly as they were in training. UserError when a file is
-/// missing, of another size or of other content than the manifest says.
-LoadedCheckpoint load_checkpoint(const fs::path& folder, const LoadOptions& options);
+/// Reads it and checks the whole checkpoint. UserError when a file is missing, of another size or
+/// of other content than the manifest says.
+CheckpointState load_checkpoint_state(const fs::path& folder);
+
+/// Gives tensors the values that `file` of a checkpoint holds under their names. UserError when one
+/// is missing.
+void load_tensors_into(const fs::path& file, const std::vector<NamedTensor>& tensors);
+
+/// Gives the weights of a model loaded from the checkpoint's folder the bits they had in training.
+void restore_exact_weights(const CheckpointState& checkpoint, const Model& model);
 
 /// The whole checkpoint with the highest number in a run folder, if there is any. Broken ones are
 /// passed over with a warning.

@@ -13,6 +13,7 @@ Json RunState::to_json() const {
                {"window", window.state()},
                {"window_seconds", window_seconds},
                {"window_tokens", window_tokens},
+               {"window_steps", window_steps},
                {"log_history", log_history},
                {"best_step", best_step},
                {"evaluations_without_gain", evaluations_without_gain}};
@@ -27,6 +28,7 @@ RunState RunState::from_json(const Json& json) {
   state.window.set_state(json.at("window"));
   state.window_seconds = json.at("window_seconds").get<double>();
   state.window_tokens = json.at("window_tokens").get<int64_t>();
+  state.window_steps = json.at("window_steps").get<int64_t>();
   state.log_history = json.at("log_history");
   state.best_step = json.at("best_step").get<int64_t>();
   state.evaluations_without_gain = json.at("evaluations_without_gain").get<int64_t>();
@@ -82,7 +84,7 @@ bool Cadence::saves(int64_t step) const {
   return false;
 }
 
-bool note_evaluation(const TrainingOptions& options, const Json& metrics, RunState& state) {
+bool note_evaluation_of(const TrainingOptions& options, const Json& metrics, RunState& state) {
   if (!options.metric_for_best_model) return false;
   std::string name = *options.metric_for_best_model;
   if (!name.starts_with("eval_")) name = "eval_" + name;

@@ -18,6 +18,7 @@ struct RunState {
   MetricWindow window;        ///< metrics of the steps since the last logged line
   double window_seconds = 0;  ///< time of those steps; not part of what must repeat bit for bit
   int64_t window_tokens = 0;
+  int64_t window_steps = 0;
   Json log_history = Json::array();
   std::optional<double> best_metric;
   int64_t best_step = 0;
@@ -64,7 +65,7 @@ class Cadence {
 /// Takes an evaluation's metrics into best_metric, best_step and the early-stopping count. Returns
 /// whether this is the best so far. UserError when `metric_for_best_model` is not among them (lists
 /// what is).
-bool note_evaluation(const TrainingOptions& options, const Json& metrics, RunState& state);
+bool note_evaluation_of(const TrainingOptions& options, const Json& metrics, RunState& state);
 
 /// trainer_state.json in Hugging Face's layout.
 Json trainer_state_json(const TrainingOptions& options, const RunState& state,

@@ -149,7 +149,8 @@ torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
 }
 
 TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& options) {
-  TextSide side{.tokenizer = Tokenizer::load(model_folder),
+  TextSide side{.folder = model_folder,
+                .tokenizer = Tokenizer::load(model_folder),
                 .chat = {},
                 .template_text = {},
                 .eos_token = {},
@@ -198,6 +199,20 @@ TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& op
   return side;
 }
 
+void TextSide::set_pad_token(const std::string& token) {
+  Json config = tokenizer.config();
+  for (const auto& [name, bytes] : files) {
+    if (name == "tokenizer_config.json") config = Json::parse(bytes);
+  }
+  config["pad_token"] = token;
+  replace_file(files, "tokenizer_config.json", config.dump(2));
+}
+
+TextOptions text_options(const TextSide& text, const DataOptions& data) {
+  return {.eos_token = text.eos_token,
+          .on_bad_row = data.on_bad_row == BadRowPolicy::drop ? OnBadRow::drop : OnBadRow::error};
+}
+
 DataSpecs data_specs(const DataOptions& options, uint64_t seed) {
   DataSpecs specs;
   specs.train = {.sources = sources_of(options, options.dataset_train_split),
@@ -217,6 +232,17 @@ DataSpecs data_specs(const DataOptions& options, uint64_t seed) {
   }
   if (!eval.sources.empty()) specs.eval = std::move(eval);
   return specs;
+}
+
+bool evaluates(const TrainingOptions& options) {
+  return options.eval_strategy != Interval::no || options.eval_on_start;
+}
+
+DataSpec evaluation_spec(const DataSpecs& specs, const DataOptions& options) {
+  if (specs.eval) return *specs.eval;
+  throw UserError("eval_strategy", "evaluation is asked for and there are no rows to evaluate on.",
+                  fmt::format("give dataset_name a folder with {}.jsonl, or set test_split_size.",
+                              options.dataset_test_split));
 }
 
 fs::path cache_folder(const DataOptions& options) {

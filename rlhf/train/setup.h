@@ -14,6 +14,7 @@
 #include "rlhf/config/model_options.h"
 #include "rlhf/config/training_options.h"
 #include "rlhf/core/file.h"
+#include "rlhf/data/encode.h"
 #include "rlhf/data/source.h"
 #include "rlhf/report/progress.h"
 #include "rlhf/text/chat_template.h"
@@ -23,10 +24,12 @@ namespace rlhf {
 
 /// What the program lends a trainer. Any may be empty.
 struct TrainHooks {
-  std::function<void(const Progress&)> on_progress;               ///< after every step
-  std::function<void(int64_t step, const Json& metrics)> on_log;  ///< after every logged line
-  std::function<void(const std::string& text)> on_text;           ///< tables: configuration, data
-  std::function<bool()> should_stop;                              ///< asked after every step
+  std::function<void(const Progress&)> on_progress{};               ///< after every step
+  std::function<void(int64_t step, const Json& metrics)> on_log{};  ///< after every logged line
+  std::function<void(const std::string& text)> on_text{};           ///< tables: configuration, data
+  std::function<void(int64_t done, int64_t total)>
+      on_reference{};                   ///< rows whose reference log-probabilities are known
+  std::function<bool()> should_stop{};  ///< asked after every step
 };
 
 enum class TrainEnd { done, stopped_early, interrupted };
@@ -45,17 +48,24 @@ torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
 /// Tokenizer and template as the options change them, and the files that a saved model carries
 /// along.
 struct TextSide {
+  fs::path folder;  ///< where it was read
   Tokenizer tokenizer;
   std::optional<ChatTemplate> chat;
   std::string template_text;
   std::string eos_token;  ///< `eos_token` of the options; empty: the tokenizer's own
   std::vector<std::pair<std::string, std::string>>
       files;  ///< name and bytes, as the folder holds them unless changed
+
+  /// Names another padding token in tokenizer_config.json.
+  void set_pad_token(const std::string& token);
 };
 
 /// UserError with everything wrong: no tokenizer, a token that the vocabulary does not have, a
 /// template that cannot be read.
 TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& options);
+
+/// How the rows of any method become ids.
+TextOptions text_options(const TextSide& text, const DataOptions& data);
 
 /// Where training rows come from, and where evaluation rows do, if anywhere.
 struct DataSpecs {
@@ -63,6 +73,12 @@ struct DataSpecs {
   std::optional<DataSpec> eval;
 };
 DataSpecs data_specs(const DataOptions& options, uint64_t seed);
+
+/// Whether a run evaluates at all.
+bool evaluates(const TrainingOptions& options);
+
+/// The evaluation rows of `specs`. UserError where there are none.
+DataSpec evaluation_spec(const DataSpecs& specs, const DataOptions& options);
 
 /// The folder of encoded rows: `cache_dir`, else `$XDG_CACHE_HOME/rlhf`, else `~/.cache/rlhf`.
 fs::path cache_folder(const DataOptions& options);

@@ -8,19 +8,10 @@
 // the step is cut into micro-batches.
 #pragma once
 
-#include <cstdint>
-
 #include "rlhf/config/sft_config.h"
-#include "rlhf/core/json.h"
-#include "rlhf/train/setup.h"
+#include "rlhf/train/run.h"
 
 namespace rlhf {
-
-struct TrainResult {
-  TrainEnd end = TrainEnd::done;
-  int64_t steps = 0;
-  Json metrics;  ///< of the last logged line and the last evaluation
-};
 
 /// Runs `rlhf sft`. The configuration is resolved and valid on its own; what depends on data and
 /// model folder is checked here, all problems at once, before anything is written. UserError for

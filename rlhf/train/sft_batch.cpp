@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "rlhf/core/file.h"
 #include "rlhf/core/random.h"
-#include "rlhf/core/threads.h"
 
 namespace rlhf {
 
@@ -19,35 +17,7 @@ std::vector<int64_t> SftRows::lengths() const {
   return lengths;
 }
 
-SftRows::Content SftRows::content() const {
-  struct RowContent {
-    int32_t least = 0;
-    int32_t largest = 0;
-    std::string hash;
-  };
-  std::vector<RowContent> rows(static_cast<size_t>(data_.rows()));
-  const auto bytes_of = [](const auto& values) {
-    return std::string_view(reinterpret_cast<const char*>(values.data()), values.size_bytes());
-  };
-  parallel_pieces(data_.rows(), /*grain=*/256, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const auto ids = data_.ids(row);
-      const auto [least, largest] = std::minmax_element(ids.begin(), ids.end());
-      const auto mask = data_.supervised(row);
-      rows[static_cast<size_t>(row)] = {*least, *largest,
-                                        content_hash(bytes_of(ids)) + content_hash(bytes_of(mask))};
-    }
-  });
-  Content content;
-  std::string hashes;
-  for (const auto& row : rows) {
-    content.least = std::min(content.least, row.least);
-    content.largest = std::max(content.largest, row.largest);
-    hashes += row.hash;
-  }
-  content.fingerprint = content_hash(hashes);
-  return content;
-}
+int64_t longest_row(const SftRows& rows) { return rows.longest_piece(); }
 
 int64_t SftRows::longest_piece() const {
   int64_t longest = 0;
@@ -94,7 +64,8 @@ std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64
   std::vector<PackedBatch> batches;
   for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
     const auto begin = static_cast<size_t>(cuts[cut]);
-    batches.push_back(pack_rows(pieces.subspan(begin, static_cast<size_t>(cuts[cut + 1]) - begin)));
+    batches.push_back(
+        batch_rows(pieces.subspan(begin, static_cast<size_t>(cuts[cut + 1]) - begin)));
   }
   return batches;
 }

@@ -21,17 +21,11 @@ class SftRows {
   SftRows(EncodedDataset data, std::optional<PackPlan> plan)
       : data_(std::move(data)), plan_(std::move(plan)) {}
 
-  int64_t size() const { return plan_ ? plan_->packs() : data_.rows(); }
+  int64_t rows() const { return plan_ ? plan_->packs() : data_.rows(); }
   std::vector<int64_t> lengths() const;
 
-  /// Smallest and largest id of all rows, and a name for the content of all ids and masks. Reads
-  /// everything once.
-  struct Content {
-    int32_t least = 0;
-    int32_t largest = 0;
-    std::string fingerprint;
-  };
-  Content content() const;
+  /// Reads everything once.
+  Content content() const { return data_.content(); }
 
   /// Tokens of the longest run that sees itself: a row, or a piece of a pack.
   int64_t longest_piece() const;
@@ -43,6 +37,9 @@ class SftRows {
   EncodedDataset data_;
   std::optional<PackPlan> plan_;
 };
+
+/// longest_piece(), as other sets answer it (run_data.h).
+int64_t longest_row(const SftRows& rows);
 
 /// Tokens of `pieces` that are predicted and supervised: the N of the loss.
 int64_t count_supervised(std::span<const PackRow> pieces);

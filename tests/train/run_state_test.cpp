@@ -53,7 +53,7 @@ TEST(BestMetric, CountsEvaluationsWithoutEnoughGain) {
   RunState state;
   const auto evaluate = [&](int64_t step, double loss) {
     state.step = step;
-    return note_evaluation(options, {{"eval_loss", loss}}, state);
+    return note_evaluation_of(options, {{"eval_loss", loss}}, state);
   };
   EXPECT_TRUE(evaluate(1, 2.0));
   EXPECT_TRUE(evaluate(2, 1.95));  // better, not by more than the threshold
@@ -72,7 +72,7 @@ TEST(BestMetric, AnUnknownMetricListsTheKnown) {
   options.metric_for_best_model = "accuracy";
   RunState state;
   try {
-    note_evaluation(options, {{"eval_loss", 1.0}}, state);
+    note_evaluation_of(options, {{"eval_loss", 1.0}}, state);
     FAIL();
   } catch (const UserError& error) {
     EXPECT_NE(std::string(error.what()).find("eval_loss"), std::string::npos);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -24,30 +25,43 @@ inline fs::path scratch(const std::string& name) {
 
 using Arguments = std::vector<std::string>;
 
-/// What all runs here share: fp32, two threads, no checkpoints unless asked for.
-inline SftConfig config_of(const fs::path& output, const std::string& data, const Arguments& more) {
-  Arguments all = {"--model_name_or_path",
-                   (fixtures() / "model").string(),
-                   "--dataset_name",
-                   (fixtures() / (data + ".jsonl")).string(),
-                   "--output_dir",
-                   output.string(),
-                   "--cache_dir",
-                   (output.parent_path() / "cache").string(),
-                   "--max_length",
-                   "64",
-                   "--logging_steps",
-                   "1",
-                   "--save_strategy",
-                   "no",
-                   "--gradient_checkpointing",
-                   "false",
-                   "--threads",
-                   "2",
-                   "--learning_rate",
-                   "2e-3"};
+/// `defaults` with what `more` sets in place of it: a flag may be given once.
+inline Arguments merged(const Arguments& defaults, const Arguments& more) {
+  Arguments all;
+  for (size_t i = 0; i + 1 < defaults.size(); i += 2) {
+    if (std::find(more.begin(), more.end(), defaults[i]) != more.end()) continue;
+    all.insert(all.end(), {defaults[i], defaults[i + 1]});
+  }
   all.insert(all.end(), more.begin(), more.end());
-  return read_sft_config(all, nullptr);
+  return all;
+}
+
+/// What all runs here share: fp32, two threads, no checkpoints unless asked for.
+inline Arguments common_arguments(const fs::path& output, const std::string& data) {
+  return {"--model_name_or_path",
+          (fixtures() / "model").string(),
+          "--dataset_name",
+          (fixtures() / (data + ".jsonl")).string(),
+          "--output_dir",
+          output.string(),
+          "--cache_dir",
+          (output.parent_path() / "cache").string(),
+          "--max_length",
+          "64",
+          "--logging_steps",
+          "1",
+          "--save_strategy",
+          "no",
+          "--gradient_checkpointing",
+          "false",
+          "--threads",
+          "2",
+          "--learning_rate",
+          "2e-3"};
+}
+
+inline SftConfig config_of(const fs::path& output, const std::string& data, const Arguments& more) {
+  return read_sft_config(merged(common_arguments(output, data), more), nullptr);
 }
 
 inline std::vector<Json> metrics_of(const fs::path& run) {

@@ -1,0 +1,64 @@
+#include "rlhf/train/answer_batch.h"
+
+#include <algorithm>
+
+#include "rlhf/nn/attention_backend.h"
+
+namespace rlhf {
+
+std::vector<PackPrompt> pack_pair(const PairDataset& data, int64_t row, int64_t number,
+                                  int64_t score_prompt_as) {
+  const PackPrompt::Answer chosen{data.chosen(row), 2 * number};
+  const PackPrompt::Answer rejected{data.rejected(row), 2 * number + 1};
+  const auto before_chosen = data.chosen_prompt(row);
+  const auto before_rejected = data.rejected_prompt(row);
+  if (before_chosen.size() == before_rejected.size())
+    return {{before_chosen, {chosen, rejected}, score_prompt_as}};
+  return {{before_chosen, {chosen}, score_prompt_as}, {before_rejected, {rejected}}};
+}
+
+std::vector<AnswerBatch> pair_batches(const PairDataset& data, std::span<const int64_t> rows,
+                                      int64_t max_tokens, int64_t share_limit, bool score_prompts) {
+  std::vector<int64_t> lengths;
+  for (const int64_t row : rows) {
+    int64_t tokens = 0;
+    for (const auto& prompt : pack_pair(data, row, 0)) tokens += prompt.tokens(share_limit);
+    lengths.push_back(tokens);
+  }
+  const auto cuts = cut_by_tokens(lengths, max_tokens);
+  std::vector<AnswerBatch> batches;
+  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
+    const auto begin = static_cast<size_t>(cuts[cut]);
+    const auto some = rows.subspan(begin, static_cast<size_t>(cuts[cut + 1]) - begin);
+    std::vector<PackPrompt> prompts;
+    for (int64_t k = 0; k < std::ssize(some); ++k) {
+      const int64_t prompt_as = score_prompts ? 2 * std::ssize(some) + k : -1;
+      for (auto& prompt : pack_pair(data, some[static_cast<size_t>(k)], k, prompt_as))
+        prompts.push_back(std::move(prompt));
+    }
+    batches.push_back(
+        {.packed = batch_prompts(prompts, share_limit), .rows = {some.begin(), some.end()}});
+  }
+  return batches;
+}
+
+PackPrompt pack_answer(const AnswerDataset& data, int64_t row, int64_t number) {
+  return {.ids = data.prompt(row), .answers = {{data.completion(row), number}}};
+}
+
+torch::Tensor sequence_of(const PackedBatch& batch, torch::Device device) {
+  auto made = torch::empty({batch.scored()}, torch::kInt64);
+  std::copy(batch.row_of.begin(), batch.row_of.end(), made.data_ptr<int64_t>());
+  return made.to(device);
+}
+
+RowLogprobs batch_logprobs(const Decoder& decoder, const PackedBatch& batch,
+                           const LogprobOptions& options, const ForwardOptions& forward) {
+  const auto device = decoder.device();
+  PackedAttention attention(batch.segments);
+  const auto hidden = decoder.forward(batch.ids.to(device), batch.positions.to(device), attention,
+                                      batch.rows.to(device), forward);
+  return linear_logprobs(hidden, decoder.head(), batch.targets.to(device), options);
+}
+
+}  // namespace rlhf

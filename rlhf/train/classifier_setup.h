@@ -1,0 +1,21 @@
+// What reward models and process reward models set up alike: a model with a score head, and the
+// padding token that other tools find the last token of a row by.
+#pragma once
+
+#include "rlhf/train/run.h"
+
+namespace rlhf {
+
+/// What is to be trained.
+struct ClassifierWish {
+  ModelTask task = ModelTask::sequence_classification;
+  int64_t labels = 1;
+  double dropout = 0.0;  ///< of an adapter
+};
+
+/// prepare_run() for a classifier. A padding token that no row ends with is chosen
+/// (text/pad_token.h), named in the log where it is another than the tokenizer's, and written to
+/// config.json and tokenizer_config.json.
+Prepared prepare_classifier(CommonConfig& config, const ClassifierWish& wish, SetupChecks& checks);
+
+}  // namespace rlhf

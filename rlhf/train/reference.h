@@ -1,0 +1,82 @@
+// The reference policy: log-probabilities of given answers under a model that does not move (or
+// follows slowly).
+//
+// Three ways to them, cheapest first:
+//   table    computed once, token by token, before the first step, and kept on disk; the model that
+//            made them is not needed any more
+//   adapter  the policy's own weights with its adapter off, or with the adapter it started from
+//   model    a second model in memory: another folder, or a copy that follows the policy (TR-DPO,
+//            Gorbatovski et al., arXiv 2404.09656)
+//
+// A table is keyed by everything it depends on: the weights (their bits), the ids of every prompt
+// and answer, and how they are paired. So a table of other weights, data, template or lengths is
+// never found. It is written in shards; after a kill the next start keeps the finished ones.
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rlhf/core/file.h"
+#include "rlhf/data/cache.h"
+#include "rlhf/models/folder.h"
+#include "rlhf/nn/packed_batch.h"
+#include "rlhf/train/setup.h"
+
+namespace rlhf {
+
+/// What a table is made of: `size` items, each one or more prompts with their answers.
+struct ReferenceItems {
+  int64_t size = 0;
+  std::function<std::vector<PackPrompt>(int64_t item)> prompts;
+  std::string fingerprint;  ///< of all ids and pairings
+};
+
+/// Log-probabilities of every answer of every item, mapped from disk.
+class ReferenceTable {
+ public:
+  /// Finds the table or makes it with `decoder` as it stands, in passes of at most `max_tokens`
+  /// tokens; progress goes to `hooks`. Nothing when hooks.should_stop asked to stop: finished
+  /// shards stay. UserError when the disk is full.
+  static std::optional<ReferenceTable> make(const Decoder& decoder, const ReferenceItems& items,
+                                            const fs::path& cache_folder, int64_t max_tokens,
+                                            const TrainHooks& hooks);
+
+  /// Of all scored tokens of an item, in the order of its packed batch.
+  std::span<const float> of(int64_t item) const;
+
+ private:
+  explicit ReferenceTable(std::shared_ptr<const RaggedCache> cache) : cache_(std::move(cache)) {}
+  std::shared_ptr<const RaggedCache> cache_;
+};
+
+/// A hash of the bits of every tensor that `decoder` computes with, its active adapter included.
+std::string weights_fingerprint(const Decoder& decoder);
+
+/// Answers for a batch, from wherever the reference is.
+class Reference {
+ public:
+  /// `item_of` maps a row of the data set to an item of the table.
+  static Reference from_table(ReferenceTable table, std::function<int64_t(int64_t)> item_of);
+  /// The policy's decoder with adapter `adapter` (-1: none) in place of the active one.
+  static Reference from_adapter(Decoder& policy, int adapter);
+  static Reference from_model(std::shared_ptr<const Model> model);
+
+  /// (R) for the scored positions of `packed`, on its model's device; no gradient. `rows` are the
+  /// data set's, in the order of the batch.
+  torch::Tensor logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const;
+
+ private:
+  std::function<torch::Tensor(const PackedBatch&, std::span<const int64_t>)> answer_;
+};
+
+/// reference ← (1 − α)·reference + α·policy, tensor by tensor.
+void mix_into_reference(const Model& reference, const Decoder& policy, double alpha);
+
+}  // namespace rlhf

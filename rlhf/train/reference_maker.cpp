@@ -1,0 +1,98 @@
+#include "rlhf/train/reference_maker.h"
+
+#include <algorithm>
+
+#include "rlhf/core/error.h"
+
+namespace rlhf {
+namespace {
+
+constexpr const char* kMovingFile = "reference.safetensors";
+
+}  // namespace
+
+void References::follow(const Policy& policy, const RefModelOptions& options, int64_t step) const {
+  if (moving != nullptr && step % options.ref_model_sync_steps == 0)
+    mix_into_reference(*moving, policy.decoder(), options.ref_model_mixup_alpha);
+}
+
+void check_reference_folder(const RefModelOptions& options, const Policy& policy) {
+  if (!options.ref_model_name_or_path) return;
+  const auto reference = load_decoder_config(*options.ref_model_name_or_path);
+  if (reference.vocab_size != policy.config().vocab_size ||
+      reference.task != ModelTask::language_model) {
+    throw UserError(
+        "ref_model_name_or_path",
+        fmt::format("a language model with the policy's vocabulary of {} was expected, got {} with "
+                    "{}.",
+                    policy.config().vocab_size, reference.row->class_name, reference.vocab_size),
+        "log-probabilities of the same ids must mean the same text.");
+  }
+}
+
+std::string fingerprint_of_rows(const std::string& fingerprint, const std::vector<int64_t>& rows) {
+  const std::string_view bytes(reinterpret_cast<const char*>(rows.data()),
+                               rows.size() * sizeof(int64_t));
+  return content_hash(fmt::format("{} {}", fingerprint, content_hash(bytes)));
+}
+
+bool ReferenceMaker::tabulates() const {
+  return precomputes_reference(options_, policy_.adapted());
+}
+
+Model ReferenceMaker::load_reference() const {
+  if (!options_.ref_model_name_or_path)
+    return load_start_model(config_, policy_, options_.sync_ref_model);
+  return load_model(*options_.ref_model_name_or_path,
+                    {.dtype = policy_.decoder().dtype(),
+                     .device = policy_.device,
+                     .trainable = options_.sync_ref_model,  // else mapped: it never changes
+                     .task = ModelTask::language_model});
+}
+
+template <class Use>
+void ReferenceMaker::with_model(Use use) {
+  if (!options_.ref_model_name_or_path && policy_.adapted()) {
+    const AdapterScope scope(policy_.decoder(), policy_.reference_adapter);
+    use(policy_.decoder());
+  } else if (!options_.ref_model_name_or_path && run_.step() == 0) {
+    use(policy_.decoder());  // not yet moved: the reference itself
+  } else {
+    const Model model = load_reference();
+    use(model.decoder);
+  }
+}
+
+bool ReferenceMaker::tabulate(const ReferenceItems& items, const std::vector<int64_t>& rows,
+                              std::optional<Reference>& reference) {
+  std::optional<ReferenceTable> table;
+  with_model([&](const Decoder& decoder) {
+    table = ReferenceTable::make(decoder, items, cache_folder(config_.data),
+                                 microbatch_tokens(config_.training), hooks_);
+  });
+  if (!table) return false;
+  reference = Reference::from_table(std::move(*table), [rows](int64_t row) {
+    return std::lower_bound(rows.begin(), rows.end(), row) - rows.begin();
+  });
+  return true;
+}
+
+References ReferenceMaker::live() {
+  References references;
+  if (!options_.ref_model_name_or_path && policy_.adapted()) {
+    references.train = Reference::from_adapter(policy_.decoder(), policy_.reference_adapter);
+  } else {
+    auto model = std::make_shared<Model>(load_reference());
+    if (options_.sync_ref_model) {
+      if (policy_.resumed_from && run_.step() > 0)
+        load_tensors_into(*policy_.resumed_from / kMovingFile, model->decoder.tensors());
+      run_.add_tensors(kMovingFile, model->decoder.tensors());
+      references.moving = model;
+    }
+    references.train = Reference::from_model(std::move(model));
+  }
+  references.eval = references.train;
+  return references;
+}
+
+}  // namespace rlhf
