@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/file.h"
@@ -35,7 +36,10 @@ std::string EncodedRows::source(int64_t row) const {
 }
 
 Content EncodedRows::content() const {
-  std::vector<Content> contents(static_cast<size_t>(rows()));
+  const Content nothing{.least = std::numeric_limits<int32_t>::max(),
+                        .largest = std::numeric_limits<int32_t>::min(),
+                        .fingerprint = ""};
+  std::vector<Content> contents(static_cast<size_t>(rows()), nothing);
   const auto add = [&](Content& content, size_t column, int64_t row) {
     if (cache_->columns()[column].type == ColumnType::uint8) {
       content.fingerprint += hash_of(cache_->bytes(column, row));
@@ -43,10 +47,11 @@ Content EncodedRows::content() const {
     }
     const auto values = cache_->int32s(column, row);
     content.fingerprint += hash_of(values);
-    if (!holds_ids_[column] || values.empty()) return;
-    const auto [least, largest] = std::minmax_element(values.begin(), values.end());
-    content.least = std::min(content.least, *least);
-    content.largest = std::max(content.largest, *largest);
+    if (!holds_ids_[column]) return;
+    for (const int32_t value : values) {
+      content.least = std::min(content.least, value);
+      content.largest = std::max(content.largest, value);
+    }
   };
   parallel_pieces(rows(), /*grain=*/256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -55,7 +60,7 @@ Content EncodedRows::content() const {
       }
     }
   });
-  Content all;
+  Content all = nothing;
   std::string hashes;
   for (const Content& content : contents) {
     all.least = std::min(all.least, content.least);

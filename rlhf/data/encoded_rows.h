@@ -15,7 +15,7 @@ namespace rlhf {
 
 /// What a set holds.
 struct Content {
-  int32_t least = 0;        ///< smallest token id of all rows, at most 0
+  int32_t least = 0;        ///< smallest token id of all rows
   int32_t largest = 0;      ///< largest
   std::string fingerprint;  ///< hash of everything that rows hold, in order
 };

@@ -52,15 +52,15 @@ void cut_members(CutPair& row, size_t most, TruncationMode mode) {
   for (int32_t& skipped : row.skipped) skipped -= both;
 }
 
-/// An answer of which something is learned.
+/// UserError unless something can be learned of an answer of that many tokens.
 void require_answer(const Record& record, const char* column, bool has_prompt, size_t tokens) {
   if (tokens > (has_prompt ? 0U : 1U)) return;
-  throw UserError(record.where,
-                  tokens == 0 ? fmt::format("`{}` was expected to have a token, got none.", column)
-                              : fmt::format("a token before the only one of `{}` was expected, got "
-                                            "none.",
-                                            column),
-                  "is the row empty?");
+  throw UserError(
+      record.where,
+      tokens == 0
+          ? fmt::format("`{}` was expected to have a token, got none.", column)
+          : fmt::format("a token before the only one of `{}` was expected, got none.", column),
+      "is the row empty?");
 }
 
 std::optional<float> margin_of(const Record& record) {
@@ -84,10 +84,7 @@ class PairEncoder : public RowEncoder {
     CutPair row{.pair =
                     joint ? encoder_.joint_pair(record, schema) : encoder_.pair(record, schema)};
     const std::optional<float> margin = joint ? margin_of(record) : std::nullopt;
-    // A score needs no token before it.
-    const bool has_prompt = joint || !row.pair.prompt.empty();
-    require_answer(record, "chosen", has_prompt, row.pair.chosen.size());
-    require_answer(record, "rejected", has_prompt, row.pair.rejected.size());
+    require_answers(record, schema, row.pair);
     if (row.pair.rerendered) statistics.notices[kRerendered].add(record.where);
     const bool identical = row.pair.chosen == row.pair.rejected;
     if (!fits(record, row, statistics)) return;
@@ -103,6 +100,17 @@ class PairEncoder : public RowEncoder {
   }
 
  private:
+  void require_answers(const Record& record, const Schema& schema, const EncodedPair& pair) const {
+    if (options_.mode == PairMode::dpo) {
+      require_answer(record, "chosen", !pair.prompt.empty(), pair.chosen.size());
+      require_answer(record, "rejected", !pair.prompt.empty(), pair.rejected.size());
+    } else if (schema.form == RowForm::ids) {
+      // A score needs no token before it, but one of the answer's own: that of the prompt is none.
+      require_answer(record, "chosen_ids", /*has_prompt=*/true, record.at("chosen_ids").size());
+      require_answer(record, "rejected_ids", /*has_prompt=*/true, record.at("rejected_ids").size());
+    }
+  }
+
   bool fits(const Record& record, CutPair& row, Statistics& statistics) const {
     const EncodedPair& pair = row.pair;
     const size_t longest = pair.prompt.size() + std::max(pair.chosen.size(), pair.rejected.size());

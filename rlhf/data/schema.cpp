@@ -214,11 +214,15 @@ Fault check_stepwise(const Json& row, RowForm form) {
   }
   const Json& labels = row.contains("labels") ? row.at("labels") : Json();
   if (!labels.is_array() || labels.size() != steps.size()) {
-    return fmt::format("`labels` was expected to be a list with a label for each of the {} steps.",
-                       steps.size());
+    return fmt::format(
+        "`labels` was expected to be a list with a label for each of the {} steps, got {}.",
+        steps.size(), labels.is_array() ? std::to_string(labels.size()) : labels.type_name());
   }
-  if (!std::all_of(labels.begin(), labels.end(), is_label))
-    return "`labels` were expected to be true or false.";
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (is_label(labels[i])) continue;
+    return fmt::format("`labels[{}]` was expected to be true or false, got {}.", i,
+                       labels[i].dump());
+  }
   return std::nullopt;
 }
 
@@ -244,7 +248,8 @@ Fault fault_of(const Json& row, const Schema& schema) {
     if (Fault fault = check_value(row, std::string(part), schema.form)) return fault;
   }
   if (schema.type == RowType::unpaired && !(row.contains("label") && is_label(row.at("label")))) {
-    return "`label` was expected to be true or false.";
+    return fmt::format("`label` was expected to be true or false, got {}.",
+                       row.contains("label") ? row.at("label").dump() : "none");
   }
   if (schema.type == RowType::stepwise) {
     if (Fault fault = check_stepwise(row, schema.form)) return fault;

@@ -5,9 +5,8 @@
 #include <array>
 #include <cstdlib>
 
-#include "rlhf/data/encode.h"
-#include "rlhf/data/source.h"
-#include "tests/data/model_folder.h"
+#include "rlhf/data/pairs.h"
+#include "tests/data/data_setting.h"
 
 namespace rlhf {
 namespace {
@@ -37,21 +36,36 @@ TEST(RealData, Gsm8kRowsAreAllGood) {
 TEST(RealData, HarmlessPairsShareAPromptThatEndsBeforeTheAnswers) {
   const fs::path folder = real_data("hh-harmless");
   if (!fs::exists(folder)) GTEST_SKIP() << "no data";
-  const RowSet set({.sources = {{.path = folder, .split = "test"}}},
-                   std::array{RowType::preference});
-  const ModelFolder model("byte_level");
-  const Encoder encoder(model.tokenizer, nullptr, {});
+  const DataSpec spec{.sources = {{.path = folder, .split = "test"}}};
+  const RowSet set(spec, std::array{RowType::preference});
+  const DataSetting s;
+  Statistics statistics;
+  const PairDataset data = prepare_pairs(spec, s.model.tokenizer, std::nullopt, s.fingerprint,
+                                         {.max_length = std::nullopt}, s.cache(), &statistics);
+  ASSERT_EQ(data.rows(), set.rows());
+  EXPECT_EQ(statistics.eos_rows, data.rows());
   RowSet::Cursor cursor(set);
   Record record;
-  for (int64_t row = 0; row < set.rows(); row += 23) {
+  int64_t ends_behind_assistant = 0;
+  for (int64_t row = 0; row < set.rows(); ++row) {
     ASSERT_FALSE(cursor.read(row, record).has_value());
-    const EncodedPair pair = encoder.pair(record, set.schema(row));
-    std::vector<int32_t> chosen = pair.prompt;
-    chosen.insert(chosen.end(), pair.chosen.begin(), pair.chosen.end());
-    ASSERT_EQ(model.tokenizer.decode(chosen, /*skip_special=*/true), record.text("chosen"));
-    ASSERT_TRUE(
-        model.tokenizer.decode(pair.prompt, /*skip_special=*/true).starts_with("\n\nHuman: "));
+    const auto text = [&](const std::vector<int32_t>& ids) {
+      return s.model.tokenizer.decode(ids, /*skip_special=*/true);
+    };
+    ASSERT_EQ(text(joined(data.prompt(row), data.chosen(row))), record.text("chosen"));
+    ASSERT_EQ(text(joined(data.prompt(row), data.rejected(row))), record.text("rejected"));
+    const std::string prompt = text(vector_of(data.prompt(row)));
+    ASSERT_TRUE(prompt.starts_with("\n\nHuman: "));
+    ends_behind_assistant += prompt.ends_with("\n\nAssistant:") ? 1 : 0;
+    // The prompt ends at a token's end in both, and no sooner than it must: the next tokens differ
+    // or reach beyond the text that both share.
+    const std::string next =
+        prompt + text({data.chosen(row).front()}) + text({data.rejected(row).front()});
+    ASSERT_FALSE(record.text("chosen").starts_with(next) &&
+                 record.text("rejected").starts_with(next));
   }
+  // Most answers differ from their first word on.
+  EXPECT_GT(ends_behind_assistant, data.rows() / 2);
 }
 
 }  // namespace

@@ -96,10 +96,24 @@ TEST(Schema, ChecksEveryRow) {
       fault({language_modelling, ids}, R"({"input_ids": [1, 2], "completion_mask": [0, 2]})"),
       "0 or 1, got 2");
   EXPECT_HAS(fault({unpaired, text}, R"({"prompt": "a", "completion": "b", "label": "yes"})"),
-             "`label`");
+             "`label` was expected to be true or false, got \"yes\".");
+  EXPECT_HAS(fault({unpaired, text}, R"({"prompt": "a", "completion": "b", "label": 2})"),
+             "got 2.");
+  EXPECT_HAS(fault({unpaired, text}, R"({"prompt": "a", "completion": "b"})"), "got none.");
   EXPECT_HAS(
       fault({stepwise, text}, R"({"prompt": "a", "completions": ["b", "c"], "labels": [true]})"),
-      "2 steps");
+      "a label for each of the 2 steps, got 1.");
+  EXPECT_HAS(fault({stepwise, text}, R"({"prompt": "a", "completions": ["b"], "labels": true})"),
+             "1 steps, got boolean.");
+  EXPECT_HAS(fault({stepwise, text}, R"({"prompt": "a", "completions": ["b", "c"],
+                                         "labels": [true, 0.5]})"),
+             "`labels[1]` was expected to be true or false, got 0.5.");
+  EXPECT_HAS(fault({stepwise, text}, R"({"prompt": "a", "completions": ["b", 3],
+                                         "labels": [true, true]})"),
+             "`completions[1]` was expected to be text");
+  EXPECT_HAS(fault({preference, messages}, R"({"prompt": [{"role": "user", "content": "a"}],
+                                               "chosen": "b", "rejected": "c"})"),
+             "`chosen` was expected to be a list of messages");
   EXPECT_HAS(fault({prompt_only, messages},
                    R"({"prompt": [{"role": "user", "content": "a"}], "tools": 3})"),
              "`tools`");

@@ -3,33 +3,19 @@
 #include <gtest/gtest.h>
 
 #include "rlhf/core/random.h"
-#include "tests/data/model_folder.h"
-#include "tests/data/temporary.h"
+#include "tests/data/data_setting.h"
 
 namespace rlhf {
 namespace {
 
-/// A model, a data file and a cache folder.
-struct Setting {
-  ModelFolder model{"byte_level"};
-  TemporaryFolder folder;
-  Statistics statistics;
-
+struct Setting : DataSetting {
   EncodedDataset prepare(const DataSpec& spec, const EncodeOptions& options = {}) {
-    return prepare_sft_data(spec, model.tokenizer, model.chat, fingerprint, options,
-                            folder.path() / "cache", &statistics);
+    return prepare_sft_data(spec, model.tokenizer, model.chat, fingerprint, options, cache(),
+                            &statistics);
   }
   EncodedDataset prepare(const std::string& text, const EncodeOptions& options = {}) {
-    return prepare({.sources = {{.path = folder.write("d.jsonl", text)}}}, options);
+    return prepare(spec(text), options);
   }
-  int64_t caches() const {
-    int64_t count = 0;
-    for (const auto& entry : fs::directory_iterator(folder.path() / "cache"))
-      count += entry.is_directory();
-    return count;
-  }
-  std::string fingerprint =
-      text_fingerprint(data_fixture("byte_level"), model.tokenizer.chat_template());
 };
 
 std::vector<std::string> texts(const EncodedDataset& data, const Tokenizer& tokenizer) {
