@@ -1,5 +1,7 @@
 #include "rlhf/losses/bco.h"
 
+#include <utility>
+
 #include "rlhf/core/error.h"
 
 namespace rlhf {
