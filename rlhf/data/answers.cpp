@@ -10,7 +10,7 @@
 namespace rlhf {
 namespace {
 
-constexpr int kVersion = 1;            // of what a row becomes; part of the key
+constexpr int kVersion = 2;            // of what a row becomes; part of the key
 constexpr int64_t kUnpairRows = 1000;  // of datasets.Dataset.map, by which TRL unpairs
 constexpr std::array kWanted = {RowType::unpaired, RowType::preference};
 constexpr std::array<std::string_view, 2> kIdColumns = {"prompt", "completion"};
@@ -18,7 +18,7 @@ constexpr const char* kDesirable = "desirable";
 constexpr const char* kUndesirable = "undesirable";
 constexpr const char* kUnpaired = "pairs, each taken as two rows";
 
-enum Column : size_t { kPrompt, kCompletion, kLabel };
+enum Column : size_t { kPrompt, kCompletion, kKept, kLabel };
 
 class AnswerEncoder : public RowEncoder {
  public:
@@ -54,6 +54,9 @@ class AnswerEncoder : public RowEncoder {
     EncodedAnswer ids;
     bool desirable;
     std::string where;
+    int32_t kept = 0;  // tokens of the completion within max_length
+
+    int64_t length() const { return std::ssize(ids.prompt) + kept; }
   };
 
   static void require_tokens(const Answer& answer, const char* column) {
@@ -69,13 +72,13 @@ class AnswerEncoder : public RowEncoder {
   bool cut(Answer& answer, Statistics& statistics) const {
     auto& [prompt, completion, rerendered] = answer.ids;
     if (rerendered) statistics.notices[kRerendered].add(answer.where);
-    const auto length = std::ssize(prompt) + std::ssize(completion);
-    if (options_.max_length && length > *options_.max_length) {
+    answer.kept = static_cast<int32_t>(completion.size());
+    if (options_.max_length && answer.length() > *options_.max_length) {
       if (std::ssize(prompt) >= *options_.max_length) {
         statistics.dropped[nothing_left_within(*options_.max_length)].add(answer.where);
         return false;
       }
-      completion.resize(static_cast<size_t>(*options_.max_length) - prompt.size());
+      answer.kept = static_cast<int32_t>(*options_.max_length - std::ssize(prompt));
       statistics.cut[longer_than(*options_.max_length)].add(answer.where);
     }
     count(answer, statistics);
@@ -83,18 +86,19 @@ class AnswerEncoder : public RowEncoder {
   }
 
   void count(const Answer& answer, Statistics& statistics) const {
-    const int64_t length = std::ssize(answer.ids.prompt) + std::ssize(answer.ids.completion);
     ++statistics.rows;
-    statistics.tokens += length;
-    statistics.supervised_tokens += answer.ids.predicted();
-    statistics.longest = std::max(statistics.longest, length);
+    statistics.tokens += answer.length();
+    statistics.supervised_tokens += answer.ids.prompt.empty() ? answer.kept - 1 : answer.kept;
+    statistics.longest = std::max(statistics.longest, answer.length());
     statistics.notices[answer.desirable ? kDesirable : kUndesirable].add(answer.where);
-    if (encoder_.has_stop(answer.ids.completion)) ++*statistics.eos_rows;
+    const std::span kept(answer.ids.completion.data(), static_cast<size_t>(answer.kept));
+    if (encoder_.has_stop(kept)) ++*statistics.eos_rows;
   }
 
   static void put(const Answer& answer, RowSink& sink) {
     sink.put(kPrompt, answer.ids.prompt);
     sink.put(kCompletion, answer.ids.completion);
+    sink.put(kKept, std::array{answer.kept});
     sink.put(kLabel, std::array{static_cast<uint8_t>(answer.desirable)});
     sink.end_row(answer.where);
   }
@@ -142,6 +146,7 @@ AnswerDataset::AnswerDataset(std::shared_ptr<const RaggedCache> cache,
     : EncodedRows(std::move(cache), std::move(files), kIdColumns),
       prompt_(this->cache().column("prompt")),
       completion_(this->cache().column("completion")),
+      kept_(this->cache().column("kept")),
       label_(this->cache().column("label")) {}
 
 int64_t AnswerDataset::desirable_rows() const {
@@ -151,7 +156,7 @@ int64_t AnswerDataset::desirable_rows() const {
 }
 
 int64_t AnswerDataset::length(int64_t row) const {
-  return cache().length(prompt_, row) + cache().length(completion_, row);
+  return cache().length(prompt_, row) + cache().int32s(kept_, row).front();
 }
 
 std::vector<int64_t> AnswerDataset::lengths() const {
@@ -170,6 +175,7 @@ AnswerDataset prepare_answers(const DataSpec& spec, const Tokenizer& tokenizer,
       .options = options.key(),
       .columns = {{"prompt", ColumnType::int32},
                   {"completion", ColumnType::int32},
+                  {"kept", ColumnType::int32},
                   {"label", ColumnType::uint8}},
       .wanted = kWanted,
       .on_bad_row = options.text.on_bad_row,

@@ -42,8 +42,12 @@ class AnswerDataset : public EncodedRows {
   /// Empty only where the data gives no prompt: then the answer's first token has nothing to be
   /// predicted from and is read only.
   std::span<const int32_t> prompt(int64_t row) const { return cache().int32s(prompt_, row); }
-  /// Never empty.
+  /// Within max_length. Never empty.
   std::span<const int32_t> completion(int64_t row) const {
+    return whole_completion(row).first(static_cast<size_t>(cache().int32s(kept_, row).front()));
+  }
+  /// Before it was cut: behind another prompt more of it may fit.
+  std::span<const int32_t> whole_completion(int64_t row) const {
     return cache().int32s(completion_, row);
   }
   bool desirable(int64_t row) const { return cache().bytes(label_, row).front() != 0; }
@@ -58,6 +62,7 @@ class AnswerDataset : public EncodedRows {
  private:
   size_t prompt_;
   size_t completion_;
+  size_t kept_;
   size_t label_;
 };
 

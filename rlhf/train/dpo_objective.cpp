@@ -53,13 +53,25 @@ torch::Tensor pair_weights(const RowLogprobs& policy, const torch::Tensor& seque
   return side(weights, pairs, 0) * side(weights, pairs, 1);
 }
 
+bool takes_likelihood_of_own(const DpoOptions& options) {
+  return has_loss(options, DpoLoss::cpo) || has_loss(options, DpoLoss::simpo);
+}
+
+/// The likelihood of chosen answers is part of the loss.
+bool takes_likelihood(const DpoOptions& options) {
+  return has_loss(options, DpoLoss::sft) || options.pref_ftx > 0.0 ||
+         (takes_likelihood_of_own(options) && options.cpo_alpha > 0.0);
+}
+
+/// There is something to reward answers by: sft alone has neither a reference nor a preference.
+bool has_rewards(const DpoOptions& options) {
+  return std::any_of(options.loss_type.begin(), options.loss_type.end(),
+                     [](DpoLoss loss) { return loss != DpoLoss::sft; });
+}
+
 /// Answers are judged by the mean over their tokens.
 bool takes_mean_logps(const DpoOptions& options) {
   return has_loss(options, DpoLoss::simpo) || has_loss(options, DpoLoss::orpo);
-}
-
-bool takes_likelihood_of_own(const DpoOptions& options) {
-  return has_loss(options, DpoLoss::cpo) || has_loss(options, DpoLoss::simpo);
 }
 
 /// A sum in double of a (b) tensor as a scalar in its type: the order of pairs hardly matters then.
@@ -220,10 +232,6 @@ Metrics PairMetrics::means(const DpoOptions& options, const PairCounts& counts,
     return sum / std::max(1.0, static_cast<double>(tokens));
   };
   Metrics metrics = {
-      {"rewards/chosen", chosen_.reward / pairs},
-      {"rewards/rejected", rejected_.reward / pairs},
-      {"rewards/accuracies", wins_ / pairs},
-      {"rewards/margins", (chosen_.reward - rejected_.reward) / pairs},
       {"logps/chosen", chosen_.logp / pairs},
       {"logps/rejected", rejected_.logp / pairs},
       {"logits/chosen", of_tokens(chosen_.logits, chosen_.tokens)},
@@ -231,11 +239,17 @@ Metrics PairMetrics::means(const DpoOptions& options, const PairCounts& counts,
       {"entropy", of_tokens(entropy_, chosen_.tokens + rejected_.tokens)},
       {"mean_token_accuracy", of_tokens(correct_, chosen_.tokens)},
   };
+  if (has_rewards(options)) {
+    metrics.emplace_back("rewards/chosen", chosen_.reward / pairs);
+    metrics.emplace_back("rewards/rejected", rejected_.reward / pairs);
+    metrics.emplace_back("rewards/accuracies", wins_ / pairs);
+    metrics.emplace_back("rewards/margins", (chosen_.reward - rejected_.reward) / pairs);
+  }
   if (scores_prompts(options)) {
     metrics.emplace_back("nll_loss", of_tokens(nll_, counts.chosen_prompt_tokens));
     metrics.emplace_back("log_odds_chosen", odds_ / pairs);
     metrics.emplace_back("log_odds_ratio", odds_ratio_ / pairs);
-  } else {
+  } else if (takes_likelihood(options)) {
     metrics.emplace_back("nll_loss", of_tokens(nll_, counts.chosen_tokens));
   }
   for (auto& [name, value] : metrics) name = prefix + name;

@@ -22,7 +22,7 @@ std::vector<int64_t> MismatchedAnswers::of_block(std::span<const int64_t> rows) 
 PackPrompt MismatchedAnswers::pack(int64_t pair, int64_t number) const {
   const auto [row, other] = pairs_[static_cast<size_t>(pair)];
   const auto prompt = data_->prompt(row);
-  auto answer = data_->completion(other);
+  auto answer = data_->whole_completion(other);
   if (max_length_) {
     // The prompt is shorter than max_length: a row whose prompt fills it was dropped.
     const int64_t room = std::max<int64_t>(1, *max_length_ - std::ssize(prompt));

@@ -21,8 +21,10 @@ torch::Tensor factored_rsqrt(const torch::Tensor& rows, const torch::Tensor& col
 }  // namespace
 
 bool decays(const std::string& tensor_name, int64_t dimensions) {
-  // Every norm weight and bias of the architectures is a vector, and no other tensor is.
-  return dimensions >= 2 && !tensor_name.ends_with(".bias");
+  // Every norm weight and bias of the architectures is a vector, and no other tensor is but DoRA's
+  // magnitudes.
+  return (dimensions >= 2 && !tensor_name.ends_with(".bias")) ||
+         tensor_name.ends_with(".lora_magnitude_vector");
 }
 
 Optimizer::Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors)

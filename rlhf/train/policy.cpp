@@ -9,13 +9,6 @@
 namespace rlhf {
 namespace {
 
-std::optional<torch::Dtype> torch_dtype(std::optional<Dtype> dtype) {
-  if (!dtype) return std::nullopt;
-  return *dtype == Dtype::bfloat16  ? torch::kBFloat16
-         : *dtype == Dtype::float16 ? torch::kHalf
-                                    : torch::kFloat32;
-}
-
 LoraConfig lora_config(const CommonConfig& config, const PolicyRequest& request) {
   const LoraOptions& lora = config.lora;
   LoraConfig made;
@@ -26,15 +19,11 @@ LoraConfig lora_config(const CommonConfig& config, const PolicyRequest& request)
   made.dora = lora.use_dora;
   made.task = request.task;
   made.base_model = *config.model.model_name_or_path;
-  const auto targets = lora.lora_target_modules.value_or(std::vector<std::string>{});
-  // One text with signs of its own is a pattern for whole names, as in PEFT.
-  const bool pattern =
-      targets.size() == 1 && targets[0].find_first_of("*+?()[]|^$\\") != std::string::npos;
-  if (pattern) {
-    made.target_pattern = targets[0];
-  } else {
-    made.target_modules = targets;
+  made.target_pattern = target_pattern(lora);
+  if (made.target_pattern.empty() && lora.lora_target_modules) {
+    made.target_modules = *lora.lora_target_modules;
   }
+  made.layers_to_transform = lora.lora_layers_to_transform.value_or(std::vector<int64_t>{});
   made.modules_to_save = lora.lora_modules_to_save.value_or(std::vector<std::string>{});
   return made;
 }

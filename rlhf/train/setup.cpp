@@ -148,6 +148,13 @@ torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
   return faster ? torch::kBFloat16 : torch::kFloat32;
 }
 
+std::optional<torch::Dtype> torch_dtype(std::optional<Dtype> save_dtype) {
+  if (!save_dtype) return std::nullopt;
+  return *save_dtype == Dtype::bfloat16  ? torch::kBFloat16
+         : *save_dtype == Dtype::float16 ? torch::kHalf
+                                         : torch::kFloat32;
+}
+
 TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& options) {
   TextSide side{.folder = model_folder,
                 .tokenizer = Tokenizer::load(model_folder),

@@ -45,6 +45,9 @@ torch::Device choose_device(DeviceChoice choice, bool use_cpu);
 torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
                           torch::Device device);
 
+/// The type of `save_dtype`, which is never automatic; null: each tensor's stored type.
+std::optional<torch::Dtype> torch_dtype(std::optional<Dtype> save_dtype);
+
 /// Tokenizer and template as the options change them, and the files that a saved model carries
 /// along.
 struct TextSide {

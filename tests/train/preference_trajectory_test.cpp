@@ -70,11 +70,19 @@ Arguments arguments_of(const Json& one, const fs::path& output) {
 /// Bounds, fp32 on both sides with other summation orders: 1e-4·max(1, |x|) for every number of
 /// every step, grad_norm 1e-3 relative, counts and shares exact.
 double bound_of(const std::string& metric, double value) {
-  if (metric == "grad_norm") return 1e-3 * value;
+  if (metric == "grad_norm") return 1e-3 * value + 1e-12;  // exponentials that underflow to 0 there
   if (metric == "num_tokens") return 0.0;
-  if (metric == "learning_rate") return 1e-12;
+  if (metric == "learning_rate") return 1e-8 * value;  // nine digits are recorded
   const bool share = metric.ends_with("accuracies") || metric.ends_with("accuracy");
   return share ? 1e-6 : 1e-4 * std::max(1.0, std::abs(value));  // shares are fp32 there
+}
+
+/// What is left out of `case_name`. With sft alone nothing needs a reference, so none is made only
+/// to log rewards by; and TRL logs 0 for a likelihood that simpo without cpo_alpha does not
+/// compute.
+bool left_out(const std::string& case_name, const std::string& metric) {
+  if (case_name == "dpo_sft") return metric.find("rewards/") != std::string::npos;
+  return case_name == "simpo" && metric.ends_with("nll_loss");
 }
 
 /// At the first step policy and reference are the same model, and which of two equal rewards is
@@ -83,8 +91,10 @@ bool decided_by_rounding(const std::string& metric, size_t step) {
   return step == 0 && metric == "rewards/accuracies";
 }
 
-void compare(const std::vector<Json>& lines, const Json& steps, const std::string& prefix) {
+void compare(const std::string& case_name, const std::vector<Json>& lines, const Json& steps,
+             const std::string& prefix) {
   for (const auto& [metric, values] : steps.items()) {
+    if (left_out(case_name, metric)) continue;
     ASSERT_EQ(lines.size(), values.size()) << metric;
     double drift = 0.0;
     for (size_t i = 0; i < values.size(); ++i) {
@@ -117,8 +127,8 @@ TEST_P(PreferenceTrajectory, FollowsTrl) {
   std::vector<Json> evaluations;
   for (const Json& line : testing::metrics_of(output))
     (line.contains("loss") ? training : evaluations).push_back(line);
-  compare(training, one.at("steps"), "");
-  if (one.contains("evals")) compare(evaluations, one.at("evals"), "eval_");
+  compare(GetParam(), training, one.at("steps"), "");
+  if (one.contains("evals")) compare(GetParam(), evaluations, one.at("evals"), "eval_");
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PreferenceTrajectory, ::testing::ValuesIn(case_names()),

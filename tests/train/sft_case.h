@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,14 +25,26 @@ inline fs::path scratch(const std::string& name) {
 
 using Arguments = std::vector<std::string>;
 
-/// `defaults` with what `more` sets in place of it: a flag may be given once.
+/// `defaults` and then `more`; of a flag that stands several times the last one is kept, since the
+/// program takes each once.
 inline Arguments merged(const Arguments& defaults, const Arguments& more) {
-  Arguments all;
-  for (size_t i = 0; i + 1 < defaults.size(); i += 2) {
-    if (std::find(more.begin(), more.end(), defaults[i]) != more.end()) continue;
-    all.insert(all.end(), {defaults[i], defaults[i + 1]});
+  std::map<std::string, Arguments> values;
+  std::string flag;
+  for (const Arguments* part : {&defaults, &more}) {
+    for (const auto& word : *part) {
+      if (word.starts_with("--")) {
+        flag = word;
+        values[flag].clear();
+      } else {
+        values[flag].push_back(word);
+      }
+    }
   }
-  all.insert(all.end(), more.begin(), more.end());
+  Arguments all;
+  for (const auto& [name, words] : values) {
+    all.push_back(name);
+    all.insert(all.end(), words.begin(), words.end());
+  }
   return all;
 }
 
