@@ -2,8 +2,8 @@
 //
 //   --learning_rate 2e-5   --learning_rate=2e-5   --learning-rate 2e-5
 //   --packing   --packing false   --no_packing
-//   --report_to tensorboard wandb   --report_to tensorboard --report_to wandb   --report_to
-//   '[tensorboard]'
+//   --report_to tensorboard wandb   --report_to tensorboard --report_to wandb
+//   --report_to '[tensorboard, wandb]'
 //   --lr_scheduler_kwargs '{min_lr_rate: 0.1}'   --datasets '[{path: a.jsonl}, {path: b.jsonl}]'
 //   --config run.yaml      read before the flags, wherever it stands; flags win
 #pragma once

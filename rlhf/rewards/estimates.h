@@ -1,9 +1,8 @@
 // What samples of a model say about it, with 95% intervals.
 //
-//   pass@k   chance that at least one of k samples is right. With c of n samples right the unbiased
-//   estimate is
-//            1 − C(n − c, k) / C(n, k)   (Chen et al., arXiv 2107.03374, equation 1), averaged over
-//            prompts
+//   pass@k   chance that at least one of k samples is right, averaged over prompts. With c of n
+//            samples right the unbiased estimate of a prompt is 1 − C(n − c, k) / C(n, k)
+//            (Chen et al., arXiv 2107.03374, equation 1)
 //   mean@k   mean reward of k samples, averaged over prompts
 //
 // The prompts are the sample: samples of one prompt are not independent. Where every prompt gives 0

@@ -242,7 +242,7 @@ std::unique_ptr<TokenModel> make_bpe(const TokenizerFile& file, const JsonFields
   if (const Json* const dropout = model.find("dropout"); dropout != nullptr && *dropout != 0.0) {
     model.problem(
         fmt::format("`dropout` is {}; encoding must not depend on chance.", dropout->dump()),
-        "Set it to null.");
+        "set it to null.");
   }
   BpeModel::Options options;
   options.unknown = model.text("unk_token");

@@ -7,19 +7,18 @@
 // are not supported are refused at load time by name.
 //
 // What is loaded is what transformers 5.23's AutoTokenizer loads from the same folder:
-// - `added_tokens_decoder`, the named special tokens (`bos_token`, ...) and `extra_special_tokens`
-// /
+// - `added_tokens_decoder`, the named special tokens (`bos_token`, ...), `extra_special_tokens` and
 //   `additional_special_tokens` of tokenizer_config.json are added, or redefine what tokenizer.json
 //   says of them; named ones are special. special_tokens_map.json overrides names only where there
 //   is no `added_tokens_decoder`.
 // - `add_bos_token` and `add_eos_token` have no effect beside a tokenizer.json: its post-processor
-// decides.
+//   decides.
 // - `truncation` and `padding` of tokenizer.json are ignored.
 // - With `tokenizer_class` LlamaTokenizer(Fast), a BPE without ByteLevel, and a model type
-// (config.json) that has no
-//   tokenizer class of its own in transformers, normaliser, pre-tokeniser and decoder of the file
-//   are replaced by Metaspace ("first", "always" with `legacy`, "never" with `add_prefix_space:
-//   false`) with byte fallback.
+//   (config.json) that has no tokenizer class of its own in transformers, normaliser, pre-tokeniser
+//   and decoder of the file are replaced by Metaspace ("first", "always" with `legacy`, "never"
+//   with `add_prefix_space: false`) with byte fallback.
+//
 // Not followed: for GPT2Tokenizer, GPTNeoXTokenizer and some older classes transformers 5 rebuilds
 // the pre-tokeniser from the class and loses what the file says of it (SmolLM2's Digits, for one);
 // here the file, which the model was trained with, stands.

@@ -160,7 +160,7 @@ TokenizerFile TokenizerFile::read(std::string_view text, const std::string& wher
   Reader reader(file, problems);
   if (!Json::sax_parse(text, &reader)) {
     throw UserError(where, reader.error,
-                    "The file may be cut off or a Git LFS pointer; fetch it again.");
+                    "the file may be cut off or a Git LFS pointer; fetch it again.");
   }
   return file;
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "rlhf/core/json_text.h"
 #include "rlhf/core/log.h"
 #include "rlhf/text/tokenizer_impl.h"
 #include "rlhf/text/unicode.h"
@@ -18,14 +19,16 @@ constexpr std::array<const char*, 7> kNamedTokens = {
 std::string read_gzip(const fs::path& path) {
   const std::unique_ptr<gzFile_s, decltype(&gzclose)> file(gzopen(path.c_str(), "rb"), &gzclose);
   if (file == nullptr) {
-    throw UserError(path.string(), "cannot be opened.");
+    throw UserError(path.string(), "a readable gzip file was expected.",
+                    "check the path and its permissions.");
   }
   std::string out;
   std::vector<char> buffer(1 << 20);
   while (true) {
     const int got = gzread(file.get(), buffer.data(), static_cast<unsigned>(buffer.size()));
     if (got < 0) {
-      throw UserError(path.string(), "is no complete gzip file.", "Fetch it again.");
+      throw UserError(path.string(), "a complete gzip file was expected, it is damaged or cut off.",
+                      "fetch it again.");
     }
     if (got == 0) {
       break;
@@ -40,12 +43,17 @@ Json read_optional_object(const fs::path& path, Problems& problems) {
   if (!fs::exists(path)) {
     return Json::object();
   }
-  Json value = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-  if (!value.is_object()) {
-    problems.add(path.string(), "must be a JSON object.");
-    return Json::object();
+  try {
+    Json value = parse_json(read_file(path), path.string());
+    if (value.is_object()) {
+      return value;
+    }
+    problems.add(path.string(),
+                 fmt::format("a JSON object was expected, got {}.", value.type_name()));
+  } catch (const UserError& error) {
+    problems.add(error);
   }
-  return value;
+  return Json::object();
 }
 
 /// A named token: a string, or an AddedToken as an object.
@@ -141,9 +149,8 @@ class ConfigTokens {
     if (expected >= 0 && id >= 0 && id != expected) {
       log_warning(
           "[tokenizer_config.json] the added token `{}` should have the id {} and gets {}, for the "
-          "ids below it "
-          "are not all taken. HINT: check that tokenizer.json and tokenizer_config.json belong "
-          "together.",
+          "ids below it are not all taken. HINT: check that tokenizer.json and "
+          "tokenizer_config.json belong together.",
           token.content, expected, id);
     }
   }
@@ -201,8 +208,7 @@ void add_file_tokens(const TokenizerFile& file, Tokenizer::Impl& impl, Problems&
     if (expected >= 0 && id >= 0 && id != expected) {
       log_warning(
           "[{}] the added token `{}` should have the id {} and gets {}, for the ids below it are "
-          "not all "
-          "taken.",
+          "not all taken.",
           part.where(), impl.added.find(id)->content, expected, id);
     }
   }
@@ -293,10 +299,10 @@ Tokenizer Tokenizer::load(const fs::path& folder) {
   const fs::path plain = folder / "tokenizer.json";
   const fs::path zipped = folder / "tokenizer.json.gz";
   if (!fs::exists(plain) && !fs::exists(zipped)) {
-    throw UserError(folder.string(), "has no tokenizer.json.",
-                    "Where it has only tokenizer.model or vocab.json, load it once with "
-                    "transformers' AutoTokenizer and "
-                    "save_pretrained().");
+    throw UserError(folder.string(),
+                    "a tokenizer.json (or tokenizer.json.gz) was expected, there is no such file.",
+                    "where there is only tokenizer.model or vocab.json, load it once with "
+                    "transformers' AutoTokenizer and save_pretrained().");
   }
   Problems problems;
   const fs::path& path = fs::exists(plain) ? plain : zipped;
