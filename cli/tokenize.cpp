@@ -47,9 +47,10 @@ Json encode_chat(const Tokenizer& tokenizer, const Encoder& encoder, const Rende
 }
 
 /// The template's input; names it does not know itself (`enable_thinking`) become variables of the
-/// template.
-ChatInput chat_input(const Json& row) {
+/// template. UserError on values of another type.
+ChatInput chat_input(const Json& row, const std::string& where) {
   ChatInput input;
+  Problems problems;
   for (const auto& [name, value] : row.items()) {
     if (name == "messages") {
       input.messages = value;
@@ -57,16 +58,26 @@ ChatInput chat_input(const Json& row) {
       input.tools = value;
     } else if (name == "documents") {
       input.documents = value;
-    } else if (name == "add_generation_prompt") {
-      input.add_generation_prompt = value.get<bool>();
-    } else if (name == "continue_final_message") {
-      input.continue_final_message = value.get<bool>();
+    } else if (name == "add_generation_prompt" || name == "continue_final_message") {
+      if (!value.is_boolean()) {
+        problems.add(where, fmt::format("true or false was expected in `{}`, got {}.", name,
+                                        value.type_name()));
+        continue;
+      }
+      (name == "add_generation_prompt" ? input.add_generation_prompt
+                                       : input.continue_final_message) = value.get<bool>();
     } else if (name == "chat_template_kwargs") {
+      if (!value.is_object()) {
+        problems.add(
+            where, fmt::format("an object was expected in `{}`, got {}.", name, value.type_name()));
+        continue;
+      }
       input.variables.update(value);
     } else {
       input.variables[name] = value;
     }
   }
+  problems.throw_if_any();
   return input;
 }
 
@@ -130,19 +141,13 @@ class LineTokenizer {
       throw UserError(where, "a chat template was expected for `messages`, the tokenizer has none.",
                       "give one by --chat_template_path.");
     }
+    const ChatInput input = chat_input(row, where);
     try {
-      const ChatInput input = chat_input(row);
-      try {
-        return encode_chat(text_.tokenizer, encoder_, text_.chat->render_with_spans(input));
-      } catch (const UserError& error) {
-        const std::string text = text_.chat->render(input);  // fails again where the template does
-        log_warning("[{}] no assistant_mask: {}", where, error.problems().front().what);
-        return {{"text", text}, {"ids", text_.tokenizer.encode(text)}, {"assistant_mask", nullptr}};
-      }
-    } catch (const nlohmann::json::exception&) {
-      throw UserError(
-          where,
-          "true or false were expected in `add_generation_prompt` and `continue_final_message`.");
+      return encode_chat(text_.tokenizer, encoder_, text_.chat->render_with_spans(input));
+    } catch (const UserError& error) {
+      const std::string text = text_.chat->render(input);  // fails again where the template does
+      log_warning("[{}] no assistant_mask: {}", where, error.problems().front().what);
+      return {{"text", text}, {"ids", text_.tokenizer.encode(text)}, {"assistant_mask", nullptr}};
     }
   }
 

@@ -48,6 +48,8 @@ expect ids_beyond 2 'vocabulary of' '999999' -- "$rlhf" sft --model_name_or_path
 tokenize() { printf '%s\n' '{"text": "a"}' "$1" | "$rlhf" tokenize --model "$fixtures/train/model"; }
 expect unknown_ids 2 'stdin:2' '999999 and 1 more' 'HINT' -- tokenize '{"ids": [5, 999999, 6, 888888]}'
 expect ids_beyond_32_bits 2 'stdin:2' '99999999999' -- tokenize '{"ids": [99999999999]}'
+expect chat_flags 2 'stdin:2' 'true or false .*`add_generation_prompt`, got number' 'an object .*got string' -- \
+  tokenize '{"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": 1, "chat_template_kwargs": "x"}'
 expect too_many_threads 2 'threads' -- $(sft) --threads 100000
 
 cp -r "$fixtures/train/model" "$scratch/cut"
