@@ -28,12 +28,19 @@ double pass_at_k(int64_t n, int64_t c, int64_t k) {
 Bounds wilson_interval(int64_t successes, int64_t trials) {
   check(trials >= 1 && successes >= 0 && successes <= trials, "wilson_interval",
         "expected 0 <= successes <= trials, got {} of {}", successes, trials);
+  return wilson_interval_of_mean(static_cast<double>(successes) / static_cast<double>(trials),
+                                 trials);
+}
+
+Bounds wilson_interval_of_mean(double mean, int64_t trials) {
+  check(trials >= 1 && mean >= 0.0 && mean <= 1.0, "wilson_interval_of_mean",
+        "expected a mean between 0 and 1, got {} of {}", mean, trials);
   constexpr double z = 1.959963984540054;  // the 97.5% quantile of the normal distribution
   const double n = static_cast<double>(trials);
-  const double p = static_cast<double>(successes) / n;
-  const double centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
-  const double half = z / (1.0 + z * z / n) * std::sqrt(p * (1.0 - p) / n + z * z / (4.0 * n * n));
-  return {successes == 0 ? 0.0 : centre - half, successes == trials ? 1.0 : centre + half};
+  const double centre = (mean + z * z / (2.0 * n)) / (1.0 + z * z / n);
+  const double half =
+      z / (1.0 + z * z / n) * std::sqrt(mean * (1.0 - mean) / n + z * z / (4.0 * n * n));
+  return {mean == 0.0 ? 0.0 : centre - half, mean == 1.0 ? 1.0 : centre + half};
 }
 
 Bounds bootstrap_interval(std::span<const double> values) {

@@ -27,6 +27,10 @@ struct Bounds {
 /// 95%, of `successes` among `trials` >= 1.
 Bounds wilson_interval(int64_t successes, int64_t trials);
 
+/// The same of `trials` values between 0 and 1 with this mean, such as successes where a tie counts
+/// half: they vary no more than 0 and 1 with that mean do, so the interval errs on the wide side.
+Bounds wilson_interval_of_mean(double mean, int64_t trials);
+
 /// 95% of the mean of `values` (one or more): 2.5% and 97.5% quantiles of the means of 10,000
 /// resamples, a fixed stream.
 Bounds bootstrap_interval(std::span<const double> values);

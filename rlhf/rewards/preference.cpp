@@ -15,6 +15,18 @@ double above(Number a, Number b) {
   return a > b ? 1.0 : 0.0;
 }
 
+double mean(std::span<const double> values) {
+  double sum = 0.0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+/// Of values 0, ½ and 1.
+Estimate share(std::span<const double> values) {
+  const double found = mean(values);
+  return {found, wilson_interval_of_mean(found, std::ssize(values)), "wilson"};
+}
+
 }  // namespace
 
 PreferenceSummary summarize(std::span<const ScoredPair> pairs) {
@@ -33,9 +45,9 @@ PreferenceSummary summarize(std::span<const ScoredPair> pairs) {
     longer.push_back(above(pair.chosen_tokens, pair.rejected_tokens));
   }
   summary.pairs = std::ssize(pairs);
-  summary.accuracy = estimate(right);
-  summary.margin = estimate(margins);
-  summary.length_baseline = estimate(longer);
+  summary.accuracy = share(right);
+  summary.margin = {mean(margins), bootstrap_interval(margins), "bootstrap over pairs"};
+  summary.length_baseline = share(longer);
   return summary;
 }
 

@@ -6,7 +6,7 @@
 //   learned more than length (Singhal et al., arXiv 2310.03716)
 //
 // A tie counts half, for the judge as for the baseline: a judge that cannot tell is right half the
-// time. The pairs are the sample: Wilson's interval without ties, else the bootstrap.
+// time. The pairs are the sample: Wilson's interval of accuracies, the bootstrap of the margin.
 #pragma once
 
 #include <cstdint>

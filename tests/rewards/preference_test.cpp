@@ -39,7 +39,12 @@ TEST(Preference, counts_ties_half) {
   EXPECT_EQ(found.ties, 1);
   EXPECT_DOUBLE_EQ(found.accuracy.mean, 0.5);               // (½ + 1 + 0) / 3
   EXPECT_DOUBLE_EQ(found.length_baseline.mean, 2.0 / 3.0);  // (½ + ½ + 1) / 3
-  EXPECT_NE(found.accuracy.method, "wilson");
+  // z² = 3.84146, 1.5 of 3: half-width 1.959964 / 2.280487 · sqrt(0.25 / 3 + 3.84146 / 36) =
+  // 0.374666.
+  EXPECT_NEAR(found.accuracy.interval.low, 0.125334, 1e-5);
+  EXPECT_NEAR(found.accuracy.interval.high, 0.874666, 1e-5);
+  // A margin is no share, not even where every pair is a tie.
+  EXPECT_EQ(summarize(std::vector<ScoredPair>(4)).margin.interval.high, 0.0);
 }
 
 TEST(Preference, refuses_what_is_no_number) {
