@@ -223,10 +223,13 @@ bool judges_pairs(const ParsedArguments& parsed, const InferenceOptions& inferen
     refuse_unused(parsed, kPreferenceKeys, fmt::format("--reward {}", enum_text(eval.reward)));
     return false;
   }
-  refuse_unused(parsed, kSamplingKeys, "--reward preference");
+  std::vector<std::string_view> unused(kSamplingKeys.begin(), kSamplingKeys.end());
   if (config.is_classifier()) {
-    refuse_unused(parsed, std::span(kPreferenceKeys).first(2), "a reward model");
+    unused.insert(unused.end(), {"ref_model", "beta"});
   }
+  refuse_unused(
+      parsed, unused,
+      config.is_classifier() ? "a reward model that judges pairs" : "--reward preference");
   return true;
 }
 

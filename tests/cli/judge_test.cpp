@@ -1,0 +1,254 @@
+// rlhf score and rlhf eval on preference and stepwise rows, from outside: against transformers
+// (tools/make_judgements.py).
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+
+#include "rlhf/core/file.h"
+#include "rlhf/models/folder.h"
+#include "tests/models/temporary_folder.h"
+#include "tests/support/gzip.h"
+
+namespace rlhf {
+namespace {
+
+const std::string kFixtures = RLHF_FIXTURES;
+const std::string kPreference = kFixtures + "/train/preference/";
+const std::string kPolicy = kFixtures + "/train/model";
+
+const Json& judgements() {
+  static const Json all = read_gzip_json(kFixtures + "/models/judgements.json.gz");
+  return all;
+}
+
+struct Outcome {
+  int code = 0;
+  std::vector<Json> lines;  ///< of standard output
+  std::string text;         ///< all of it where it is no JSON: messages
+};
+
+class Judge : public ::testing::Test {
+ protected:
+  /// Runs the program with `arguments`; its encoded rows are kept in this test's own folder.
+  Outcome run(const std::string& arguments, bool messages = false) {
+    const std::string command =
+        fmt::format("XDG_CACHE_HOME={} {} {} --threads 1 {}", temporary_.path().string(),
+                    RLHF_PROGRAM, arguments, messages ? "2>&1" : "2>/dev/null");
+    std::FILE* pipe = ::popen(command.c_str(), "r");
+    std::array<char, 4096> piece{};
+    Outcome outcome;
+    while (const size_t got = std::fread(piece.data(), 1, piece.size(), pipe)) {
+      outcome.text.append(piece.data(), got);
+    }
+    outcome.code = WEXITSTATUS(::pclose(pipe));
+    if (messages) return outcome;
+    for (size_t begin = 0; begin < outcome.text.size();) {
+      const size_t end = outcome.text.find('\n', begin);
+      outcome.lines.push_back(Json::parse(outcome.text.substr(begin, end - begin)));
+      begin = end + 1;
+    }
+    return outcome;
+  }
+
+  /// The program refuses, and says `part`.
+  void expect_refusal(const std::string& arguments, const std::string& part) {
+    const Outcome outcome = run(arguments, /*messages=*/true);
+    EXPECT_EQ(outcome.code, 2) << arguments;
+    EXPECT_NE(outcome.text.find(part), std::string::npos)
+        << "expected " << part << "\ngot " << outcome.text;
+  }
+
+  std::string write(const std::string& name, const std::vector<Json>& rows) {
+    std::string text;
+    for (const Json& row : rows) text += row.dump() + "\n";
+    const fs::path path = temporary_.path() / name;
+    write_file(path, text);
+    return path.string();
+  }
+
+  std::vector<Json> rows(const std::string& name) {
+    const std::string text = read_file(kPreference + name + "/test.jsonl");
+    std::vector<Json> out;
+    for (size_t begin = 0; begin < text.size(); begin = text.find('\n', begin) + 1) {
+      out.push_back(Json::parse(text.substr(begin, text.find('\n', begin) - begin)));
+    }
+    return out;
+  }
+
+  testing::TemporaryFolder temporary_;
+};
+
+std::string reward_model() { return "--model " + kPreference + "reward_model"; }
+
+TEST_F(Judge, ScoresPairsAsTransformers) {
+  for (const std::string name : {"pairs", "implicit", "dialogues"}) {
+    const auto got =
+        run(fmt::format("score {} --data {}{}/test.jsonl", reward_model(), kPreference, name));
+    const auto& expected = judgements()["rewards"][name];
+    ASSERT_EQ(got.lines.size(), expected.size()) << name;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      for (const char* member : {"chosen", "rejected"}) {
+        EXPECT_NEAR(got.lines[i][member].get<double>(), expected[i][member].get<double>(), 1e-4);
+      }
+    }
+  }
+}
+
+TEST_F(Judge, ScoresSingleRowsAsTheirPairs) {
+  // The same answers as prompt and completion, as one text, and as messages.
+  std::vector<Json> completions;
+  std::vector<Json> texts;
+  for (const Json& row : rows("pairs")) {
+    completions.push_back({{"prompt", row["prompt"]}, {"completion", row["chosen"]}});
+    texts.push_back(
+        {{"text", row["prompt"].get<std::string>() + row["chosen"].get<std::string>()}});
+  }
+  std::vector<Json> messages;
+  for (const Json& row : rows("dialogues")) messages.push_back({{"messages", row["chosen"]}});
+  for (const auto& [name, some, source] : {std::tuple{"completions.jsonl", completions, "pairs"},
+                                           std::tuple{"texts.jsonl", texts, "pairs"},
+                                           std::tuple{"messages.jsonl", messages, "dialogues"}}) {
+    const auto got =
+        run(fmt::format("score {} --data {} --max_tokens 40", reward_model(), write(name, some)));
+    const auto& expected = judgements()["rewards"][source];
+    ASSERT_EQ(got.lines.size(), expected.size()) << name;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(got.lines[i]["reward"].get<double>(), expected[i]["chosen"].get<double>(), 1e-4)
+          << name;
+    }
+  }
+}
+
+TEST_F(Judge, ScoresIdsInEveryForm) {
+  const std::vector<Json> forms = {
+      {{"input_ids", {5, 6, 7, 8, 9}}},
+      {{"prompt_ids", {5, 6}}, {"completion_ids", {7, 8, 9}}},
+      {{"prompt_ids", {5, 6}}, {"chosen_ids", {7, 8, 9}}, {"rejected_ids", {7, 10}}},
+      {{"chosen_ids", {5, 6, 7, 8, 9}}, {"rejected_ids", {5, 6, 7, 10}}}};
+  std::vector<Json> got;
+  for (const Json& form : forms) {
+    const auto outcome =
+        run(fmt::format("score {} --data {}", reward_model(), write("ids.jsonl", {form})));
+    ASSERT_EQ(outcome.lines.size(), 1U);
+    got.push_back(outcome.lines.front());
+  }
+  const double reward = got[0]["reward"].get<double>();
+  // A prompt shared by two answers is merged from two parts: rounding.
+  EXPECT_EQ(got[1]["reward"].get<double>(), reward);
+  EXPECT_NEAR(got[2]["chosen"].get<double>(), reward, 1e-5);
+  EXPECT_NEAR(got[3]["chosen"].get<double>(), reward, 1e-5);
+  EXPECT_NEAR(got[3]["rejected"].get<double>(), got[2]["rejected"].get<double>(), 1e-5);
+}
+
+TEST_F(Judge, GivesTheProbabilityOfEveryStep) {
+  const auto got = run(
+      fmt::format("score --model {0}stepwise_model --data {0}stepwise/test.jsonl", kPreference));
+  const auto& expected = judgements()["steps"];
+  ASSERT_EQ(got.lines.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const auto& found = got.lines[i]["step_rewards"];
+    ASSERT_EQ(found.size(), expected[i].size());
+    for (size_t step = 0; step < found.size(); ++step) {
+      EXPECT_NEAR(found[step].get<double>(), expected[i][step].get<double>(), 1e-4);
+    }
+  }
+}
+
+/// Accuracy, mean margin and accuracy of the longer answer, ties half, from recorded scores.
+struct Expected {
+  double accuracy = 0.0;
+  double margin = 0.0;
+  double longer = 0.0;
+};
+
+Expected expected_of(const Json& scored, double factor, const Json* reference) {
+  const auto above = [](double a, double b) { return a == b ? 0.5 : a > b ? 1.0 : 0.0; };
+  Expected out;
+  const auto count = static_cast<double>(scored.size());
+  for (size_t i = 0; i < scored.size(); ++i) {
+    const auto score = [&](const char* member) {
+      const double base = reference != nullptr ? (*reference)[i][member].get<double>() : 0.0;
+      return factor * (scored[i][member].get<double>() - base);
+    };
+    out.accuracy += above(score("chosen"), score("rejected")) / count;
+    out.margin += (score("chosen") - score("rejected")) / count;
+    if (!scored[i].contains("chosen_tokens")) continue;
+    out.longer += above(scored[i]["chosen_tokens"].get<double>(),
+                        scored[i]["rejected_tokens"].get<double>()) /
+                  count;
+  }
+  return out;
+}
+
+TEST_F(Judge, EvaluatesARewardModelBesideLength) {
+  const auto got = run(fmt::format("eval {} --data {}pairs/test.jsonl --reward preference",
+                                   reward_model(), kPreference));
+  ASSERT_EQ(got.lines.size(), 1U);
+  const Json& line = got.lines.front();
+  const auto expected = expected_of(judgements()["rewards"]["pairs"], 1.0, nullptr);
+  EXPECT_EQ(line["judge"], "reward model");
+  EXPECT_EQ(line["pairs"], 8);
+  EXPECT_NEAR(line["accuracy"]["value"].get<double>(), expected.accuracy, 1e-12);
+  EXPECT_NEAR(line["margin"]["value"].get<double>(), expected.margin, 1e-4);
+  // Lengths of the answers are the same for policies: one character, one token.
+  const auto lengths = expected_of(judgements()["logprobs"]["model"], 1.0, nullptr);
+  EXPECT_NEAR(line["length_baseline"]["value"].get<double>(), lengths.longer, 1e-12);
+}
+
+TEST_F(Judge, EvaluatesAPolicysImplicitReward) {
+  const fs::path reference = temporary_.path() / "reference";
+  fs::create_directories(reference);
+  auto model = load_model(kPolicy, {.dtype = {}, .trainable = true});
+  for (const auto& [name, tensor] : model.decoder.tensors()) torch::Tensor(tensor).mul_(0.9);
+  save_model(model, reference);
+
+  const auto& logprobs = judgements()["logprobs"];
+  const auto common =
+      fmt::format("eval --model {} --data {}pairs/test.jsonl --reward preference --beta 0.5",
+                  kPolicy, kPreference);
+  for (const bool referenced : {false, true}) {
+    const auto got = run(referenced ? common + " --ref_model " + reference.string() : common);
+    ASSERT_EQ(got.lines.size(), 1U);
+    const Json& line = got.lines.front();
+    const auto expected =
+        expected_of(logprobs["model"], 0.5, referenced ? &logprobs["reference"] : nullptr);
+    EXPECT_EQ(line["judge"], referenced ? "implicit reward" : "log-probability");
+    EXPECT_NEAR(line["accuracy"]["value"].get<double>(), expected.accuracy, 1e-12);
+    // Means of sums of up to 40 terms that are good to 1e-5 each.
+    EXPECT_NEAR(line["margin"]["value"].get<double>(), expected.margin, 2e-4);
+    EXPECT_NEAR(line["length_baseline"]["value"].get<double>(), expected.longer, 1e-12);
+  }
+}
+
+TEST_F(Judge, RefusesTheWrongFolderAndUnusedKeys) {
+  const std::string pairs = " --data " + kPreference + "pairs/test.jsonl";
+  const std::string steps = " --data " + kPreference + "stepwise/test.jsonl";
+  const fs::path headless = temporary_.path() / "headless";
+  fs::copy(kPolicy, headless);
+  fs::remove(headless / "config.json");
+  fs::copy_file(kPreference + "reward_model/config.json", headless / "config.json");
+  expect_refusal("score --model " + headless.string() + pairs, "[score.weight]");
+  expect_refusal("score " + reward_model() + steps, "columns `chosen` and `rejected`");
+  expect_refusal("score --model " + kPreference + "stepwise_model" + pairs,
+                 "columns `prompt`, `completions` and `labels`");
+  expect_refusal("score " + reward_model() + pairs + " --temperature 0.5",
+                 "a reward model does not use it");
+  expect_refusal("score --model " + kPolicy + pairs + " --step_separator x",
+                 "a language model does not use it");
+  expect_refusal("generate " + reward_model() + pairs, "a language model was expected");
+  expect_refusal("eval " + reward_model() + pairs, "--reward preference");
+  expect_refusal("eval " + reward_model() + pairs + " --reward preference --top_k 3 --beta 1",
+                 "[--beta] a reward model that judges pairs does not use it");
+  expect_refusal("eval --model " + kPolicy + pairs + " --reward preference --top_k 3",
+                 "[--top_k] --reward preference does not use it");
+  expect_refusal("eval --model " + kPolicy + pairs + " --reward preference --ref_model " +
+                     kPreference + "reward_model",
+                 "a language model was expected");
+  expect_refusal("eval --model " + kPreference + "stepwise_model" + pairs + " --reward preference",
+                 "a reward model (sequence classification");
+}
+
+}  // namespace
+}  // namespace rlhf
