@@ -19,7 +19,7 @@ void declare_training(OptionSet& set, CommonConfig& config) {
 void resolve_common(CommonConfig& config, std::vector<std::string>* notes) {
   resolve(config.model);
   resolve(config.data, notes);
-  resolve(config.lora);
+  resolve(config.lora, config.model.model_name_or_path);
   resolve(config.training, config.model, notes);
 }
 
@@ -32,6 +32,13 @@ void validate_common(const CommonConfig& config, const MethodTraits& method, Pro
       !config.data.test_split_size) {
     problems.add("eval_strategy", "a mixture under datasets has no test split to evaluate on.",
                  "set test_split_size, or eval_strategy: no.");
+  }
+  if (!method.adds_noise && config.training.neftune_noise_alpha) {
+    problems.add("neftune_noise_alpha",
+                 fmt::format("{} adds no noise to embeddings: NEFTune is a method for supervised "
+                             "fine-tuning.",
+                             method.name),
+                 "remove the key.");
   }
   if (!method.label_smoothing_hint.empty() && config.training.label_smoothing_factor > 0) {
     problems.add("label_smoothing_factor",

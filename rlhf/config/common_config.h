@@ -25,6 +25,7 @@ struct CommonConfig {
 struct MethodTraits {
   std::string_view name;                ///< of the command
   std::string_view task = "CAUSAL_LM";  ///< PEFT's name of what is trained
+  bool adds_noise = false;              ///< neftune_noise_alpha has a meaning
   /// Where not empty: label_smoothing_factor has no meaning, and this is the hint.
   std::string_view label_smoothing_hint = {};
 };

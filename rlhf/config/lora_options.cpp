@@ -1,6 +1,9 @@
 #include "rlhf/config/lora_options.h"
 
 #include <algorithm>
+#include <filesystem>
+
+#include "rlhf/core/file.h"
 
 namespace rlhf {
 namespace {
@@ -81,7 +84,11 @@ void declare(OptionSet& set, LoraOptions& options, std::string_view task) {
        "get no adapter."});
 }
 
-void resolve(LoraOptions& options) {
+void resolve(LoraOptions& options, const std::optional<std::string>& model_folder) {
+  if (!options.adapter_name_or_path && model_folder &&
+      fs::exists(fs::path(*model_folder) / "adapter_config.json")) {
+    options.adapter_name_or_path = model_folder;
+  }
   if (options.adapter_name_or_path) options.use_peft = true;
 }
 
@@ -93,8 +100,10 @@ void validate(const LoraOptions& options, Problems& problems) {
     }
   } else if (options.adapter_name_or_path) {
     for (const auto& key : keys_of_a_new_adapter(options)) {
-      problems.add(key, "adapter_name_or_path goes on with an adapter that says this itself.",
-                   "remove the key, or adapter_name_or_path to start a new adapter.");
+      problems.add(key,
+                   fmt::format("training goes on with the adapter in {}, which says this itself.",
+                               *options.adapter_name_or_path),
+                   "remove the key; a new adapter starts from a model folder alone.");
     }
   }
   if (options.adapter_name_or_path && options.adapter_name_or_path->empty()) {

@@ -13,7 +13,7 @@
 namespace rlhf {
 
 struct LoraOptions {
-  bool use_peft = false;  ///< true once resolved where adapter_name_or_path is given
+  bool use_peft = false;  ///< true once resolved where there is an adapter to go on with
   std::optional<std::string> adapter_name_or_path;  ///< its adapter_config.json says the rest
   int64_t lora_r = 16;
   double lora_alpha = 32;
@@ -29,7 +29,8 @@ struct LoraOptions {
 
 /// `task` is PEFT's name of what the method trains: CAUSAL_LM, SEQ_CLS, TOKEN_CLS.
 void declare(OptionSet& set, LoraOptions& options, std::string_view task);
-void resolve(LoraOptions& options);
+/// A model folder that is a PEFT adapter folder is the adapter to go on training.
+void resolve(LoraOptions& options, const std::optional<std::string>& model_folder);
 /// An option that asks for an adapter without use_peft, or beside a start adapter that says it
 /// itself, is a problem.
 void validate(const LoraOptions& options, Problems& problems);

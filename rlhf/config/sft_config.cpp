@@ -5,7 +5,7 @@
 namespace rlhf {
 namespace {
 
-constexpr MethodTraits kSft = {.name = "sft"};
+constexpr MethodTraits kSft = {.name = "sft", .adds_noise = true};
 
 }  // namespace
 

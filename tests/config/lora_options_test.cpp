@@ -40,12 +40,11 @@ TEST(LoraOptions, KeysNeedUsePeft) {
 TEST(LoraOptions, AStartAdapterSaysTheRestItself) {
   std::vector<Rule> rules;
   for (const auto& key : kNewAdapter) {
-    rules.push_back(
-        {joined(key, {"--adapter_name_or_path", "adapter"}),
-         {fmt::format("[{}] adapter_name_or_path goes on with an adapter that says this "
-                      "itself. HINT: remove the key, or adapter_name_or_path to start a "
-                      "new adapter.",
-                      key[0])}});
+    rules.push_back({joined(key, {"--adapter_name_or_path", "adapter"}),
+                     {fmt::format("[{}] training goes on with the adapter in adapter, which says "
+                                  "this itself. HINT: remove the key; a new adapter starts from a "
+                                  "model folder alone.",
+                                  key[0])}});
   }
   expect_rules<SftConfig>(rules);
   const auto config = config_of({"--adapter_name_or_path", "adapter"});
@@ -61,6 +60,18 @@ TEST(LoraOptions, AStartAdapterSaysTheRestItself) {
       texts_of(problems),
       Texts{"[adapter_name_or_path] expected a PEFT adapter folder, got nothing. HINT: name a "
             "folder with adapter_config.json, or remove the key."});
+}
+
+TEST_F(ConfigFileTest, AModelFolderThatIsAnAdapterIsTheOneToGoOnWith) {
+  write_file(root_ / "adapter_config.json", "{}");
+  const Texts args = {"--model_name_or_path", root_.string(), "--dataset_name", "data.jsonl"};
+  EXPECT_EQ(read_sft_config(args, nullptr).lora.adapter_name_or_path, root_.string());
+  EXPECT_TRUE(read_dpo_config(args, nullptr).lora.use_peft);
+  EXPECT_EQ(read_dpo_config(joined(args, {"--adapter_name_or_path", "a"}), nullptr)
+                .lora.adapter_name_or_path,
+            "a");
+  EXPECT_THROW(read_dpo_config(joined(args, {"--lora_r", "4"}), nullptr), UserError);
+  EXPECT_THROW(read_dpo_config(joined(args, {"--sync_ref_model"}), nullptr), UserError);
 }
 
 TEST(LoraOptions, Modules) {

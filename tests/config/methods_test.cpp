@@ -122,6 +122,23 @@ TEST(PrmConfig, ValuesAndRanges) {
   EXPECT_EQ(notes.size(), 1U);
 }
 
+template <class Config>
+void expect_no_noise(const char* command) {
+  expect_rules<Config>(
+      {{{"--neftune_noise_alpha", "5"},
+        {fmt::format("[--neftune_noise_alpha] {} adds no noise to embeddings: NEFTune is a method "
+                     "for supervised fine-tuning. HINT: remove the key.",
+                     command)}}});
+}
+
+TEST(Neftune, BelongsToSupervisedFineTuning) {
+  EXPECT_EQ(config_of({"--neftune_noise_alpha", "5"}).training.neftune_noise_alpha, 5);
+  expect_no_noise<DpoConfig>("dpo");
+  expect_no_noise<KtoConfig>("kto");
+  expect_no_noise<RewardConfig>("reward");
+  expect_no_noise<PrmConfig>("prm");
+}
+
 TEST(Help, NamesTheCommandAndItsOptions) {
   const std::vector<std::tuple<std::string, std::string, std::string>> pages = {
       {"sft", sft_help(), "--packing "},
