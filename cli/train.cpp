@@ -83,7 +83,12 @@ int run_trainer(std::span<const std::string> args, std::string (*help)(),
       .on_text = [&](const std::string& text) { terminal.line(text); },
       .on_reference =
           [&](int64_t done, int64_t total) {
-            if (bar) terminal.status(fmt::format("reference log-probabilities {}/{}", done, total));
+            const std::string text = fmt::format("reference log-probabilities {}/{}", done, total);
+            if (bar) {
+              terminal.status(text);
+            } else if (done == total) {
+              terminal.line(text);
+            }
           },
       .should_stop = stop_requested,
   };

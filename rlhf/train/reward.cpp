@@ -199,6 +199,11 @@ void store_statistics(const RewardConfig& config, RewardSetup& setup) {
   log_info("[reward] scores of the training answers: mean {:.6g}, deviation {:.6g}.", sums.mean(),
            deviation);
   set_reward_statistics(setup.policy->model.config, {.mean = sums.mean(), .std = deviation});
+  if (setup.policy->adapted()) {
+    log_warning(
+        "[reward] an adapter folder has no config.json: reward_mean and reward_std are not "
+        "stored with it. HINT: put them into config.json of the merged model.");
+  }
 }
 
 }  // namespace
