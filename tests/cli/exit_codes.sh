@@ -30,13 +30,13 @@ expect usage 0 'sft' 'generate' -- "$rlhf" --help
 expect version 0 '^rlhf [0-9]' -- "$rlhf" --version
 expect no_command 2 'Usage' -- "$rlhf"
 expect unknown_command 2 'did you mean score' -- "$rlhf" scor
-expect later_command 2 'not built yet' -- "$rlhf" dpo
-for command in sft generate score eval tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
+expect later_command 2 'not built yet' -- "$rlhf" ppo
+for command in sft dpo kto reward prm generate score eval merge tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
 expect all_at_once 2 'learning_rat\b' 'did you mean --learning_rate' 'max_steps' 'adam_beta1' -- $(sft) --learning_rat 1 --max_steps many --adam_beta1 2
 expect flag_twice 2 '--max_steps\] this key is set twice' -- $(sft) --max_steps 1 --max_steps 2
 printf '\xff\xfem\0a\0x\0' >"$scratch/wide.yaml"
 expect config_not_utf8 2 'wide.yaml:1' 'UTF-8' -- $(sft) --config "$scratch/wide.yaml"
-expect later_key 2 'beta' 'not built yet' -- $(sft) --beta 0.1
+expect key_of_another_method 2 'beta' 'belongs to dpo' -- $(sft) --beta 0.1
 expect no_model 2 "$scratch/none" -- "$rlhf" sft --model_name_or_path "$scratch/none" --dataset_name "$fixtures/train/pairs.jsonl" --output_dir "$scratch/run"
 expect no_data 2 "$scratch/none.jsonl" -- "$rlhf" sft --model_name_or_path "$fixtures/train/model" --dataset_name "$scratch/none.jsonl" --output_dir "$scratch/run"
 
