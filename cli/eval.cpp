@@ -212,7 +212,7 @@ Json evaluate_samples(const InferenceOptions& inference, const SamplingFlags& fl
 /// Whether pairs are judged; refuses flags that the other way of evaluating has.
 bool judges_pairs(const ParsedArguments& parsed, const InferenceOptions& inference,
                   const EvalOptions& eval) {
-  const DecoderConfig config = load_decoder_config(inference.model);
+  const DecoderConfig config = model_config(inference);
   if (eval.reward != EvalReward::preference) {
     if (config.is_classifier()) {
       throw UserError("--reward",

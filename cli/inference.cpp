@@ -11,6 +11,7 @@
 #include "rlhf/core/log.h"
 #include "rlhf/core/options_text.h"
 #include "rlhf/core/threads.h"
+#include "rlhf/models/adapter.h"
 
 namespace rlhf::cli {
 namespace {
@@ -96,6 +97,17 @@ Schema as_prompt(Record& record, const Schema& schema) {
   return {RowType::prompt_only, schema.form};
 }
 
+/// The folder that --base_model names. UserError where --model is no adapter's.
+std::optional<fs::path> base_model(const InferenceOptions& options) {
+  if (!options.base_model) return std::nullopt;
+  if (!is_adapter_folder(options.model)) {
+    throw UserError("--base_model", fmt::format("an adapter folder was expected as --model, {} has "
+                                                "no adapter_config.json.",
+                                                options.model));
+  }
+  return fs::path(*options.base_model);
+}
+
 LoadOptions load_options(const InferenceOptions& options, std::optional<ModelTask> task) {
   const torch::Device device = choose_device(options.device, /*use_cpu=*/false);
   const ModelOptions choice{
@@ -108,7 +120,10 @@ LoadOptions load_options(const InferenceOptions& options, std::optional<ModelTas
 
 void declare(OptionSet& set, InferenceOptions& options) {
   set.group("Model and data");
-  set.add("model", options.model, "Model folder: config.json, safetensors, tokenizer.");
+  set.add("model", options.model,
+          "Model folder (config.json, safetensors, tokenizer), or a PEFT adapter folder.");
+  set.add("base_model", options.base_model,
+          "Model folder of an adapter; default what its adapter_config.json names.");
   set.add("data", options.data, "JSONL file (plain or gzip), or a folder of them.");
   set.add("split", options.split, "Which files of a data folder are read.");
   set.add("chat_template_path", options.chat_template_path,
@@ -181,6 +196,14 @@ void refuse_unused(const ParsedArguments& parsed, std::span<const std::string_vi
   problems.throw_if_any();
 }
 
+DecoderConfig model_config(const InferenceOptions& options) {
+  const fs::path folder = options.model;
+  if (!is_adapter_folder(folder)) return load_decoder_config(folder);
+  DecoderConfig config = load_decoder_config(base_of_adapter(folder, base_model(options)));
+  config.task = load_lora_config(folder).task;
+  return config;
+}
+
 LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task) {
   if (options.full_determinism) {
     ::setenv("MKL_CBWR", "AUTO,STRICT", /*overwrite=*/1);  // read once, before the first product
@@ -188,13 +211,18 @@ LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task)
   fix_threads(options.threads);
   const LoadOptions how = load_options(options, task);
   const fs::path folder = options.model;
+  const auto base = base_model(options);
+  Model model =
+      is_adapter_folder(folder) ? load_adapted_model(folder, how, base) : load_model(folder, how);
   std::optional<TextSide> text;
-  if (fs::exists(folder / "tokenizer.json") || fs::exists(folder / "tokenizer.json.gz")) {
+  for (const fs::path& own : {folder, model.folder}) {  // an adapter's folder may lack a tokenizer
+    if (text || !(fs::exists(own / "tokenizer.json") || fs::exists(own / "tokenizer.json.gz"))) {
+      continue;
+    }
     text = load_text_side(
-        folder,
-        {.chat_template_path = options.chat_template_path, .eos_token = {}, .pad_token = {}});
+        own, {.chat_template_path = options.chat_template_path, .eos_token = {}, .pad_token = {}});
   }
-  LoadedModel loaded{.model = load_model(folder, how), .text = std::move(text), .stop_ids = {}};
+  LoadedModel loaded{.model = std::move(model), .text = std::move(text), .stop_ids = {}};
   loaded.stop_ids = find_stop_ids(loaded.model, loaded.text);
   return loaded;
 }

@@ -24,7 +24,8 @@ namespace rlhf::cli {
 
 /// Keys of every inference command.
 struct InferenceOptions {
-  std::string model;
+  std::string model;  ///< a model folder or a PEFT adapter folder
+  std::optional<std::string> base_model;
   std::string data;
   std::string split = "train";
   std::optional<std::string> chat_template_path;
@@ -57,7 +58,10 @@ std::optional<ParsedArguments> read_arguments(const OptionSet& set,
 void refuse_unused(const ParsedArguments& parsed, std::span<const std::string_view> keys,
                    std::string_view why);
 
-/// A model folder ready to run.
+/// What the model is, from configuration files alone: an adapter's base, with the adapter's task.
+DecoderConfig model_config(const InferenceOptions& options);
+
+/// A model folder ready to run, its adapter active where it is an adapter's.
 struct LoadedModel {
   Model model;
   std::optional<TextSide> text;   ///< absent where the folder has no tokenizer: rows must carry ids

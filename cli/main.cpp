@@ -24,18 +24,22 @@ struct Command {
   int (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Command, 6> kCommands = {{
+constexpr std::array<Command, 11> kCommands = {{
     {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
+    {"dpo", "direct preference optimisation and its family", rlhf::cli::run_dpo},
+    {"kto", "desirable and undesirable answers: KTO, APO, BCO", rlhf::cli::run_kto},
+    {"reward", "reward model from preference pairs", rlhf::cli::run_reward},
+    {"prm", "process reward model from labelled steps", rlhf::cli::run_prm},
     {"generate", "sample completions of prompts", rlhf::cli::run_generate},
     {"score", "log-probabilities of completions", rlhf::cli::run_score},
     {"eval", "pass@k and mean@k under a reward, with intervals", rlhf::cli::run_eval},
+    {"merge", "fold a LoRA adapter into its base", rlhf::cli::run_merge},
     {"tokenize", "text to ids and back, chat templates", rlhf::cli::run_tokenize},
     {"env", "versions, device, threads, measured peaks", rlhf::cli::run_env},
 }};
 
 /// Commands of the family that are known and not in this version.
-constexpr std::array<const char*, 11> kLater = {"reward", "prm",  "dpo",   "kto",  "ppo",   "grpo",
-                                                "rloo",   "chat", "merge", "plan", "report"};
+constexpr std::array<const char*, 6> kLater = {"ppo", "grpo", "rloo", "chat", "plan", "report"};
 
 std::string usage() {
   std::string text =

@@ -12,9 +12,48 @@
 namespace rlhf::cli {
 namespace {
 
-/// Rows as the trainer would encode them: of a prompt and a completion the completion is scored, of
-/// messages what the assistants say, of plain text and bare ids everything but the first token.
-std::vector<EncodedRow> encode_rows(const LoadedModel& loaded, const RowSet& set) {
+void write_logprobs(const LoadedModel& loaded, const InferenceOptions& inference,
+                    const ScoreOptions& options, JsonLines& lines) {
+  const std::vector<EncodedRow> rows = completion_rows(loaded, inference);
+  std::vector<int64_t> lengths;
+  for (const EncodedRow& row : rows) {
+    lengths.push_back(std::ssize(row.ids));
+  }
+  const std::vector<int64_t> cuts =
+      cut_by_tokens(lengths, options.max_tokens);  // a line appears with its pass
+  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
+    std::vector<PackRow> pack;
+    for (int64_t row = cuts[cut]; row < cuts[cut + 1]; ++row) {
+      const EncodedRow& one = rows[static_cast<size_t>(row)];
+      pack.push_back({.ids = one.ids, .supervised = one.supervised, .row = row});
+    }
+    for (const auto& logprobs : score_rows(loaded.model.decoder, pack, options)) {
+      lines.write({{"logprobs", to_json(logprobs)},
+                   {"sum", std::accumulate(logprobs.begin(), logprobs.end(), 0.0)},
+                   {"count", logprobs.size()}});
+    }
+  }
+}
+
+/// Flags that the kind of model has no use for are errors, not silence.
+void check_flags(const ParsedArguments& parsed, ModelTask task) {
+  constexpr std::array<std::string_view, 2> kFlags = {"temperature", "step_separator"};
+  const std::span<const std::string_view> flags = kFlags;
+  switch (task) {
+    case ModelTask::language_model:
+      return refuse_unused(parsed, flags.last(1), "a language model");
+    case ModelTask::sequence_classification:
+      return refuse_unused(parsed, flags, "a reward model");
+    case ModelTask::token_classification:
+      return refuse_unused(parsed, flags.first(1), "a process reward model");
+  }
+}
+
+}  // namespace
+
+std::vector<EncodedRow> completion_rows(const LoadedModel& loaded, const InferenceOptions& data) {
+  const std::vector<RowType> wanted = {RowType::prompt_completion, RowType::language_modelling};
+  const RowSet set(data_spec(data), wanted);
   std::optional<Encoder> whole;
   std::optional<Encoder> assistants;
   if (loaded.text) {
@@ -53,46 +92,6 @@ std::vector<EncodedRow> encode_rows(const LoadedModel& loaded, const RowSet& set
   return rows;
 }
 
-void write_logprobs(const LoadedModel& loaded, const InferenceOptions& inference,
-                    const ScoreOptions& options, JsonLines& lines) {
-  const std::vector<RowType> wanted = {RowType::prompt_completion, RowType::language_modelling};
-  const std::vector<EncodedRow> rows = encode_rows(loaded, RowSet(data_spec(inference), wanted));
-  std::vector<int64_t> lengths;
-  for (const EncodedRow& row : rows) {
-    lengths.push_back(std::ssize(row.ids));
-  }
-  const std::vector<int64_t> cuts =
-      cut_by_tokens(lengths, options.max_tokens);  // a line appears with its pass
-  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
-    std::vector<PackRow> pack;
-    for (int64_t row = cuts[cut]; row < cuts[cut + 1]; ++row) {
-      const EncodedRow& one = rows[static_cast<size_t>(row)];
-      pack.push_back({.ids = one.ids, .supervised = one.supervised, .row = row});
-    }
-    for (const auto& logprobs : score_rows(loaded.model.decoder, pack, options)) {
-      lines.write({{"logprobs", to_json(logprobs)},
-                   {"sum", std::accumulate(logprobs.begin(), logprobs.end(), 0.0)},
-                   {"count", logprobs.size()}});
-    }
-  }
-}
-
-/// Flags that the kind of model has no use for are errors, not silence.
-void check_flags(const ParsedArguments& parsed, ModelTask task) {
-  constexpr std::array<std::string_view, 2> kFlags = {"temperature", "step_separator"};
-  const std::span<const std::string_view> flags = kFlags;
-  switch (task) {
-    case ModelTask::language_model:
-      return refuse_unused(parsed, flags.last(1), "a language model");
-    case ModelTask::sequence_classification:
-      return refuse_unused(parsed, flags, "a reward model");
-    case ModelTask::token_classification:
-      return refuse_unused(parsed, flags.first(1), "a process reward model");
-  }
-}
-
-}  // namespace
-
 int run_score(std::span<const std::string> args) {
   InferenceOptions inference;
   ScoreOptions options;
@@ -128,7 +127,7 @@ int run_score(std::span<const std::string> args) {
     return 0;
   }
   const Terminal terminal;
-  const ModelTask task = load_decoder_config(inference.model).task;
+  const ModelTask task = model_config(inference).task;
   check_flags(*parsed, task);
   const LoadedModel loaded = load(inference);
   JsonLines lines(output);

@@ -7,6 +7,10 @@
 
 namespace rlhf::cli {
 
+/// Rows as the trainer would encode them: of a prompt and a completion the completion is scored, of
+/// messages what the assistants say, of plain text and bare ids everything but the first token.
+std::vector<EncodedRow> completion_rows(const LoadedModel& loaded, const InferenceOptions& data);
+
 /// Of a reward model: `reward` a row, or `chosen` and `rejected` of a preference row.
 void write_rewards(const LoadedModel& loaded, const InferenceOptions& options, int64_t max_tokens,
                    JsonLines& lines);

@@ -105,9 +105,10 @@ Model load_adapted_model(const fs::path& adapter_folder, const LoadOptions& opti
                          const std::optional<fs::path>& explicit_base = {});
 
 /// The model that holds what `model` and its adapter `number` compute together. Changed matrices
-/// are computed in fp32 and rounded once to the type they will be stored in. A tied head that the
+/// are computed in fp32 and rounded once to the type they will be stored in: `dtype`, or each
+/// tensor's stored type. A tied head that the
 /// adapter parted from the embedding becomes a matrix of its own (tie_word_embeddings false).
-/// Tensors that the adapter leaves alone are shared.
-Model merge_adapter(const Model& model, int number);
+/// Tensors that nothing changes are shared.
+Model merge_adapter(const Model& model, int number, std::optional<torch::Dtype> dtype = {});
 
 }  // namespace rlhf

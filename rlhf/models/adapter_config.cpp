@@ -167,6 +167,12 @@ Json list_or_null(const std::vector<T>& list) {
 
 }  // namespace
 
+const char* task_name(ModelTask task) {
+  return std::find_if(std::begin(kTasks), std::end(kTasks),
+                      [&](const TaskName& one) { return one.task == task; })
+      ->name;
+}
+
 LoraConfig load_lora_config(const fs::path& folder) {
   const auto path = folder / kAdapterConfig;
   Json json;
@@ -187,9 +193,6 @@ Json adapter_config_json(const LoraConfig& config, const DecoderConfig& model) {
   const Json empty = Json::object();
   const Json targets =
       config.target_pattern.empty() ? Json(config.target_modules) : Json(config.target_pattern);
-  const char* task = std::find_if(std::begin(kTasks), std::end(kTasks), [&](const TaskName& one) {
-                       return one.task == config.task;
-                     })->name;
   return {{"alora_invocation_tokens", none},
           {"alpha_pattern", empty},
           {"arrow_config", none},
@@ -224,7 +227,7 @@ Json adapter_config_json(const LoraConfig& config, const DecoderConfig& model) {
           {"revision", none},
           {"target_modules", targets},
           {"target_parameters", none},
-          {"task_type", task},
+          {"task_type", task_name(config.task)},
           {"trainable_token_indices", none},
           {"use_bdlora", none},
           {"use_dora", config.dora},

@@ -194,8 +194,9 @@ Adapter load_adapter(const fs::path& folder, const Model& model,
   const auto where = (folder / kAdapterConfig).string();
   Problems problems;
   if (adapter.config.task != config.task) {
-    problems.add(where + ": task_type", fmt::format("the task of {} was expected, it is another.",
-                                                    config.row->class_for(config.task)));
+    problems.add(where + ": task_type",
+                 fmt::format("{} was expected for {}, got {}.", task_name(config.task),
+                             config.row->class_for(config.task), task_name(adapter.config.task)));
   }
   check_base(folder, adapter.config, model, problems);
   Problems mismatches;
@@ -258,6 +259,11 @@ fs::path base_of_adapter(const fs::path& folder, const std::optional<fs::path>& 
 Model load_adapted_model(const fs::path& adapter_folder, const LoadOptions& options,
                          const std::optional<fs::path>& explicit_base) {
   const auto config = load_lora_config(adapter_folder);
+  if (options.task && *options.task != config.task) {
+    throw UserError((adapter_folder / kAdapterConfig).string() + ": task_type",
+                    fmt::format("{} was expected here, got {}.", task_name(*options.task),
+                                task_name(config.task)));
+  }
   auto how = options;
   how.task = config.task;
   if (config.task != ModelTask::language_model) how.labels = labels_of(adapter_folder);

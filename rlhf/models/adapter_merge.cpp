@@ -22,7 +22,7 @@ torch::Tensor merged_tensor(const std::string& name, const Adapter& adapter,
 
 }  // namespace
 
-Model merge_adapter(const Model& model, int number) {
+Model merge_adapter(const Model& model, int number, std::optional<torch::Dtype> dtype) {
   const at::NoGradGuard no_grad;
   const auto& decoder = model.decoder;
   const auto& adapter = decoder.adapter(number);
@@ -32,8 +32,10 @@ Model merge_adapter(const Model& model, int number) {
   std::map<std::string, torch::Tensor> tensors;
   for (const auto& [name, tensor] : decoder.tensors()) {
     const auto full = transformers_name(decoder.config(), name);
-    const auto merged = merged_tensor(full, adapter, by_name, decoder.config());
-    const auto stored = stored_dtype.try_emplace(name, tensor.scalar_type()).first->second;
+    auto merged = merged_tensor(full, adapter, by_name, decoder.config());
+    auto& stored = stored_dtype.try_emplace(name, tensor.scalar_type()).first->second;
+    if (dtype) stored = *dtype;
+    if (!merged.defined() && dtype) merged = tensor;
     tensors[name] =
         merged.defined() ? merged.detach().to(stored).to(tensor.scalar_type()) : tensor.detach();
   }
