@@ -53,7 +53,7 @@ class Damage : public ::testing::Test {
 
 TEST_F(Damage, Tokenizers) {
   Verdicts verdicts;
-  constexpr int kRounds = 40;
+  constexpr int kRounds = 25;
   uint64_t stream = 0;
   for (const fs::path& path : files(fixtures() / "text", "tokenizer.json.gz")) {
     const std::string whole = read_gzip(path);
@@ -178,7 +178,7 @@ void read_rows(const fs::path& path, const Encoder& encoder) {
 
 TEST_F(Damage, Rows) {
   Verdicts verdicts;
-  constexpr int kRounds = 150;
+  constexpr int kRounds = 80;
   const fs::path model = fixtures() / "data" / "byte_level";
   const Tokenizer tokenizer = Tokenizer::load(model);
   const ChatTemplate chat = ChatTemplate::parse(tokenizer.chat_template(), "chat");
@@ -210,7 +210,7 @@ TEST_F(Damage, Rows) {
 
 TEST_F(Damage, ConfigurationsAndFlags) {
   Verdicts verdicts;
-  constexpr int kRounds = 1500;
+  constexpr int kRounds = 800;
   std::vector<std::string> lines;  // every option, and nested ones
   std::istringstream resolved(resolved_yaml(SftConfig()));
   for (std::string line; std::getline(resolved, line);) lines.push_back(line + "\n");
