@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "rlhf/core/json_text.h"
 #include "rlhf/text/unicode.h"
 
 namespace rlhf {
@@ -232,6 +233,12 @@ std::optional<Problem> parse_record(const RawRow& raw, const fs::path& file, Rec
                    fmt::format("UTF-8 was expected, got byte 0x{:02x} at byte {} of the row.",
                                static_cast<unsigned char>(raw.text[at]), at + 1),
                    "convert the file, for example with `iconv -t UTF-8`."};
+  }
+  if (const int depth = json_depth(raw.text); depth > kMaxJsonDepth) {
+    return Problem{
+        record.where,
+        fmt::format("JSON of at most {} levels was expected, got {}.", kMaxJsonDepth, depth),
+        "no column needs that many brackets in brackets."};
   }
   try {
     record.row = Json::parse(raw.text);

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <set>
 
+#include "rlhf/core/json_text.h"
 #include "rlhf/models/adapter.h"
 #include "rlhf/models/adapter_folder.h"
 #include "rlhf/models/adapter_targets.h"
@@ -175,12 +176,7 @@ const char* task_name(ModelTask task) {
 
 LoraConfig load_lora_config(const fs::path& folder) {
   const auto path = folder / kAdapterConfig;
-  Json json;
-  try {
-    json = Json::parse(read_file(path));
-  } catch (const Json::exception& error) {
-    throw UserError(path.string(), fmt::format("JSON was expected: {}.", error.what()));
-  }
+  const Json json = parse_json(read_file(path), path.string());
   if (!json.is_object()) throw UserError(path.string(), "a JSON object was expected.");
   Problems problems;
   const auto config = Reader(json, path.string(), problems).read();

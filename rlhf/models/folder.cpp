@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "rlhf/core/json_text.h"
 #include "rlhf/core/log.h"
 #include "rlhf/models/classifier.h"
 #include "rlhf/models/safetensors.h"
@@ -24,13 +25,7 @@ constexpr DtypeName kDtypes[] = {{"float32", torch::kFloat32},
                                  {"bfloat16", torch::kBFloat16},
                                  {"float64", torch::kFloat64}};
 
-Json parse_json_file(const fs::path& path) {
-  try {
-    return Json::parse(read_file(path));
-  } catch (const Json::exception& error) {
-    throw UserError(path.string(), fmt::format("JSON was expected: {}.", error.what()));
-  }
-}
+Json parse_json_file(const fs::path& path) { return parse_json(read_file(path), path.string()); }
 
 struct ParsedConfig {
   Json json;
