@@ -122,10 +122,10 @@ void declare_optimizer(OptionSet& set, TrainingOptions& options) {
   set.add("max_grad_norm", options.max_grad_norm, "Largest norm of the gradient; 0: not clipped.")
       .at_least(0);
   set.add("label_smoothing_factor", options.label_smoothing_factor,
-          "Share of the target spread over the vocabulary.")
+          "Share of the target spread over the vocabulary; of sft.")
       .from_below(0, 1);
   set.add("neftune_noise_alpha", options.neftune_noise_alpha,
-          "NEFTune: scale of the noise on embeddings; null: none. Usual: 5 to 15.")
+          "NEFTune, of sft: scale of the noise on embeddings; null: none. Usual: 5 to 15.")
       .above(0)
       .written("α");
 
