@@ -3,6 +3,7 @@
 #include "rlhf/models/adapter.h"
 
 #include <ATen/ops/equal.h>
+#include <ATen/ops/randn_like.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -174,6 +175,37 @@ TEST_P(AdapterCase, MergedModelDoesTheSame) {
   const auto again = load_model(target);
   EXPECT_TRUE(
       at::equal(joined(outputs(again.decoder, rows_)), joined(outputs(merged.decoder, rows_))));
+}
+
+/// For tools/check_saved_adapters.py: a base, a new adapter of ours with other values than PEFT's,
+/// the merged model, and what we compute with it.
+TEST_P(AdapterCase, LeavesItsFolders) {
+  const char* out = std::getenv("RLHF_SAVED_ADAPTERS");
+  if (out == nullptr) GTEST_SKIP() << "RLHF_SAVED_ADAPTERS names no folder";
+  const auto folder = fs::path(out) / GetParam();
+  fs::create_directories(folder / "adapter");
+  fs::create_directories(folder / "merged");
+  testing::write_base(one()["base"], folder / "base");
+  auto model = load();
+  auto& decoder = model.decoder;
+  auto config = load_lora_config(folders_.adapter());
+  config.base_model = fs::absolute(folder / "base").string();
+  const int number = decoder.add_adapter(make_adapter(decoder, config, /*seed=*/7));
+  decoder.use_adapter(number);
+  at::manual_seed(7);
+  for (const auto& [name, tensor] : decoder.trainable()) {
+    torch::Tensor(tensor).add_(at::randn_like(tensor), 0.1);
+  }
+  save_adapter(decoder.adapter(number), decoder.config(), folder / "adapter");
+  save_model(merge_adapter(model, number), folder / "merged");
+  Json found = Json::array();
+  for (const auto& row : outputs(decoder, rows_)) {
+    const auto plain = row.detach().contiguous();
+    const float* values = plain.const_data_ptr<float>();
+    found.push_back(std::vector<float>(values, values + plain.numel()));
+  }
+  const auto ids = ids_of(find_case(one()["base"]));
+  write_file(folder / "case.json", Json({{"ids", ids}, {"outputs", found}}).dump());
 }
 
 std::vector<std::string> case_names() {
