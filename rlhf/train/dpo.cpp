@@ -109,17 +109,22 @@ struct StepResult {
 };
 
 /// The gradient of the step's loss with respect to what pair_scores() gives, where the loss needs
-/// all pairs of the step at once: a first look at them without gradients.
+/// all pairs of the step at once: a first look at them without gradients, with the dropout of the
+/// second.
 std::vector<PairScores> whole_step_gradient(const DpoConfig& config, const Policy& policy,
                                             const PairDataset& data,
-                                            const std::vector<AnswerBatch>& batches,
+                                            const std::vector<AnswerBatch>& batches, int64_t step,
                                             const std::optional<Reference>& reference,
                                             StepResult& result) {
   std::vector<PairScores> parts;
   {
     const torch::NoGradGuard no_grad;
-    for (const auto& batch : batches)
-      parts.push_back(pass_over(config, policy, data, batch, reference, {}).scores);
+    int64_t first_token = 0;
+    for (const auto& batch : batches) {
+      const auto forward = policy.training_pass(config.training, step, first_token);
+      first_token += batch.packed.tokens();
+      parts.push_back(pass_over(config, policy, data, batch, reference, forward).scores);
+    }
   }
   PairScores joined = join_scores(parts);
   for (auto* tensor : {&joined.logps.chosen, &joined.logps.rejected, &joined.chosen_nll})
@@ -164,7 +169,7 @@ StepResult accumulate_gradients(const DpoConfig& config, const Policy& policy,
                    policy.config().shared_prefix_limit(), scores_prompts(config.dpo));
   std::vector<PairScores> gradients;
   if (needs_whole_step(config.dpo) && batches.size() > 1)
-    gradients = whole_step_gradient(config, policy, data, batches, reference, result);
+    gradients = whole_step_gradient(config, policy, data, batches, step, reference, result);
   int64_t first_token = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     const auto& batch = batches[i];

@@ -27,6 +27,9 @@ std::vector<int32_t> bits_of(const torch::Tensor& values) {
   return bits;
 }
 
+/// Goes through the build of a table when a stop was asked for: finished shards stay.
+struct Stopped {};
+
 /// Makes the shards of one table, one after the other: the threads work inside a pass.
 class TableMaker {
  public:
@@ -34,9 +37,9 @@ class TableMaker {
              const TrainHooks& hooks)
       : decoder_(decoder), items_(items), max_tokens_(max_tokens), hooks_(hooks) {}
 
-  bool fill(int64_t shard, ShardBuilder& builder) {
+  void fill(int64_t shard, ShardBuilder& builder) {
     const std::lock_guard one_at_a_time(mutex_);
-    if (hooks_.should_stop && hooks_.should_stop()) return false;
+    if (hooks_.should_stop && hooks_.should_stop()) throw Stopped();
     const torch::NoGradGuard no_grad;
     const int64_t begin = shard * kShardItems;
     const int64_t end = std::min(items_.size, begin + kShardItems);
@@ -50,7 +53,6 @@ class TableMaker {
     const auto cuts = cut_by_tokens(lengths, max_tokens_);
     for (size_t cut = 0; cut + 1 < cuts.size(); ++cut)
       pass(begin + cuts[cut], begin + cuts[cut + 1], limit, builder);
-    return true;
   }
 
  private:
@@ -122,11 +124,14 @@ std::optional<ReferenceTable> ReferenceTable::make(const Decoder& decoder,
   }
   TableMaker maker(decoder, items, max_tokens, hooks);
   const int64_t shards = (items.size + kShardItems - 1) / kShardItems;
-  auto made = build_cache(recipe, shards, [&](int64_t shard, ShardBuilder& builder) {
-    return maker.fill(shard, builder);
-  });
-  if (made == nullptr) return std::nullopt;
-  return ReferenceTable(std::move(made));
+  try {
+    return ReferenceTable(build_cache(recipe, shards, [&](int64_t shard, ShardBuilder& builder) {
+      maker.fill(shard, builder);
+      return true;
+    }));
+  } catch (const Stopped&) {
+    return std::nullopt;
+  }
 }
 
 std::span<const float> ReferenceTable::of(int64_t item) const {
