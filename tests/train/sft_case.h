@@ -48,6 +48,11 @@ inline Arguments merged(const Arguments& defaults, const Arguments& more) {
   return all;
 }
 
+inline Arguments with(Arguments base, const Arguments& more) {
+  base.insert(base.end(), more.begin(), more.end());
+  return base;
+}
+
 /// What all runs here share: fp32, two threads, no checkpoints unless asked for.
 inline Arguments common_arguments(const fs::path& output, const std::string& data) {
   return {"--model_name_or_path",
@@ -80,6 +85,18 @@ inline std::vector<Json> metrics_of(const fs::path& run) {
   std::vector<Json> lines;
   std::istringstream text(read_file(run / "metrics.jsonl"));
   for (std::string line; std::getline(text, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+/// Metrics without what a clock or the memory of the process decides.
+inline std::vector<Json> comparable(const fs::path& run) {
+  auto lines = metrics_of(run);
+  for (auto& line : lines) {
+    for (const char* name : {"step_time", "tokens_per_second", "peak_memory", "eval_runtime",
+                             "eval_samples_per_second"}) {
+      line.erase(name);
+    }
+  }
   return lines;
 }
 

@@ -9,23 +9,8 @@ namespace rlhf {
 namespace {
 
 using testing::Arguments;
-
-Arguments with(Arguments base, const Arguments& more) {
-  base.insert(base.end(), more.begin(), more.end());
-  return base;
-}
-
-/// Metrics without what a clock or the memory of the process decides.
-std::vector<Json> comparable(const fs::path& run) {
-  auto lines = testing::metrics_of(run);
-  for (auto& line : lines) {
-    for (const char* name : {"step_time", "tokens_per_second", "peak_memory", "eval_runtime",
-                             "eval_samples_per_second"}) {
-      line.erase(name);
-    }
-  }
-  return lines;
-}
+using testing::comparable;
+using testing::with;
 
 struct ResumeCase {
   const char* name;
