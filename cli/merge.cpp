@@ -1,13 +1,11 @@
 // rlhf merge: folds an adapter into its base and checks that the result computes the same.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "cli/commands.h"
 #include "cli/inference.h"
 #include "cli/score.h"
 #include "cli/terminal.h"
-#include "rlhf/core/log.h"
 #include "rlhf/core/random.h"
 #include "rlhf/generate/score.h"
 #include "rlhf/models/adapter.h"
@@ -43,7 +41,7 @@ void declare(OptionSet& set, MergeOptions& options) {
           "model and the adapter; above it nothing is written.")
       .at_least(0)
       .written("d");
-  set.add("probe_rows", options.probe_rows, "Rows of random ids that are compared.").at_least(0);
+  set.add("probe_rows", options.probe_rows, "Rows of random ids that are compared.").at_least(1);
   set.add("probe_tokens", options.probe_tokens, "Tokens of each.").at_least(2);
   set.add("seed", options.seed, "Of the random ids.").at_least(0);
   set.add("data", options.data, "JSONL rows that are compared too: prompt-completion or text.");
@@ -110,6 +108,48 @@ Difference compare(const std::vector<float>& a, const std::vector<float>& b) {
   return found;
 }
 
+void check_folders(const MergeOptions& options) {
+  Problems problems;
+  if (fs::exists(options.output)) {
+    problems.add("--output", fmt::format("a new folder was expected, {} exists.", options.output),
+                 "choose another name, or remove it.");
+  }
+  if (!is_adapter_folder(options.adapter)) {
+    problems.add("--adapter", fmt::format("a folder with adapter_config.json was expected, got {}.",
+                                          options.adapter));
+  }
+  problems.throw_if_any();
+}
+
+InferenceOptions inference_options(const MergeOptions& options) {
+  InferenceOptions inference;
+  inference.model = options.adapter;
+  if (!options.model.empty()) inference.base_model = options.model;
+  inference.data = options.data.value_or("");
+  inference.split = options.split;
+  inference.threads = options.threads;
+  inference.device = DeviceChoice::cpu;
+  return inference;
+}
+
+/// Runs both models on the same rows. UserError where they differ by more than the bound.
+Json check_difference(const Decoder& adapted, const Decoder& merged,
+                      const std::vector<std::vector<int32_t>>& rows, double bound) {
+  const auto found = compare(numbers(adapted, rows), numbers(merged, rows));
+  if (!(found.largest <= bound)) {
+    throw UserError(
+        "rlhf merge",
+        fmt::format("a largest difference of at most {} was expected; {:.3g} was found, "
+                    "{:.3g} on average. Nothing was written.",
+                    bound, found.largest, found.mean),
+        "store more digits (--save_dtype float32), or allow more (--max_difference).");
+  }
+  return {{"largest_difference", found.largest},
+          {"mean_difference", found.mean},
+          {"compared", found.count},
+          {"rows", rows.size()}};
+}
+
 void write_folder(const fs::path& target, const LoadedModel& loaded, const Model& merged,
                   const SaveOptions& save) {
   AtomicFolder folder(target);
@@ -132,48 +172,27 @@ int run_merge(std::span<const std::string> args) {
                       "Writes the model that computes what base and adapter compute together. "
                       "Changed matrices are computed in\n"
                       "float32 and rounded once to the type they are stored in. Both are then run "
-                      "on the same rows.",
+                      "on the same rows;\nstandard output gets a line with the largest and the "
+                      "mean difference. Tokenizer files are copied.",
                       {"adapter", "output"})) {
     return 0;
   }
   const Terminal terminal;
-  if (fs::exists(options.output)) {
-    throw UserError("--output",
-                    fmt::format("a new folder was expected, {} exists.", options.output),
-                    "choose another name, or remove it.");
-  }
-  if (!is_adapter_folder(options.adapter)) {
-    throw UserError(
-        "--adapter",
-        fmt::format("a folder with adapter_config.json was expected, got {}.", options.adapter));
-  }
-  InferenceOptions inference;
-  inference.model = options.adapter;
-  inference.data = options.data.value_or("");
-  inference.split = options.split;
-  inference.threads = options.threads;
-  inference.device = DeviceChoice::cpu;
-  if (!options.model.empty()) inference.base_model = options.model;
-  LoadedModel loaded = load(inference);
+  check_folders(options);
+  const InferenceOptions inference = inference_options(options);
+  const LoadedModel loaded = load(inference);
   const SaveOptions save{.dtype = torch_dtype(options.save_dtype)};
   const Model merged = merge_adapter(loaded.model, /*number=*/0, save.dtype);
   auto rows = probe(merged.decoder.config(), options);
   if (options.data) {
     for (auto& row : completion_rows(loaded, inference)) rows.push_back(std::move(row.ids));
   }
-  const auto found = compare(numbers(loaded.model.decoder, rows), numbers(merged.decoder, rows));
-  const char* what = merged.decoder.config().is_classifier() ? "scores" : "log-probabilities";
-  const auto figures = fmt::format("{} {} of {} rows: largest difference {:.3g}, mean {:.3g}",
-                                   found.count, what, rows.size(), found.largest, found.mean);
-  if (!(found.largest <= options.max_difference)) {
-    throw UserError("rlhf merge",
-                    fmt::format("a largest difference of at most {} was expected; {}. Nothing was "
-                                "written.",
-                                options.max_difference, figures),
-                    "store more digits (--save_dtype float32), or allow more (--max_difference).");
-  }
+  const Json found =
+      check_difference(loaded.model.decoder, merged.decoder, rows, options.max_difference);
   write_folder(options.output, loaded, merged, save);
-  log_info("{}: {}", options.output, figures);
+  JsonLines standard(std::nullopt);
+  standard.write(found);
+  standard.finish();
   return 0;
 }
 
