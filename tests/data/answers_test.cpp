@@ -68,8 +68,12 @@ TEST(Answers, AreCutAtTheEnd) {
   Setting s;
   s.prepare(rows, {.max_length = 3});
   EXPECT_EQ(s.statistics.dropped.at("nothing to learn is left within max_length (3)").count, 1);
-  s.prepare(rows, {.max_length = 4});
+  const AnswerDataset cut = s.prepare(rows, {.max_length = 4});
   EXPECT_EQ(s.statistics.cut.at("longer than max_length (4)").count, 1);
+  EXPECT_EQ(s.statistics.tokens, 6);  // 3 + 1 and 1 + 1
+  EXPECT_EQ(s.statistics.supervised_tokens, 2);
+  EXPECT_EQ(cut.length(0), 4);
+  EXPECT_EQ(vector_of(cut.whole_completion(0)), (Ids{4, 5}));
 }
 
 TEST(Answers, PairsAreTakenApartWhenAskedFor) {
@@ -138,7 +142,7 @@ TEST(Answers, EveryOptionIsPartOfTheKey) {
   std::vector<AnswerOptions> others(3, base);
   others[0].max_length.reset();
   others[1].unpair = true;
-  others[2].text.eos_token = "x";
+  others[2].text.stop_ids = {3};
   for (const auto& other : others) EXPECT_NE(other.key(), base.key());
 }
 

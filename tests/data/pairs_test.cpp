@@ -274,7 +274,7 @@ TEST(Pairs, StatisticsCountThePromptOnce) {
 }
 
 TEST(Pairs, ContentNamesWhatRowsHold) {
-  const auto content = [](const Json& rows, PairMode mode = PairMode::dpo) {
+  const auto content = [](const auto& rows, PairMode mode = PairMode::dpo) {
     Setting s;
     return s.prepare(rows, {.mode = mode}).content();
   };
@@ -283,6 +283,8 @@ TEST(Pairs, ContentNamesWhatRowsHold) {
   EXPECT_EQ(base.least, 5);
   EXPECT_EQ(base.largest, 9);
   EXPECT_EQ(content(rows).fingerprint, base.fingerprint);  // another folder, another cache
+  // Where a row stands is not what it holds.
+  EXPECT_EQ(content("\n" + rows[0].dump() + "\n").fingerprint, base.fingerprint);
   EXPECT_NE(content(Json::array({given({5}, {9, 6}, {7, 9})})).fingerprint, base.fingerprint);
   EXPECT_NE(content(Json::array({given({5, 9}, {6}, {7, 8})})).fingerprint, base.fingerprint);
   Json with_margin = rows;
