@@ -160,6 +160,15 @@ void write_folder(const fs::path& target, const LoadedModel& loaded, const Model
   folder.commit();
 }
 
+/// A classifier's scores stand at the last id that is not `pad_token_id`; the one that training
+/// chose stands in the adapter's tokenizer files.
+void name_padding(const LoadedModel& loaded, Model& merged) {
+  if (!merged.decoder.config().is_classifier() || !loaded.text) return;
+  const auto& tokenizer = loaded.text->tokenizer;
+  if (const auto id = tokenizer.token_to_id(tokenizer.pad_token()))
+    merged.config["pad_token_id"] = *id;
+}
+
 }  // namespace
 
 int run_merge(std::span<const std::string> args) {
@@ -182,11 +191,16 @@ int run_merge(std::span<const std::string> args) {
   const InferenceOptions inference = inference_options(options);
   const LoadedModel loaded = load(inference);
   const SaveOptions save{.dtype = torch_dtype(options.save_dtype)};
-  const Model merged = merge_adapter(loaded.model, /*number=*/0, save.dtype);
+  Model merged = merge_adapter(loaded.model, /*number=*/0, save.dtype);
   auto rows = probe(merged.decoder.config(), options);
   if (options.data) {
     for (auto& row : completion_rows(loaded, inference)) rows.push_back(std::move(row.ids));
   }
+  if (rows.empty()) {
+    throw UserError("--probe_rows", "rows to compare the two models on were expected, got none.",
+                    "give --data, or probe_rows of at least 1.");
+  }
+  name_padding(loaded, merged);
   const Json found =
       check_difference(loaded.model.decoder, merged.decoder, rows, options.max_difference);
   write_folder(options.output, loaded, merged, save);

@@ -253,6 +253,10 @@ void RaggedCache::open_shard(const fs::path& path, int64_t rows) {
                                 columns_.size(), header.rows, header.columns),
                     "remove the folder; it will be built again.");
   }
+  if (hash_array(bytes.substr(table_end(header.columns))) != header.payload_hash) {
+    throw UserError(path.string(), "its values are not those that were written.",
+                    "remove the folder; it will be built again.");
+  }
   for (size_t i = 0; i < columns_.size(); ++i) {
     const ColumnHeader column = read_column(bytes, i);
     const size_t element = static_cast<size_t>(columns_[i].type);

@@ -69,8 +69,8 @@ class ShardBuilder {
 /// A finished cache, open for reading by any number of threads.
 class RaggedCache {
  public:
-  /// Opens FOLDER. UserError when a file is missing, cut or damaged (headers and sizes are checked,
-  /// not the values).
+  /// Opens FOLDER. UserError when a file is missing, cut or damaged: everything is read once and
+  /// compared with its hash.
   explicit RaggedCache(const fs::path& folder);
 
   int64_t rows() const { return rows_; }

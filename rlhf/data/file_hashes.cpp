@@ -81,7 +81,14 @@ std::vector<std::string> hash_files(const fs::path& folder, const std::vector<fs
     changed = true;
   }
   if (changed) {
-    fs::create_directories(folder);
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) {
+      throw UserError(folder.string(),
+                      fmt::format("a folder for encoded rows was expected to be writable: {}.",
+                                  error.message()),
+                      "name another with --cache_dir.");
+    }
     write_file(path, known.dump(1) + "\n");
   }
   return result;

@@ -296,8 +296,9 @@ Schema detect_schema(const Record& record, std::span<const RowType> wanted) {
     if (type == RowType::preference && has_columns(record.row, RowType::implicit_preference)) {
       // A text prompt beside whole conversations only repeats their first message.
       const auto prompt = form_of_part(record.row, "prompt");
-      if (!prompt || prompt != form_of_part(record.row, "chosen"))
-        type = RowType::implicit_preference;
+      const bool repeats =
+          prompt == RowForm::text && form_of_part(record.row, "chosen") == RowForm::messages;
+      if (!prompt || repeats) type = RowType::implicit_preference;
       return {type, form_of_row(record.row, type)};
     }
     if (has_columns(record.row, type)) return {type, form_of_row(record.row, type)};
