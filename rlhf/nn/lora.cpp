@@ -35,20 +35,25 @@ torch::Tensor plain_linear(const Linear& layer, const torch::Tensor& x, bool wit
                     with_bias && layer.bias.defined() ? std::optional(layer.bias) : std::nullopt);
 }
 
+constexpr double kDropSteps = 65536.0;  // a 16-bit draw decides for an element
+
 template <class T>
-void mask_rows(const torch::Tensor& x, const torch::Tensor& out, const Lora& lora,
-               const DropoutKey& key) {
-  const int64_t width = x.size(1);
-  const T* from = x.const_data_ptr<T>();
-  T* to = out.data_ptr<T>();
-  const auto kept = static_cast<T>(1.0 / (1.0 - lora.dropout));
-  const auto threshold = static_cast<uint64_t>(std::llround(lora.dropout * 0x1.0p32));
-  at::parallel_for(0, x.size(0), /*grain_size=*/16, [&](int64_t begin, int64_t end) {
+void fill_mask(const torch::Tensor& mask, const Lora& lora, const DropoutKey& key) {
+  const int64_t width = mask.size(1);
+  T* values = mask.data_ptr<T>();
+  const double threshold = std::round(lora.dropout * kDropSteps);
+  const auto below = static_cast<uint64_t>(threshold);
+  const auto kept = static_cast<T>(kDropSteps / (kDropSteps - threshold));
+  at::parallel_for(0, mask.size(0), /*grain_size=*/16, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       Random random(key.seed, {kRandomDropout, key.step, lora.stream,
                                static_cast<uint64_t>(key.first_token + t)});
-      for (int64_t i = t * width; i < (t + 1) * width; ++i) {
-        to[i] = random.next32() >= threshold ? from[i] * kept : T(0);
+      T* row = values + t * width;
+      for (int64_t i = 0; i < width; i += 4) {
+        uint64_t bits = random.next64();
+        for (int64_t j = i; j < std::min(i + 4, width); ++j, bits >>= 16) {
+          row[j] = (bits & 0xFFFF) >= below ? kept : T(0);
+        }
       }
     }
   });
@@ -60,10 +65,15 @@ struct Call {
   Lora lora;
   std::optional<DropoutKey> dropout;
 
-  /// Undropped, or dropped and in the adapter's type.
-  torch::Tensor input(const torch::Tensor& x) const {
+  /// (T, in) in the adapter's type: what x is multiplied with; undefined without dropout.
+  torch::Tensor mask(const torch::Tensor& x) const {
+    if (!dropout) return {};
+    return dropout_mask(x.size(0), lora, *dropout, x.options().dtype(lora.a.scalar_type()));
+  }
+  /// The adapter's input.
+  torch::Tensor input(const torch::Tensor& x, const torch::Tensor& mask) const {
     const auto wide = x.to(lora.a.scalar_type());
-    return dropout ? lora_dropout(wide, lora, *dropout) : wide;
+    return mask.defined() ? wide * mask : wide;
   }
 };
 
@@ -83,7 +93,7 @@ struct Forward {
 Forward forward_pass(const Call& call, const torch::Tensor& x) {
   const auto& lora = call.lora;
   const auto type = lora.a.scalar_type();
-  const auto input = call.input(x);
+  const auto input = call.input(x, call.mask(x));
   const auto y = plain_linear(call.frozen, x, /*with_bias=*/true);
   Forward out;
   out.z = at::mm(input, lora.a.t());
@@ -133,11 +143,12 @@ class LoraLinear : public torch::autograd::Function<LoraLinear> {
     const auto grad = grads[0].to(lora.a.scalar_type());
     const auto added = factor.defined() ? grad * factor : grad;  // of s·B A x
     const auto low = at::mm(added, lora.b).mul_(lora.scale);     // of A x, (T, r)
+    const auto mask = call.mask(x);
     torch::Tensor dx, da, db, dm;
     if (ctx->needs_input_grad(0)) {
-      dx = input_gradient(call, factor.defined(), grads[0], added, low);
+      dx = input_gradient(call, factor.defined(), grads[0], added, low, mask);
     }
-    if (ctx->needs_input_grad(1)) da = at::mm(low.t(), call.input(x));
+    if (ctx->needs_input_grad(1)) da = at::mm(low.t(), call.input(x, mask));
     if (ctx->needs_input_grad(2)) db = at::mm(added.t(), z).mul_(lora.scale);
     if (factor.defined() && ctx->needs_input_grad(3)) dm = (grad * saved[7]).sum(0).div_(saved[6]);
     return {dx, da, db, dm, {}};
@@ -145,18 +156,18 @@ class LoraLinear : public torch::autograd::Function<LoraLinear> {
 
  private:
   static torch::Tensor input_gradient(const Call& call, bool dora, const torch::Tensor& grad,
-                                      const torch::Tensor& added, const torch::Tensor& low) {
+                                      const torch::Tensor& added, const torch::Tensor& low,
+                                      const torch::Tensor& mask) {
     const auto weight = matrix(call.frozen);
     const auto narrow = added.to(grad.scalar_type());
-    if (!call.dropout) {
+    if (!mask.defined()) {
       const auto dx = at::mm(narrow, weight);
       return dx.to(low.scalar_type()).addmm_(low, call.lora.a).to(grad.scalar_type());
     }
     // Through the dropped input: its part of A x, for DoRA also of W x.
     auto dropped = at::mm(low, call.lora.a);
     if (dora) dropped += at::mm(narrow - grad, weight).to(dropped.scalar_type());
-    return at::mm(grad, weight) +
-           lora_dropout(dropped, call.lora, *call.dropout).to(grad.scalar_type());
+    return at::mm(grad, weight).add_(dropped.mul_(mask).to(grad.scalar_type()));
   }
 };
 
@@ -187,16 +198,17 @@ torch::Tensor initial_lora_a(int64_t r, int64_t in, uint64_t seed, uint64_t stre
   return a;
 }
 
-torch::Tensor lora_dropout(const torch::Tensor& x, const Lora& lora, const DropoutKey& key) {
-  const auto plain = x.to(torch::kCPU).contiguous();
-  const auto out = at::empty_like(plain);
-  if (plain.scalar_type() == torch::kFloat64) {
-    mask_rows<double>(plain, out, lora, key);
+torch::Tensor dropout_mask(int64_t tokens, const Lora& lora, const DropoutKey& key,
+                           const torch::TensorOptions& options) {
+  const auto type = c10::typeMetaToScalarType(options.dtype());
+  const auto mask = at::empty({tokens, lora.a.size(1)}, type);
+  if (type == torch::kFloat64) {
+    fill_mask<double>(mask, lora, key);
   } else {
-    check(plain.scalar_type() == torch::kFloat32, "lora_dropout", "fp32 or fp64 was expected.");
-    mask_rows<float>(plain, out, lora, key);
+    check(type == torch::kFloat32, "dropout_mask", "fp32 or fp64 was expected.");
+    fill_mask<float>(mask, lora, key);
   }
-  return out.to(x.device());
+  return mask.to(options.device());
 }
 
 torch::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora) {
@@ -241,10 +253,7 @@ torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::T
                           const DropoutKey* dropout) {
   const auto call = make_call(frozen, lora, dropout);
   auto input = x;
-  if (call.dropout) {
-    const auto mask = lora_dropout(torch::ones_like(x.detach()), lora, *call.dropout);
-    input = x * mask;
-  }
+  if (call.dropout) input = x * call.mask(x);
   const auto added = input.matmul(lora.a.t()).matmul(lora.b.t()) * lora.scale;
   const auto y = plain_linear(call.frozen, x, /*with_bias=*/true);
   if (!lora.magnitude.defined()) return y + added;

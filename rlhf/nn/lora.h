@@ -63,8 +63,10 @@ torch::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora);
 /// adapter. Computed in fp32 (double in a double model), returned so, stored as W is.
 torch::Tensor merged_weight(const Linear& frozen, const Lora& lora);
 
-/// x (T, in) with dropped elements zero and the others times 1 / (1 − p).
-torch::Tensor lora_dropout(const torch::Tensor& x, const Lora& lora, const DropoutKey& key);
+/// What dropout multiplies an adapter's input (T, in) with: 0, or 1 / (1 − p) with p rounded to a
+/// multiple of 2⁻¹⁶. `options`: fp32 or fp64, and the device.
+torch::Tensor dropout_mask(int64_t tokens, const Lora& lora, const DropoutKey& key,
+                           const torch::TensorOptions& options);
 
 namespace reference {
 /// The formulas above, differentiated by autograd.

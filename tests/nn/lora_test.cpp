@@ -3,10 +3,7 @@
 #include "rlhf/nn/lora.h"
 
 #include <ATen/ops/allclose.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/randn_like.h>
 #include <ATen/ops/tensor.h>
@@ -189,12 +186,23 @@ TEST(Lora, AdapterWiderThanTheModel) {
                            0.02, 0.1));
 }
 
+/// An adapter of 50 inputs.
+Lora dropping(double share) {
+  return {.a = at::zeros({1, 50}, torch::kFloat32),
+          .b = {},
+          .magnitude = {},
+          .dropout = share,
+          .stream = 9};
+}
+
+torch::Tensor mask_of(int64_t tokens, const Lora& lora, const DropoutKey& key) {
+  return dropout_mask(tokens, lora, key, torch::kFloat32);
+}
+
 TEST(Dropout, SameMaskWhateverTheCut) {
-  const auto x = at::ones({64, 50}, torch::kFloat32);
-  const Lora lora{.a = {}, .b = {}, .magnitude = {}, .dropout = 0.25, .stream = 9};
-  const auto whole = lora_dropout(x, lora, {.seed = 1, .step = 2, .first_token = 100});
-  const auto part =
-      lora_dropout(x.slice(0, 20, 64), lora, {.seed = 1, .step = 2, .first_token = 120});
+  const auto lora = dropping(0.25);
+  const auto whole = mask_of(64, lora, {.seed = 1, .step = 2, .first_token = 100});
+  const auto part = mask_of(44, lora, {.seed = 1, .step = 2, .first_token = 120});
   EXPECT_TRUE(at::equal(part, whole.slice(0, 20, 64)));
   // Kept elements are 1 / 0.75; of 3200 a quarter falls, give or take 5 deviations of √(3200·3/16).
   EXPECT_TRUE(((whole == 0).logical_or((whole - 4.0 / 3.0).abs() < 1e-6)).all().item<bool>());
@@ -202,13 +210,12 @@ TEST(Dropout, SameMaskWhateverTheCut) {
 }
 
 TEST(Dropout, StepModuleAndSeedEachChangeIt) {
-  const auto x = at::ones({8, 50}, torch::kFloat32);
-  Lora lora{.a = {}, .b = {}, .magnitude = {}, .dropout = 0.5, .stream = 9};
-  const auto first = lora_dropout(x, lora, {.seed = 1, .step = 2, .first_token = 0});
-  EXPECT_FALSE(at::equal(first, lora_dropout(x, lora, {.seed = 2, .step = 2, .first_token = 0})));
-  EXPECT_FALSE(at::equal(first, lora_dropout(x, lora, {.seed = 1, .step = 3, .first_token = 0})));
+  auto lora = dropping(0.5);
+  const auto first = mask_of(8, lora, {.seed = 1, .step = 2, .first_token = 0});
+  EXPECT_FALSE(at::equal(first, mask_of(8, lora, {.seed = 2, .step = 2, .first_token = 0})));
+  EXPECT_FALSE(at::equal(first, mask_of(8, lora, {.seed = 1, .step = 3, .first_token = 0})));
   lora.stream = 10;
-  EXPECT_FALSE(at::equal(first, lora_dropout(x, lora, {.seed = 1, .step = 2, .first_token = 0})));
+  EXPECT_FALSE(at::equal(first, mask_of(8, lora, {.seed = 1, .step = 2, .first_token = 0})));
 }
 
 TEST(Lora, InitialValuesFillTheirBound) {
