@@ -165,7 +165,9 @@ TEST(PreferenceReference, AdapterOffIsTheBaseFolder) {
 /// Runs with one cache folder and counts what the reference was asked for.
 class PreferenceTable : public ::testing::Test {
  protected:
-  PreferenceTable() : folder_(testing::scratch("preference_table")) {
+  PreferenceTable()
+      : folder_(testing::scratch(std::string("table_") +
+                                 ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
     fs::copy(model_of("dpo"), folder_ / "model");
     fs::copy_file(data_of("dpo"), folder_ / "pairs.jsonl");
   }
