@@ -130,8 +130,8 @@ class SharedPromptTest : public ::testing::TestWithParam<std::string> {
 class SharedPrompt : public SharedPromptTest {};
 class LimitedSharedPrompt : public SharedPromptTest {};
 
-// fp32: sums in another order, and two softmax parts merged where one was. 1e-5 of the largest
-// entry; seen 1e-6.
+// fp32: sums in another order, and two softmax parts merged where one was: 1e-5 of the largest
+// entry.
 TEST_P(SharedPrompt, IsTheRepeatedPrompt) {
   auto decoder = make();
   const auto texts = long_texts(decoder.config());
