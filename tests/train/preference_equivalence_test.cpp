@@ -26,12 +26,12 @@ struct Method {
 void PrintTo(const Method& one, std::ostream* out) { *out << one.name; }
 
 /// Six steps of four rows. SGD moves a weight by the learning rate times its gradient, whose norm
-/// is clipped to 1: weights of size 0.2 move by some hundredths.
+/// is clipped to 1: weights of size 0.2 move by some hundredths. One thread: on tensors this small
+/// more cost time, most of all on a busy machine.
 Arguments six_steps(const Arguments& more) {
-  return testing::with(
-      {"--max_steps", "6", "--per_device_train_batch_size", "4", "--lr_scheduler_type", "constant",
-       "--learning_rate", "0.1", "--optim", "sgd"},
-      more);
+  return with({"--max_steps", "6", "--per_device_train_batch_size", "4", "--lr_scheduler_type",
+               "constant", "--learning_rate", "0.1", "--optim", "sgd", "--threads", "1"},
+              more);
 }
 
 /// The run folder.
