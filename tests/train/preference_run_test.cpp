@@ -52,10 +52,10 @@ class PreferenceResume : public ::testing::TestWithParam<ResumeCase> {};
 TEST_P(PreferenceResume, ContinuesBitForBit) {
   const auto& one = GetParam();
   const fs::path folder = testing::scratch(fmt::format("preference_resume_{}", one.name));
-  const Arguments shared =
-      with({"--max_steps", "12", "--per_device_train_batch_size", "8", "--logging_steps", "3",
-            "--save_strategy", "steps", "--save_steps", "1", "--warmup_steps", "3"},
-           one.arguments);
+  const Arguments shared = with(
+      {"--max_steps", "12", "--per_device_train_batch_size", "8", "--logging_steps", "3",
+       "--save_strategy", "steps", "--save_steps", "1", "--warmup_steps", "3", "--threads", "1"},
+      one.arguments);
   const fs::path straight = folder / "straight";
   const fs::path halves = folder / "halves";
   train(one.command, straight, shared);
@@ -89,6 +89,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         ResumeCase{"dpo", "dpo", {}}, ResumeCase{"dpo_epoch_edge", "dpo", {}, 8},
         ResumeCase{"dpo_first_step", "dpo", {}, 1},
+        ResumeCase{"dpo_two_threads", "dpo", {"--threads", "2"}},
         ResumeCase{"dpo_live", "dpo", {"--precompute_ref_log_probs", "false"}},
         ResumeCase{"dpo_sync", "dpo", {"--sync_ref_model", "true", "--ref_model_sync_steps", "2"}},
         ResumeCase{"dpo_sync_epoch_edge",
