@@ -196,10 +196,6 @@ int run_merge(std::span<const std::string> args) {
   if (options.data) {
     for (auto& row : completion_rows(loaded, inference)) rows.push_back(std::move(row.ids));
   }
-  if (rows.empty()) {
-    throw UserError("--probe_rows", "rows to compare the two models on were expected, got none.",
-                    "give --data, or probe_rows of at least 1.");
-  }
   name_padding(loaded, merged);
   const Json found =
       check_difference(loaded.model.decoder, merged.decoder, rows, options.max_difference);
