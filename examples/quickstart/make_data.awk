@@ -1,8 +1,25 @@
-# Additions of two numbers below 100, every pair once, in a shuffled order that is the same on every machine.
-# Run: awk -v folder=DIR -f make_data.awk     writes DIR/train.jsonl and DIR/test.jsonl (500 rows, never trained on)
+# Additions of two numbers below 100, every pair once, in a shuffled order that is the same on every machine. 500 of them are set
+# aside as test.jsonl and never trained on.
+# Run: awk -v folder=DIR -f make_data.awk      with the folders DIR/sums, DIR/guesses and DIR/slips, in which it writes JSONL:
+#   sums/{train,test}     prompt, completion, answer. One completion in four of train has a slip: off by one in the ones or the tens
+#   guesses/{train,test}  prompt, chosen: the sum, rejected: another number of as many digits
+#   slips/train           prompt, chosen: the sum, rejected: each of its slips
 function draw(bound) {            # Lehmer's generator with the modulus 2^31 - 1: exact in doubles
   state = (state * 16807) % 2147483647
   return state % bound
+}
+function slip(sum, kind) { return sum + (kind % 2 ? 1 : -1) * (kind < 2 ? 1 : 10) }
+function any_slip(sum,   wrong) {
+  do wrong = slip(sum, draw(4)); while (wrong < 0)
+  return wrong
+}
+function guess(sum,   low, number) {
+  low = sum < 10 ? 0 : sum < 100 ? 10 : 100
+  do number = low + draw(low == 0 ? 10 : low == 10 ? 90 : 99); while (number == sum)
+  return number
+}
+function pair(file, rejected) {
+  printf "{\"prompt\": \"%s\", \"chosen\": \"%d\", \"rejected\": \"%d\"}\n", prompt, sum, rejected > (folder file)
 }
 BEGIN {
   state = 20240917
@@ -15,7 +32,12 @@ BEGIN {
   for (i = 0; i < rows; ++i) {
     b = order[i] % 100
     a = (order[i] - b) / 100
-    file = folder (i < 500 ? "/test.jsonl" : "/train.jsonl")
-    printf "{\"prompt\": \"%d+%d=\", \"completion\": \"%d\", \"answer\": \"%d\"}\n", a, b, a + b, a + b > file
+    sum = a + b
+    prompt = a "+" b "="
+    name = i < 500 ? "test.jsonl" : "train.jsonl"
+    shown = i >= 500 && draw(4) == 0 ? any_slip(sum) : sum
+    printf "{\"prompt\": \"%s\", \"completion\": \"%d\", \"answer\": \"%d\"}\n", prompt, shown, sum > (folder "/sums/" name)
+    pair("/guesses/" name, guess(sum))
+    if (i >= 500) for (kind = 0; kind < 4; ++kind) if (slip(sum, kind) >= 0) pair("/slips/train.jsonl", slip(sum, kind))
   }
 }
