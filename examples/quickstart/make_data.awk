@@ -22,7 +22,7 @@ function pair(file, rejected) {
   printf "{\"prompt\": \"%s\", \"chosen\": \"%d\", \"rejected\": \"%d\"}\n", prompt, sum, rejected > (folder file)
 }
 BEGIN {
-  state = 20240917
+  state = 20261126
   rows = 0
   for (a = 0; a < 100; ++a) for (b = 0; b < 100; ++b) order[rows++] = a * 100 + b
   for (i = rows - 1; i > 0; --i) {
