@@ -8,6 +8,7 @@
 #include "rlhf/data/prepare.h"
 #include "rlhf/generate/score.h"
 #include "rlhf/rewards/preference.h"
+#include "rlhf/train/answer_batch.h"
 
 namespace rlhf::cli {
 namespace {
@@ -39,8 +40,7 @@ PairDataset read_pairs(const LoadedModel& loaded, const InferenceOptions& infere
 std::vector<PackPrompt> as_prompts(const PairDataset& pairs) {
   std::vector<PackPrompt> prompts;
   for (int64_t row = 0; row < pairs.rows(); ++row) {
-    prompts.push_back({.ids = pairs.prompt(row),
-                       .answers = {{.ids = pairs.chosen(row)}, {.ids = pairs.rejected(row)}}});
+    for (auto& prompt : pack_pair(pairs, row, row)) prompts.push_back(std::move(prompt));
   }
   return prompts;
 }

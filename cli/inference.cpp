@@ -12,78 +12,11 @@
 #include "rlhf/core/options_text.h"
 #include "rlhf/core/threads.h"
 #include "rlhf/models/adapter.h"
+#include "rlhf/text/stop_strings.h"
+#include "rlhf/train/stop_ids.h"
 
 namespace rlhf::cli {
 namespace {
-
-/// `eos_token_id` of a JSON file of the folder: a number, a list or nothing.
-std::vector<int32_t> eos_ids(const Json& config) {
-  const auto found = config.find("eos_token_id");
-  if (found == config.end()) {
-    return {};
-  }
-  std::vector<int32_t> ids;
-  for (const Json& id : found->is_array() ? *found : Json::array({*found})) {
-    if (id.is_number_integer()) {
-      ids.push_back(id.get<int32_t>());
-    }
-  }
-  return ids;
-}
-
-std::vector<int32_t> find_stop_ids(const Model& model, const std::optional<TextSide>& text) {
-  std::vector<int32_t> ids;
-  if (const fs::path path = model.folder / "generation_config.json"; fs::exists(path)) {
-    const Json config = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-    if (!config.is_object()) {
-      throw UserError(path.string(), "a JSON object was expected.");
-    }
-    ids = eos_ids(config);
-  }
-  if (ids.empty()) {
-    ids = eos_ids(model.config);
-  }
-  if (text) {
-    if (const auto eos = text->tokenizer.eos_id();
-        eos && std::find(ids.begin(), ids.end(), *eos) == ids.end()) {
-      ids.push_back(*eos);
-    }
-  }
-  return ids;
-}
-
-/// Follows the text of one running completion and looks for stop strings in it.
-class StopWatch {
- public:
-  StopWatch(const Tokenizer& tokenizer, const std::vector<std::string>& stop)
-      : decoder_(tokenizer, /*skip_special_tokens=*/true), stop_(stop) {
-    for (const std::string& one : stop) {
-      longest_ = std::max(longest_, one.size());
-    }
-  }
-
-  /// Whether a stop string stands in the text with this token.
-  bool push(int32_t id) {
-    const std::string piece = decoder_.push(id);
-    const size_t from = text_.size() >= longest_ ? text_.size() - longest_ + 1 : 0;
-    text_ += piece;
-    for (const std::string& one : stop_) {
-      found_ = std::min(found_, text_.find(one, from));
-    }
-    return found_ != std::string::npos;
-  }
-  /// The text before the stop string, if one was found.
-  std::optional<std::string> cut_text() const {
-    return found_ == std::string::npos ? std::nullopt : std::optional(text_.substr(0, found_));
-  }
-
- private:
-  StreamDecoder decoder_;
-  const std::vector<std::string>& stop_;
-  size_t longest_ = 0;
-  std::string text_;
-  size_t found_ = std::string::npos;
-};
 
 /// The schema of a prompt, and the row's `prompt` column filled from `messages`, `text` or
 /// `input_ids` where it has none.
@@ -223,7 +156,7 @@ LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task)
         own, {.chat_template_path = options.chat_template_path, .eos_token = {}, .pad_token = {}});
   }
   LoadedModel loaded{.model = std::move(model), .text = std::move(text), .stop_ids = {}};
-  loaded.stop_ids = find_stop_ids(loaded.model, loaded.text);
+  loaded.stop_ids = find_stop_ids(loaded.model, loaded.text ? &loaded.text->tokenizer : nullptr);
   return loaded;
 }
 
@@ -357,7 +290,7 @@ void sample(const LoadedModel& loaded, const std::vector<PromptRow>& rows,
   const auto count = static_cast<size_t>(options.num_generations);
   std::vector<std::vector<TextCompletion>> samples(rows.size());
   std::vector<size_t> missing(rows.size(), count);
-  std::map<std::pair<int64_t, int64_t>, StopWatch> watches;
+  std::map<std::pair<int64_t, int64_t>, StopStrings> watches;
   size_t next = 0;  // the first row not given to `done` yet
   GenerateCallbacks callbacks;
   if (!flags.stop.empty()) {

@@ -9,6 +9,7 @@
 #include "rlhf/core/random.h"
 #include "rlhf/generate/score.h"
 #include "rlhf/models/adapter.h"
+#include "rlhf/models/packed_forward.h"
 
 namespace rlhf::cli {
 namespace {
@@ -82,9 +83,8 @@ std::vector<float> numbers(const Decoder& decoder, const std::vector<std::vector
   const at::NoGradGuard no_grad;
   for (const auto& row : pack) {
     const PackedBatch batch = batch_rows({&row, 1});
-    PackedAttention attention(batch.segments);
-    const auto scores = decoder.score(decoder.forward(batch.ids, batch.positions, attention))
-                            .to(torch::kFloat32)
+    const auto scores = decoder.score(packed_forward(decoder, batch, /*rows=*/{}))
+                            .to(torch::kCPU, torch::kFloat32)
                             .contiguous();
     const float* values = scores.const_data_ptr<float>();
     found.insert(found.end(), values, values + scores.numel());

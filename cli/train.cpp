@@ -20,9 +20,9 @@ constexpr std::array kWatched = {
     "kl",        "rewards/chosen",     "rewards/rejected", "entropy",  "mean_token_accuracy",
     "grad_norm", "learning_rate",      "tokens_per_second"};
 
-/// `step 20 · loss 1.234 · grad_norm 0.87 · …`
-std::string readable(int64_t step, const Json& metrics) {
-  std::string text = fmt::format("step {}", step);
+/// `step 20/500 · loss 1.234 · grad_norm 0.87 · …`
+std::string readable(int64_t step, int64_t total_steps, const Json& metrics) {
+  std::string text = fmt::format("step {}/{}", step, total_steps);
   for (const std::string prefix : {"", "eval_"}) {
     for (const char* name : kWatched) {
       const auto found = metrics.find(prefix + name);
@@ -79,7 +79,8 @@ int run_trainer(std::span<const std::string> args, std::string (*help)(),
           [&](const Progress& progress) {
             if (bar) terminal.progress(progress);
           },
-      .on_log = [&](int64_t step, const Json& metrics) { terminal.line(readable(step, metrics)); },
+      .on_log = [&](int64_t step, int64_t total_steps,
+                    const Json& metrics) { terminal.line(readable(step, total_steps, metrics)); },
       .on_text = [&](const std::string& text) { terminal.line(text); },
       .on_reference =
           [&](int64_t done, int64_t total) {

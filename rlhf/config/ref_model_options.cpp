@@ -26,14 +26,10 @@ void check_sync(const RefModelOptions& options, const LoraOptions& lora, Problem
 
 }  // namespace
 
-void declare(OptionSet& set, RefModelOptions& options) {
+void declare_live(OptionSet& set, RefModelOptions& options) {
   set.group("Reference");
   set.add("ref_model_name_or_path", options.ref_model_name_or_path,
           "Model folder of the reference; null: the policy as it starts.");
-  set.add(
-      "precompute_ref_log_probs", options.precompute_ref_log_probs,
-      "Compute the reference's log-probabilities once, before the first step, into a cache on "
-      "disk, and hold no reference in memory; null: where it is fixed and no adapter gives it.");
   set.add("sync_ref_model", options.sync_ref_model,
           "TR-DPO (arXiv 2404.09656): move the reference towards the policy.");
   set.add("ref_model_mixup_alpha", options.ref_model_mixup_alpha,
@@ -43,8 +39,6 @@ void declare(OptionSet& set, RefModelOptions& options) {
   set.add("ref_model_sync_steps", options.ref_model_sync_steps, "Steps between two such moves.")
       .at_least(1)
       .written("τ");
-  set.add_inert({InertKey::Status::accepted, "precompute_ref_batch_size", nullptr,
-                 "max_tokens_per_microbatch cuts these passes too, and changes no result."});
   set.add_inert({InertKey::Status::accepted, "force_use_ref_model", false,
                  "ref_model_name_or_path is used wherever it is given."});
   set.add_inert({InertKey::Status::refused, "ref_model_init_kwargs", nullptr,
@@ -53,6 +47,16 @@ void declare(OptionSet& set, RefModelOptions& options) {
                  "name the adapter's folder as adapter_name_or_path."});
   set.add_inert({InertKey::Status::refused, "ref_adapter_name", nullptr,
                  "remove it; the reference of a start adapter is a copy of that adapter."});
+}
+
+void declare(OptionSet& set, RefModelOptions& options) {
+  declare_live(set, options);
+  set.add(
+      "precompute_ref_log_probs", options.precompute_ref_log_probs,
+      "Compute the reference's log-probabilities once, before the first step, into a cache on "
+      "disk, and hold no reference in memory; null: where it is fixed and no adapter gives it.");
+  set.add_inert({InertKey::Status::accepted, "precompute_ref_batch_size", nullptr,
+                 "max_tokens_per_microbatch cuts these passes too, and changes no result."});
 }
 
 void validate(const RefModelOptions& options, const LoraOptions& lora, const std::string& why_none,

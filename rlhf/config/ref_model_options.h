@@ -1,5 +1,5 @@
-// The reference policy of DPO and KTO: where it comes from and whether it moves. Names and
-// defaults: TRL 1.16's DPOConfig and KTOConfig; `ref_model_name_or_path` is TRL's argument
+// The reference policy: where it comes from and whether it moves. Names and defaults: TRL 1.16's
+// DPOConfig, KTOConfig, GRPOConfig and RLOOConfig; `ref_model_name_or_path` is TRL's argument
 // `ref_model`.
 #pragma once
 
@@ -21,6 +21,8 @@ struct RefModelOptions {
 };
 
 void declare(OptionSet& set, RefModelOptions& options);
+/// Without precompute_ref_log_probs: of methods whose answers are not known beforehand.
+void declare_live(OptionSet& set, RefModelOptions& options);
 
 /// `why_none` says why the method has no reference ("loss_type simpo has no reference."); empty
 /// where it has one.

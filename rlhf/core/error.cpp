@@ -6,11 +6,15 @@
 namespace rlhf {
 namespace {
 
-std::string join(const std::vector<Problem>& problems) {
+std::string join(const std::vector<Problem>& problems, size_t unlisted) {
   std::string text;
   for (const auto& problem : problems) {
     if (!text.empty()) text += '\n';
     text += problem.text();
+  }
+  if (unlisted > 0) {
+    text += fmt::format("\n[and more] {} further problems of {} are not shown.", unlisted,
+                        problems.size() + unlisted);
   }
   return text;
 }
@@ -38,8 +42,8 @@ std::string Problem::text() const {
   return out;
 }
 
-UserError::UserError(std::vector<Problem> problems)
-    : Error(join(problems)), problems_(std::move(problems)) {}
+UserError::UserError(std::vector<Problem> problems, size_t unlisted)
+    : Error(join(problems, unlisted)), problems_(std::move(problems)), unlisted_(unlisted) {}
 
 UserError::UserError(std::string where, std::string what, std::string hint)
     : UserError(std::vector<Problem>{{std::move(where), std::move(what), std::move(hint)}}) {}
@@ -54,17 +58,11 @@ void Problems::add(const Problem& problem) {
 
 void Problems::add(const UserError& error) {
   for (const auto& problem : error.problems()) add(problem);
+  count_ += error.unlisted();
 }
 
 void Problems::throw_if_any() const {
-  if (count_ == 0) return;
-  auto all = problems_;
-  if (count_ > all.size()) {
-    all.push_back(
-        {"and more",
-         fmt::format("{} further problems of {} are not shown.", count_ - all.size(), count_), ""});
-  }
-  throw UserError(std::move(all));
+  if (count_ > 0) throw UserError(problems_, count_ - problems_.size());
 }
 
 void fail(std::string_view where, std::string_view what, std::string_view hint) {

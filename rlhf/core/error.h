@@ -36,13 +36,16 @@ class Error : public std::runtime_error {
 /// the first.
 class UserError : public Error {
  public:
-  explicit UserError(std::vector<Problem> problems);
+  /// `unlisted`: how many more there were whose texts were not kept.
+  explicit UserError(std::vector<Problem> problems, size_t unlisted = 0);
   UserError(std::string where, std::string what, std::string hint = "");
 
   const std::vector<Problem>& problems() const { return problems_; }
+  size_t unlisted() const { return unlisted_; }
 
  private:
   std::vector<Problem> problems_;
+  size_t unlisted_;
 };
 
 /// Collects problems so that all are reported at once.

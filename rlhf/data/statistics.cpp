@@ -108,12 +108,12 @@ std::string Statistics::table() const {
     text += fmt::format("  {:.1f} a row, longest {}",
                         static_cast<double>(tokens) / static_cast<double>(rows), longest);
   }
-  text += fmt::format("\n{:<20}{:>12}", "supervised tokens", supervised_tokens);
-  if (tokens > 0) {
-    text += fmt::format(
-        "  {:.1f}%", 100.0 * static_cast<double>(supervised_tokens) / static_cast<double>(tokens));
-  }
   text += "\n";
+  if (supervised_tokens > 0 || eos_rows) {  // else nothing is supervised by design: scores, prompts
+    text += fmt::format("{:<20}{:>12}  {:.1f}%\n", "supervised tokens", supervised_tokens,
+                        100.0 * static_cast<double>(supervised_tokens) /
+                            static_cast<double>(std::max<int64_t>(tokens, 1)));
+  }
   if (eos_rows) text += fmt::format("EOS supervised in {}/{} rows\n", *eos_rows, rows);
   if (blank_lines > 0) text += fmt::format("{:<20}{:>12}\n", "blank lines", blank_lines);
   return text + tallies_text("cut", cut) + tallies_text("dropped", dropped) +

@@ -8,7 +8,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/math/linear_logprobs.h"
-#include "rlhf/nn/attention_backend.h"
+#include "rlhf/models/packed_forward.h"
 
 namespace rlhf {
 namespace {
@@ -28,14 +28,6 @@ void check_ids(const Decoder& decoder, std::span<const PackPrompt> prompts) {
   }
 }
 
-/// The hidden rows of a batch (its `rows`, or those given), (R, C).
-torch::Tensor hidden_rows(const Decoder& decoder, const PackedBatch& batch,
-                          const torch::Tensor& rows) {
-  PackedAttention attention(batch.segments);
-  return decoder.forward(batch.ids.to(decoder.device()), batch.positions.to(decoder.device()),
-                         attention, rows.to(decoder.device()));
-}
-
 torch::Tensor on_cpu(const torch::Tensor& values) {
   return values.to(at::kCPU, at::kFloat).contiguous();
 }
@@ -45,15 +37,9 @@ torch::Tensor target_logprobs(const Decoder& decoder, const PackedBatch& batch,
                               double temperature) {
   LogprobOptions head;
   head.temperature = temperature;
-  return on_cpu(linear_logprobs(hidden_rows(decoder, batch, batch.rows), decoder.head(),
+  return on_cpu(linear_logprobs(packed_forward(decoder, batch, batch.rows), decoder.head(),
                                 batch.targets.to(decoder.device()), head)
                     .logprobs);
-}
-
-torch::Tensor index_tensor(std::span<const int64_t> values) {
-  auto tensor = at::empty({std::ssize(values)}, at::kLong);
-  std::copy(values.begin(), values.end(), tensor.data_ptr<int64_t>());
-  return tensor;
 }
 
 /// Calls `pass(first, end)` for runs of items of the given lengths.
@@ -143,7 +129,7 @@ std::vector<float> rewards(const Decoder& decoder, std::span<const PackPrompt> p
   std::vector<float> found;
   for_each_batch(decoder, prompts, options.max_tokens, [&](const PackedBatch& batch) {
     const auto scores =
-        on_cpu(decoder.score(hidden_rows(decoder, batch, index_tensor(batch.row_end))));
+        on_cpu(decoder.score(packed_forward(decoder, batch, index_tensor(batch.row_end))));
     const float* values = scores.const_data_ptr<float>();
     found.insert(found.end(), values, values + scores.numel());
   });
@@ -175,7 +161,8 @@ std::vector<std::vector<float>> step_rewards(const Decoder& decoder, std::span<c
       begin += lengths[row];
     }
     if (at.empty()) return;
-    const auto scores = decoder.score(hidden_rows(decoder, batch_prompts(whole), index_tensor(at)));
+    const auto scores =
+        decoder.score(packed_forward(decoder, batch_prompts(whole), index_tensor(at)));
     const auto steps =
         on_cpu(scores.size(1) == 2 ? at::softmax(scores, /*dim=*/1).select(1, 1) : scores);
     const float* next = steps.const_data_ptr<float>();

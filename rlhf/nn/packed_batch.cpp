@@ -42,23 +42,17 @@ class BatchBuilder {
 
   PackedBatch finish() {
     row_begin_.push_back(std::ssize(targets_));
-    return {.ids = tensor(ids_),
-            .positions = tensor(positions_),
+    return {.ids = index_tensor(ids_),
+            .positions = index_tensor(positions_),
             .segments = std::move(segments_),
-            .rows = tensor(rows_),
-            .targets = tensor(targets_),
+            .rows = index_tensor(rows_),
+            .targets = index_tensor(targets_),
             .row_of = std::move(row_of_),
             .row_begin = std::move(row_begin_),
             .row_end = std::move(row_end_)};
   }
 
  private:
-  static torch::Tensor tensor(const std::vector<int64_t>& values) {
-    auto made = torch::empty({std::ssize(values)}, torch::kInt64);
-    std::copy(values.begin(), values.end(), made.data_ptr<int64_t>());
-    return made;
-  }
-
   std::vector<int64_t> ids_, positions_, rows_, targets_, row_of_, row_begin_, row_end_;
   SegmentTable segments_;
   int64_t next_position_ = 0;
@@ -149,6 +143,12 @@ PackedBatch batch_prompts(std::span<const PackPrompt> prompts, int64_t share_lim
     }
   }
   return batch.finish();
+}
+
+torch::Tensor index_tensor(std::span<const int64_t> values) {
+  auto made = torch::empty({std::ssize(values)}, torch::kInt64);
+  std::copy(values.begin(), values.end(), made.data_ptr<int64_t>());
+  return made;
 }
 
 std::vector<int64_t> cut_by_tokens(std::span<const int64_t> lengths, int64_t max_tokens) {

@@ -70,6 +70,9 @@ PackedBatch batch_rows(std::span<const PackRow> rows);
 PackedBatch batch_prompts(std::span<const PackPrompt> prompts,
                           int64_t share_limit = std::numeric_limits<int64_t>::max());
 
+/// The numbers as a tensor (N) int64 on the CPU.
+torch::Tensor index_tensor(std::span<const int64_t> values);
+
 /// Cuts rows 0..n-1 of the given lengths, in order, into runs of at most `max_tokens` tokens (a
 /// longer row stands alone). Returns the first row of each run and n at the end. The cut never
 /// changes a result, only the memory used.

@@ -29,6 +29,10 @@ Estimate share(std::span<const double> values) {
 
 }  // namespace
 
+double length_preference(int64_t chosen_tokens, int64_t rejected_tokens) {
+  return above(chosen_tokens, rejected_tokens);
+}
+
 PreferenceSummary summarize(std::span<const ScoredPair> pairs) {
   check(!pairs.empty(), "summarize", "expected at least one pair, got none");
   PreferenceSummary summary;
@@ -42,7 +46,7 @@ PreferenceSummary summarize(std::span<const ScoredPair> pairs) {
     summary.ties += pair.chosen == pair.rejected;
     right.push_back(above(pair.chosen, pair.rejected));
     margins.push_back(pair.chosen - pair.rejected);
-    longer.push_back(above(pair.chosen_tokens, pair.rejected_tokens));
+    longer.push_back(length_preference(pair.chosen_tokens, pair.rejected_tokens));
   }
   summary.pairs = std::ssize(pairs);
   summary.accuracy = share(right);

@@ -32,6 +32,9 @@ struct PreferenceSummary {
   Estimate length_baseline{};
 };
 
+/// How right preferring the longer answer is about one pair: 1, 0, or ½ at equal lengths.
+double length_preference(int64_t chosen_tokens, int64_t rejected_tokens);
+
 /// Of one pair or more. Error where a score is not a number.
 PreferenceSummary summarize(std::span<const ScoredPair> pairs);
 

@@ -1,8 +1,6 @@
 #include "rlhf/train/answer_batch.h"
 
-#include <algorithm>
-
-#include "rlhf/nn/attention_backend.h"
+#include "rlhf/models/packed_forward.h"
 
 namespace rlhf {
 
@@ -47,18 +45,13 @@ PackPrompt pack_answer(const AnswerDataset& data, int64_t row, int64_t number) {
 }
 
 torch::Tensor sequence_of(const PackedBatch& batch, torch::Device device) {
-  auto made = torch::empty({batch.scored()}, torch::kInt64);
-  std::copy(batch.row_of.begin(), batch.row_of.end(), made.data_ptr<int64_t>());
-  return made.to(device);
+  return index_tensor(batch.row_of).to(device);
 }
 
 RowLogprobs batch_logprobs(const Decoder& decoder, const PackedBatch& batch,
                            const LogprobOptions& options, const ForwardOptions& forward) {
-  const auto device = decoder.device();
-  PackedAttention attention(batch.segments);
-  const auto hidden = decoder.forward(batch.ids.to(device), batch.positions.to(device), attention,
-                                      batch.rows.to(device), forward);
-  return linear_logprobs(hidden, decoder.head(), batch.targets.to(device), options);
+  return linear_logprobs(packed_forward(decoder, batch, batch.rows, forward), decoder.head(),
+                         batch.targets.to(decoder.device()), options);
 }
 
 }  // namespace rlhf

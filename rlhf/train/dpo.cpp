@@ -229,7 +229,6 @@ void evaluate_and_note(const DpoConfig& config, DpoSetup& setup, const Reference
 }  // namespace
 
 TrainResult train_dpo(DpoConfig config, const TrainHooks& hooks) {
-  fix_threads(config.training.threads);
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   DpoSetup setup = set_up(config, hooks);

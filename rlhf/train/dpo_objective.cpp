@@ -9,13 +9,6 @@
 namespace rlhf {
 namespace {
 
-/// The tensor of `values` on the device of `like`.
-torch::Tensor longs(const std::vector<int64_t>& values, const torch::Tensor& like) {
-  auto made = torch::empty({std::ssize(values)}, torch::kInt64);
-  std::copy(values.begin(), values.end(), made.data_ptr<int64_t>());
-  return made.to(like.device());
-}
-
 /// |y| of every answer: chosen, rejected, chosen, …
 std::vector<int64_t> answer_lengths(const PairDataset& data, std::span<const int64_t> rows) {
   std::vector<int64_t> lengths;
@@ -115,11 +108,11 @@ PairScores pair_scores(const DpoOptions& options, const PairDataset& data, const
   const auto plain = sequence_logps(like, sequence, sequences);
   const auto sums = [&](const torch::Tensor& logprobs) {
     if (!options.ld_alpha) return sequence_logps(logprobs, sequence, sequences).sums;
-    const auto common = longs(common_lengths(lengths), like);
+    const auto common = index_tensor(common_lengths(lengths)).to(like.device());
     return sequence_logps(logprobs, sequence, common, *options.ld_alpha).sums;
   };
   const auto answers = options.ld_alpha ? sums(like) : plain.sums;
-  const auto tokens = longs(lengths, like).to(like.scalar_type());
+  const auto tokens = index_tensor(lengths).to(like.options());
 
   PairScores scores;
   scores.logps = {.chosen = side(answers, pairs, 0),

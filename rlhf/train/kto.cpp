@@ -111,8 +111,8 @@ class KtoTrainer {
   std::vector<AnswerBatch> batches(const Side& side, const std::vector<int64_t>& rows) const;
   Pass pass_over(const Side& side, const AnswerBatch& batch, const ForwardOptions& forward) const;
   double mismatched_mean(const Side& side, const std::vector<int64_t>& rows) const;
-  double anchor(const Side& side, const std::vector<int64_t>& rows,
-                const std::vector<AnswerBatch>& batches, bool training);
+  std::optional<Pass> update_running_mean(const std::vector<AnswerBatch>& batches);
+  double anchor(const Side& side, const std::vector<int64_t>& rows) const;
   void take(const Pass& pass, const AnswerBatch& batch, Sums& sums) const;
   Metrics metrics_of(const Sums& sums, double anchor, const std::string& prefix) const;
   torch::Tensor loss_of(const Pass& pass, double anchor, int64_t rows) const;
@@ -190,8 +190,8 @@ KtoTrainer::Pass KtoTrainer::pass_over(const Side& side, const AnswerBatch& batc
       pass.logps -
       sequence_logps(fixed.to(pass.policy.logprobs.options()), sequence, batch.size()).sums;
   auto desirable = torch::empty({batch.size()}, torch::kBool);
-  for (int64_t i = 0; i < batch.size(); ++i)
-    desirable[i] = side.data->desirable(batch.rows[static_cast<size_t>(i)]);
+  std::transform(batch.rows.begin(), batch.rows.end(), desirable.data_ptr<bool>(),
+                 [&](int64_t row) { return side.data->desirable(row); });
   pass.desirable = desirable.to(pass.logps.device());
   return pass;
 }
@@ -213,19 +213,30 @@ double KtoTrainer::mismatched_mean(const Side& side, const std::vector<int64_t>&
   return kto_reference_point(torch::cat(ratios));
 }
 
-/// z or δ of the step; 0 for losses without either.
-double KtoTrainer::anchor(const Side& side, const std::vector<int64_t>& rows,
-                          const std::vector<AnswerBatch>& batches, bool training) {
-  if (needs_mismatched_answers(config_.kto.loss_type)) return mismatched_mean(side, rows);
-  if (!needs_running_mean(config_.kto.loss_type)) return 0.0;
-  if (training) {
-    const torch::NoGradGuard no_grad;
-    std::vector<torch::Tensor> rewards;
-    for (const auto& batch : batches)
-      rewards.push_back(pass_over(side, batch, {}).log_ratios * config_.kto.loss.beta);
-    moments_.update(torch::cat(rewards));
+/// Takes the step's rewards into δ. A step of one batch gives its pass back for the backward; of
+/// several, each has a first look without gradients, with the dropout of its second.
+std::optional<KtoTrainer::Pass> KtoTrainer::update_running_mean(
+    const std::vector<AnswerBatch>& batches) {
+  const bool one = batches.size() == 1;
+  const torch::AutoGradMode with_gradients(one);
+  std::optional<Pass> kept;
+  std::vector<torch::Tensor> rewards;
+  int64_t first_token = 0;
+  for (const auto& batch : batches) {
+    auto pass =
+        pass_over(train_, batch, policy_.training_pass(config_.training, run_.step(), first_token));
+    first_token += batch.packed.tokens();
+    rewards.push_back(pass.log_ratios.detach() * config_.kto.loss.beta);
+    if (one) kept = std::move(pass);
   }
-  return moments_.mean;
+  moments_.update(torch::cat(rewards));
+  return kept;
+}
+
+/// z of the rows, or δ as it stands; 0 for losses without either.
+double KtoTrainer::anchor(const Side& side, const std::vector<int64_t>& rows) const {
+  if (needs_mismatched_answers(config_.kto.loss_type)) return mismatched_mean(side, rows);
+  return needs_running_mean(config_.kto.loss_type) ? moments_.mean : 0.0;
 }
 
 torch::Tensor KtoTrainer::loss_of(const Pass& pass, double anchor, int64_t rows) const {
@@ -285,11 +296,15 @@ Metrics KtoTrainer::metrics_of(const Sums& sums, double anchor, const std::strin
 
 KtoTrainer::Result KtoTrainer::step(const std::vector<int64_t>& rows) {
   const auto cut = batches(train_, rows);
-  const double shift = anchor(train_, rows, cut, /*training=*/true);
+  std::optional<Pass> kept;
+  if (needs_running_mean(config_.kto.loss_type)) kept = update_running_mean(cut);
+  const double shift = anchor(train_, rows);
   Sums sums;
   for (const auto& batch : cut) {
     const auto pass =
-        pass_over(train_, batch, policy_.training_pass(config_.training, run_.step(), sums.tokens));
+        kept ? *kept
+             : pass_over(train_, batch,
+                         policy_.training_pass(config_.training, run_.step(), sums.tokens));
     const auto loss = loss_of(pass, shift, std::ssize(rows));
     loss.backward();
     sums.loss += loss.item<double>();
@@ -307,7 +322,7 @@ void KtoTrainer::evaluate_and_note() {
   for (const auto& block :
        blocks_of(all_rows(total), config_.training.per_device_eval_batch_size)) {
     const auto cut = batches(eval_, block);
-    const double shift = anchor(eval_, block, cut, /*training=*/false);
+    const double shift = anchor(eval_, block);
     anchors += shift * static_cast<double>(block.size()) / static_cast<double>(total);
     for (const auto& batch : cut) {
       const auto pass = pass_over(eval_, batch, {});
@@ -323,7 +338,6 @@ void KtoTrainer::evaluate_and_note() {
 }  // namespace
 
 TrainResult train_kto(KtoConfig config, const TrainHooks& hooks) {
-  fix_threads(config.training.threads);
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   KtoSetup setup = set_up(config, hooks);

@@ -67,6 +67,11 @@ Policy load_policy(CommonConfig& config, const PolicyRequest& request, torch::De
   const auto dtype = choose_dtype(model, config.training.bf16, device);
   model.dtype = dtype == torch::kBFloat16 ? Dtype::bfloat16 : Dtype::float32;
   const bool adapted = config.lora.use_peft;
+  if (adapted && model.from_scratch) {
+    log_warning(
+        "[from_scratch] the random base of the adapter is not saved with it: only runs with the "
+        "same seed and config.json have that base.");
+  }
   SaveOptions save{.dtype = torch_dtype(model.save_dtype)};
   if (model.from_scratch && !save.dtype) save.dtype = dtype;
   const LoadOptions load{.dtype = dtype,

@@ -4,8 +4,8 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <optional>
-#include <vector>
 
 #include "rlhf/config/common_config.h"
 #include "rlhf/models/adapter.h"

@@ -5,7 +5,7 @@
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
 #include "rlhf/data/steps.h"
-#include "rlhf/nn/attention_backend.h"
+#include "rlhf/models/packed_forward.h"
 #include "rlhf/nn/packed_batch.h"
 #include "rlhf/rewards/estimates.h"
 #include "rlhf/train/classifier_setup.h"
@@ -113,14 +113,9 @@ int64_t count_labels(const StepsDataset& data, std::span<const int64_t> rows) {
 /// The share of a batch in the mean over `labelled` steps; differentiable. Adds to `sums`.
 torch::Tensor loss_of(const Policy& policy, const StepBatch& batch, const ForwardOptions& forward,
                       int64_t labelled, StepSums& sums) {
-  const auto tensor = [&](const std::vector<int64_t>& values) {
-    return torch::tensor(values, torch::kInt64).to(policy.device);
-  };
-  const auto labels = tensor(batch.labels);
-  PackedAttention attention(batch.packed.segments);
-  const auto hidden = policy.decoder().forward(batch.packed.ids.to(policy.device),
-                                               batch.packed.positions.to(policy.device), attention,
-                                               tensor(batch.at), forward);
+  const auto labels = index_tensor(batch.labels).to(policy.device);
+  const auto hidden =
+      packed_forward(policy.decoder(), batch.packed, index_tensor(batch.at), forward);
   const auto scores = policy.decoder().score(hidden);  // (R, 2)
   const auto each = torch::log_softmax(scores, 1).gather(1, labels.unsqueeze(1));
   const auto loss = -each.sum() / static_cast<double>(std::max<int64_t>(1, labelled));
@@ -166,7 +161,6 @@ void evaluate_and_note(const PrmConfig& config, PrmSetup& setup, TrainRun& run) 
 }  // namespace
 
 TrainResult train_prm(PrmConfig config, const TrainHooks& hooks) {
-  fix_threads(config.training.threads);
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   PrmSetup setup = set_up(config, hooks);

@@ -13,7 +13,7 @@
 namespace rlhf {
 namespace {
 
-constexpr int kTableVersion = 1;
+constexpr int kTableVersion = 2;
 constexpr int64_t kShardItems = 256;
 constexpr size_t kLogprobs = 0;
 
@@ -87,11 +87,15 @@ class TableMaker {
 
 }  // namespace
 
-std::string weights_fingerprint(const Decoder& decoder) {
+std::string model_fingerprint(const Model& model) {
+  const Decoder& decoder = model.decoder;
   auto tensors = decoder.tensors();
+  std::string rest = model.config.dump();
   if (decoder.active_adapter() >= 0) {
-    for (auto& named : decoder.adapter(decoder.active_adapter()).tensors())
-      tensors.push_back(std::move(named));
+    const Adapter& adapter = decoder.adapter(decoder.active_adapter());
+    for (auto& named : adapter.tensors()) tensors.push_back(std::move(named));
+    for (const auto& [name, module] : adapter.modules)
+      rest += fmt::format(" {} {};", name, module->scale);
   }
   std::vector<std::string> hashes(tensors.size());
   parallel_pieces(std::ssize(tensors), /*grain=*/1, [&](int64_t begin, int64_t end) {
@@ -103,18 +107,16 @@ std::string weights_fingerprint(const Decoder& decoder) {
                               content_hash(bytes));
     }
   });
-  return content_hash(fmt::format("{}", fmt::join(hashes, "")));
+  return content_hash(fmt::format("{} {}", fmt::join(hashes, ""), rest));
 }
 
-std::optional<ReferenceTable> ReferenceTable::make(const Decoder& decoder,
-                                                   const ReferenceItems& items,
+std::optional<ReferenceTable> ReferenceTable::make(const Model& model, const ReferenceItems& items,
                                                    const fs::path& cache_folder, int64_t max_tokens,
                                                    const TrainHooks& hooks) {
   const CacheRecipe recipe{.folder = cache_folder,
                            .key = {{"kind", "reference log-probabilities"},
                                    {"version", kTableVersion},
-                                   {"model_type", decoder.config().row->model_type},
-                                   {"weights", weights_fingerprint(decoder)},
+                                   {"model", model_fingerprint(model)},
                                    {"items", items.fingerprint},
                                    {"size", items.size}},
                            .columns = {{"logprobs", ColumnType::int32}}};
@@ -122,7 +124,7 @@ std::optional<ReferenceTable> ReferenceTable::make(const Decoder& decoder,
     log_info("[reference] log-probabilities of {} rows are taken from the cache.", items.size);
     return ReferenceTable(std::move(found));
   }
-  TableMaker maker(decoder, items, max_tokens, hooks);
+  TableMaker maker(model.decoder, items, max_tokens, hooks);
   const int64_t shards = (items.size + kShardItems - 1) / kShardItems;
   try {
     return ReferenceTable(build_cache(recipe, shards, [&](int64_t shard, ShardBuilder& builder) {
@@ -159,22 +161,23 @@ Reference Reference::from_table(ReferenceTable table, std::function<int64_t(int6
   return reference;
 }
 
-Reference Reference::from_adapter(Decoder& policy, int adapter) {
+Reference Reference::from_adapter(Decoder& policy, int adapter, double temperature) {
   Reference reference;
-  reference.answer_ = [&policy, adapter](const PackedBatch& packed, std::span<const int64_t>) {
+  reference.answer_ = [&policy, adapter, temperature](const PackedBatch& packed,
+                                                      std::span<const int64_t>) {
     const torch::NoGradGuard no_grad;
     const AdapterScope scope(policy, adapter);
-    return batch_logprobs(policy, packed, {}).logprobs;
+    return batch_logprobs(policy, packed, {.temperature = temperature}).logprobs;
   };
   return reference;
 }
 
-Reference Reference::from_model(std::shared_ptr<const Model> model) {
+Reference Reference::from_model(std::shared_ptr<const Model> model, double temperature) {
   Reference reference;
-  reference.answer_ = [model = std::move(model)](const PackedBatch& packed,
-                                                 std::span<const int64_t>) {
+  reference.answer_ = [model = std::move(model), temperature](const PackedBatch& packed,
+                                                              std::span<const int64_t>) {
     const torch::NoGradGuard no_grad;
-    return batch_logprobs(model->decoder, packed, {}).logprobs;
+    return batch_logprobs(model->decoder, packed, {.temperature = temperature}).logprobs;
   };
   return reference;
 }

@@ -8,9 +8,10 @@
 //   model    a second model in memory: another folder, or a copy that follows the policy (TR-DPO,
 //            Gorbatovski et al., arXiv 2404.09656)
 //
-// A table is keyed by everything it depends on: the weights (their bits), the ids of every prompt
-// and answer, and how they are paired. So a table of other weights, data, template or lengths is
-// never found. It is written in shards; after a kill the next start keeps the finished ones.
+// A table is keyed by everything it depends on: the model (the bits of its weights, its
+// configuration, its adapter's scale), the ids of every prompt and answer, and how they are paired.
+// So a table of another model, other data, template or lengths is never found. It is written in
+// shards; after a kill the next start keeps the finished ones.
 #pragma once
 
 #include <torch/types.h>
@@ -41,10 +42,10 @@ struct ReferenceItems {
 /// Log-probabilities of every answer of every item, mapped from disk.
 class ReferenceTable {
  public:
-  /// Finds the table or makes it with `decoder` as it stands, in passes of at most `max_tokens`
+  /// Finds the table or makes it with `model` as it stands, in passes of at most `max_tokens`
   /// tokens; progress goes to `hooks`. Nothing when hooks.should_stop asked to stop: finished
   /// shards stay. UserError when the disk is full.
-  static std::optional<ReferenceTable> make(const Decoder& decoder, const ReferenceItems& items,
+  static std::optional<ReferenceTable> make(const Model& model, const ReferenceItems& items,
                                             const fs::path& cache_folder, int64_t max_tokens,
                                             const TrainHooks& hooks);
 
@@ -56,8 +57,9 @@ class ReferenceTable {
   std::shared_ptr<const RaggedCache> cache_;
 };
 
-/// A hash of the bits of every tensor that `decoder` computes with, its active adapter included.
-std::string weights_fingerprint(const Decoder& decoder);
+/// A hash of everything that `model` computes with: the bits of every tensor and config.json, its
+/// active adapter included.
+std::string model_fingerprint(const Model& model);
 
 /// Answers for a batch, from wherever the reference is.
 class Reference {
@@ -65,8 +67,8 @@ class Reference {
   /// `item_of` maps a row of the data set to an item of the table.
   static Reference from_table(ReferenceTable table, std::function<int64_t(int64_t)> item_of);
   /// The policy's decoder with adapter `adapter` (-1: none) in place of the active one.
-  static Reference from_adapter(Decoder& policy, int adapter);
-  static Reference from_model(std::shared_ptr<const Model> model);
+  static Reference from_adapter(Decoder& policy, int adapter, double temperature = 1.0);
+  static Reference from_model(std::shared_ptr<const Model> model, double temperature = 1.0);
 
   /// (R) for the scored positions of `packed`, on its model's device; no gradient. `rows` are the
   /// data set's, in the order of the batch.

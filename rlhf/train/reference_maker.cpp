@@ -18,6 +18,13 @@ void References::follow(const Policy& policy, const RefModelOptions& options, in
 
 void check_reference_folder(const RefModelOptions& options, const Policy& policy) {
   if (!options.ref_model_name_or_path) return;
+  if (is_adapter_folder(*options.ref_model_name_or_path)) {
+    throw UserError("ref_model_name_or_path",
+                    fmt::format("a model folder was expected, {} is an adapter.",
+                                *options.ref_model_name_or_path),
+                    "fold it into its base with rlhf merge, or start from it with "
+                    "adapter_name_or_path: a start adapter is its own reference.");
+  }
   const auto reference = load_decoder_config(*options.ref_model_name_or_path);
   if (reference.vocab_size != policy.config().vocab_size ||
       reference.task != ModelTask::language_model) {
@@ -54,20 +61,19 @@ template <class Use>
 void ReferenceMaker::with_model(Use use) {
   if (!options_.ref_model_name_or_path && policy_.adapted()) {
     const AdapterScope scope(policy_.decoder(), policy_.reference_adapter);
-    use(policy_.decoder());
+    use(policy_.model);
   } else if (!options_.ref_model_name_or_path && run_.step() == 0) {
-    use(policy_.decoder());  // not yet moved: the reference itself
+    use(policy_.model);  // not yet moved: the reference itself
   } else {
-    const Model model = load_reference();
-    use(model.decoder);
+    use(load_reference());
   }
 }
 
 bool ReferenceMaker::tabulate(const ReferenceItems& items, const std::vector<int64_t>& rows,
                               std::optional<Reference>& reference) {
   std::optional<ReferenceTable> table;
-  with_model([&](const Decoder& decoder) {
-    table = ReferenceTable::make(decoder, items, cache_folder(config_.data),
+  with_model([&](const Model& model) {
+    table = ReferenceTable::make(model, items, cache_folder(config_.data),
                                  microbatch_tokens(config_.training), hooks_);
   });
   if (!table) return false;
@@ -77,19 +83,20 @@ bool ReferenceMaker::tabulate(const ReferenceItems& items, const std::vector<int
   return true;
 }
 
-References ReferenceMaker::live() {
+References ReferenceMaker::live(double temperature) {
   References references;
   if (!options_.ref_model_name_or_path && policy_.adapted()) {
-    references.train = Reference::from_adapter(policy_.decoder(), policy_.reference_adapter);
+    references.train =
+        Reference::from_adapter(policy_.decoder(), policy_.reference_adapter, temperature);
   } else {
     auto model = std::make_shared<Model>(load_reference());
     if (options_.sync_ref_model) {
       if (policy_.resumed_from && run_.step() > 0)
         load_tensors_into(*policy_.resumed_from / kMovingFile, model->decoder.tensors());
-      run_.add_tensors(kMovingFile, model->decoder.tensors());
+      run_.add_tensors(kMovingFile, [model] { return model->decoder.tensors(); });
       references.moving = model;
     }
-    references.train = Reference::from_model(std::move(model));
+    references.train = Reference::from_model(std::move(model), temperature);
   }
   references.eval = references.train;
   return references;

@@ -45,8 +45,9 @@ class ReferenceMaker {
   bool tabulate(const ReferenceItems& items, const std::vector<int64_t>& rows,
                 std::optional<Reference>& reference);
 
-  /// References that answer as they are asked, for both data sets.
-  References live();
+  /// References that answer as they are asked, for both data sets; log-probabilities at
+  /// `temperature`.
+  References live(double temperature = 1.0);
 
  private:
   /// Calls `use` with the reference's model as it is at the run's start.

@@ -9,7 +9,9 @@
 #include "rlhf/data/prepare.h"
 #include "rlhf/losses/bradley_terry.h"
 #include "rlhf/models/classifier.h"
+#include "rlhf/models/packed_forward.h"
 #include "rlhf/rewards/estimates.h"
+#include "rlhf/rewards/preference.h"
 #include "rlhf/train/answer_batch.h"
 #include "rlhf/train/classifier_setup.h"
 #include "rlhf/train/run_data.h"
@@ -57,22 +59,17 @@ struct PairRewards {
 };
 PairRewards score_pairs(const Policy& policy, const AnswerBatch& batch,
                         const ForwardOptions& forward) {
-  const auto& packed = batch.packed;
-  auto ends = torch::empty({std::ssize(packed.row_end)}, torch::kInt64);
-  std::copy(packed.row_end.begin(), packed.row_end.end(), ends.data_ptr<int64_t>());
-  PackedAttention attention(packed.segments);
   const auto hidden =
-      policy.decoder().forward(packed.ids.to(policy.device), packed.positions.to(policy.device),
-                               attention, ends.to(policy.device), forward);
+      packed_forward(policy.decoder(), batch.packed, index_tensor(batch.packed.row_end), forward);
   const auto scores = policy.decoder().score(hidden).view({batch.size(), 2});
   return {scores.select(1, 0), scores.select(1, 1)};
 }
 
 torch::Tensor margins(const PairDataset& data, const AnswerBatch& batch,
                       const torch::Tensor& like) {
-  auto made = torch::zeros({batch.size()}, torch::kFloat32);
-  for (int64_t i = 0; i < batch.size(); ++i)
-    made[i] = data.margin(batch.rows[static_cast<size_t>(i)]).value_or(0.0F);
+  auto made = torch::empty({batch.size()}, torch::kFloat32);
+  std::transform(batch.rows.begin(), batch.rows.end(), made.data_ptr<float>(),
+                 [&](int64_t row) { return data.margin(row).value_or(0.0F); });
   return made.to(like.options());
 }
 
@@ -164,15 +161,11 @@ RewardSums measure(const RewardConfig& config, const Policy& policy, const PairD
   return sums;
 }
 
-/// Accuracy of preferring the longer answer, equal lengths counting one half: what a model that
-/// has learned nothing but length would reach.
+/// What a model that has learned nothing but length would reach.
 double length_baseline(const PairDataset& data) {
   double wins = 0.0;
-  for (int64_t row = 0; row < data.rows(); ++row) {
-    const size_t chosen = data.chosen(row).size();
-    const size_t rejected = data.rejected(row).size();
-    wins += chosen > rejected ? 1.0 : chosen == rejected ? 0.5 : 0.0;
-  }
+  for (int64_t row = 0; row < data.rows(); ++row)
+    wins += length_preference(std::ssize(data.chosen(row)), std::ssize(data.rejected(row)));
   return wins / static_cast<double>(data.rows());
 }
 
@@ -209,7 +202,6 @@ void store_statistics(const RewardConfig& config, RewardSetup& setup) {
 }  // namespace
 
 TrainResult train_reward(RewardConfig config, const TrainHooks& hooks) {
-  fix_threads(config.training.threads);
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   RewardSetup setup = set_up(config, hooks);

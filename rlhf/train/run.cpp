@@ -110,6 +110,7 @@ Prepared prepare_run(CommonConfig& config,
   torch::Device device = torch::kCPU;
   std::optional<fs::path> checkpoint;
   const auto& training = config.training;
+  checks.attempt([&] { fix_threads(training.threads); });
   checks.attempt([&] { device = choose_device(config.model.device, training.use_cpu); });
   checks.attempt([&] { checkpoint = checkpoint_to_resume(training); });
   checks.attempt([&] { check_output_folder(training, checkpoint.has_value()); });
@@ -124,11 +125,13 @@ Prepared prepare_run(CommonConfig& config,
 TrainRun::TrainRun(RunParts parts, Policy& policy)
     : parts_(std::move(parts)), policy_(policy), run_begin_(Clock::now()) {
   const auto& training = parts_.training;
-  order_.emplace(parts_.rows, order_options(training), std::move(parts_.lengths));
-  const double epochs = training.num_train_epochs * static_cast<double>(order_->steps_per_epoch());
+  if (!parts_.steps_per_epoch)
+    order_.emplace(parts_.rows, order_options(training), std::move(parts_.lengths));
+  const int64_t per_epoch = order_ ? order_->steps_per_epoch() : *parts_.steps_per_epoch;
+  const double epochs = training.num_train_epochs * static_cast<double>(per_epoch);
   total_steps_ =
       training.max_steps > 0 ? training.max_steps : static_cast<int64_t>(std::ceil(epochs));
-  cadence_.emplace(training, order_->steps_per_epoch(), total_steps_);
+  cadence_.emplace(training, per_epoch, total_steps_);
   optimizer_.emplace(optimizer_options(training), policy_.decoder().trainable());
   schedule_.emplace(schedule_plan(training, total_steps_));
   if (policy_.resumed) resume(*policy_.resumed);
@@ -188,14 +191,15 @@ void TrainRun::resume(CheckpointState& checkpoint) {
            total_steps_);
 }
 
-void TrainRun::add_tensors(const std::string& file, std::vector<NamedTensor> tensors) {
+void TrainRun::add_tensors(const std::string& file,
+                           std::function<std::vector<NamedTensor>()> tensors) {
   extra_tensors_.emplace_back(file, std::move(tensors));
 }
 
 std::vector<int64_t> TrainRun::begin_step() {
   step_begin_ = Clock::now();
   best_so_far_ = false;
-  return order_->batch(state_.step);
+  return order_ ? order_->batch(state_.step) : std::vector<int64_t>{};
 }
 
 std::vector<int64_t> TrainRun::rows_of_run() {
@@ -260,7 +264,7 @@ void TrainRun::write_line(Json line) {
   state_.log_history.push_back(std::move(entry));
   last_line_.update(line);
   folder_->log(state_.step, line);
-  if (parts_.hooks.on_log) parts_.hooks.on_log(state_.step, line);
+  if (parts_.hooks.on_log) parts_.hooks.on_log(state_.step, total_steps_, line);
 }
 
 void TrainRun::report_progress(double loss, int64_t tokens) {
@@ -318,6 +322,10 @@ fs::path TrainRun::checkpoint_path(int64_t step) const {
 CheckpointParts TrainRun::checkpoint_parts() const {
   const auto& training = parts_.training;
   const std::string best = state_.best_metric ? checkpoint_path(state_.best_step).string() : "";
+  std::vector<std::pair<std::string, std::vector<NamedTensor>>> tensors;
+  for (const auto& [file, ask] : extra_tensors_) {
+    if (auto asked = ask(); !asked.empty()) tensors.emplace_back(file, std::move(asked));
+  }
   return {.model = &policy_.model,
           .save = policy_.save,
           .optimizer = training.save_only_model ? nullptr : &*optimizer_,
@@ -335,7 +343,7 @@ CheckpointParts TrainRun::checkpoint_parts() const {
                     {"run", state_.to_json()}},
           .trainer_state = trainer_state_json(training, state_, *cadence_, total_steps_, best),
           .files = parts_.text.files,
-          .tensors = extra_tensors_};
+          .tensors = std::move(tensors)};
 }
 
 void TrainRun::save() {

@@ -1,6 +1,6 @@
 // What every trained method does around its own step: the order of rows, clipping and the update,
 // logging, evaluation, checkpoints, resuming. A trainer reads top to bottom in its own file and
-// calls these; there is no base class and nothing calls back.
+// calls these; there is no base class.
 //
 //   TrainRun run(parts, policy);
 //   while (!run.over()) {
@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -57,6 +58,8 @@ struct RunParts {
   int64_t rows = 0;              ///< training rows
   std::string data_fingerprint;  ///< of their content: resuming over other rows is refused
   std::vector<int64_t> lengths;  ///< tokens of each row; read by group_by_length alone
+  /// Of methods that draw their rows themselves: begin_step() gives none then.
+  std::optional<int64_t> steps_per_epoch = std::nullopt;
 };
 
 class TrainRun {
@@ -70,7 +73,9 @@ class TrainRun {
   /// Optimizer steps done.
   int64_t step() const { return state_.step; }
   int64_t total_steps() const { return total_steps_; }
-  int64_t steps_per_epoch() const { return order_->steps_per_epoch(); }
+  /// Whether the last update was logged.
+  bool logged() const { return state_.step > 0 && cadence_->logs(state_.step); }
+  const fs::path& folder() const { return folder_->path(); }
 
   /// The rows of the step that begins, as indices into the training rows: a function of the step.
   std::vector<int64_t> begin_step();
@@ -105,8 +110,9 @@ class TrainRun {
   void set_extra_state(std::function<Json()> extra) { extra_state_ = std::move(extra); }
   const Json& resumed_extra() const { return resumed_extra_; }
 
-  /// Further tensors for the method's checkpoints, in a file of that name, under their names.
-  void add_tensors(const std::string& file, std::vector<NamedTensor> tensors);
+  /// Further tensors for the method's checkpoints, in a file of that name, asked for when one is
+  /// written; no file where there are none.
+  void add_tensors(const std::string& file, std::function<std::vector<NamedTensor>()> tensors);
 
   /// Ends the run before its first step: hooks.should_stop asked for it during preparations.
   void interrupt() { end_ = TrainEnd::interrupted; }
@@ -124,7 +130,7 @@ class TrainRun {
 
   RunParts parts_;
   Policy& policy_;
-  std::optional<RowOrder> order_;
+  std::optional<RowOrder> order_;  // absent where the method draws its rows itself
   int64_t total_steps_ = 0;
   std::optional<Cadence> cadence_;
   std::optional<Optimizer> optimizer_;
@@ -141,24 +147,11 @@ class TrainRun {
   Json last_line_ = Json::object();
   std::function<Json()> extra_state_;
   Json resumed_extra_;
-  std::vector<std::pair<std::string, std::vector<NamedTensor>>> extra_tensors_;
+  std::vector<std::pair<std::string, std::function<std::vector<NamedTensor>()>>> extra_tensors_;
 };
 
 /// Seconds since `start`.
 double seconds_since(std::chrono::steady_clock::time_point start);
-
-/// What every method reads first. Parts that could not be read are absent.
-struct Prepared {
-  std::optional<TextSide> text;
-  std::optional<Policy> policy;
-};
-
-/// Fixes threads, says the configuration, and reads what needs no data; what is wrong goes into
-/// `checks`. `request` is asked once the tokenizer is there (it may be absent).
-class SetupChecks;
-Prepared prepare_run(CommonConfig& config,
-                     const std::function<PolicyRequest(const TextSide*)>& request,
-                     SetupChecks& checks);
 
 /// Runs the parts of a set-up and gathers what is wrong with any of them, so that everything is
 /// reported at once.
@@ -177,5 +170,17 @@ class SetupChecks {
  private:
   Problems problems_;
 };
+
+/// What every method reads first. Parts that could not be read are absent.
+struct Prepared {
+  std::optional<TextSide> text;
+  std::optional<Policy> policy;
+};
+
+/// Fixes threads, then reads what needs no data; what is wrong goes into `checks`. `request` is
+/// asked once the tokenizer has been read, with null where that failed.
+Prepared prepare_run(CommonConfig& config,
+                     const std::function<PolicyRequest(const TextSide*)>& request,
+                     SetupChecks& checks);
 
 }  // namespace rlhf

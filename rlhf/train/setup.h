@@ -24,9 +24,10 @@ namespace rlhf {
 
 /// What the program lends a trainer. Any may be empty.
 struct TrainHooks {
-  std::function<void(const Progress&)> on_progress{};               ///< after every step
-  std::function<void(int64_t step, const Json& metrics)> on_log{};  ///< after every logged line
-  std::function<void(const std::string& text)> on_text{};           ///< tables: configuration, data
+  std::function<void(const Progress&)> on_progress{};  ///< after every step
+  std::function<void(int64_t step, int64_t total_steps, const Json& metrics)>
+      on_log{};                                            ///< after every logged line
+  std::function<void(const std::string& text)> on_text{};  ///< tables: configuration, data
   std::function<void(int64_t done, int64_t total)>
       on_reference{};                   ///< rows whose reference log-probabilities are known
   std::function<bool()> should_stop{};  ///< asked after every step

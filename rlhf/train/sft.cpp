@@ -6,7 +6,7 @@
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
 #include "rlhf/math/linear_logprobs.h"
-#include "rlhf/nn/attention_backend.h"
+#include "rlhf/models/packed_forward.h"
 #include "rlhf/train/run_data.h"
 #include "rlhf/train/sft_batch.h"
 
@@ -123,10 +123,7 @@ TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, int64_t 
     first_piece += std::ssize(batch.segments);
     sums.tokens += batch.tokens();
     if (batch.scored() == 0) continue;
-    PackedAttention attention(batch.segments);
-    const auto hidden =
-        policy.decoder().forward(batch.ids.to(policy.device), batch.positions.to(policy.device),
-                                 attention, batch.rows.to(policy.device), forward);
+    const auto hidden = packed_forward(policy.decoder(), batch, batch.rows, forward);
     const auto weights = torch::full({batch.scored()}, weight,
                                      torch::TensorOptions(torch::kFloat32).device(policy.device));
     const auto part = linear_supervised_loss(
@@ -151,13 +148,9 @@ TokenSums evaluate(const SftConfig& config, Policy& policy, const SftRows& rows)
     for (const auto& batch : cut_into_batches(pieces, microbatch_tokens(config.training))) {
       sums.tokens += batch.tokens();
       if (batch.scored() == 0) continue;
-      PackedAttention attention(batch.segments);
-      const auto hidden =
-          policy.decoder().forward(batch.ids.to(policy.device), batch.positions.to(policy.device),
-                                   attention, batch.rows.to(policy.device));
-      const auto part =
-          linear_logprobs(hidden, policy.decoder().head(), batch.targets.to(policy.device),
-                          {.entropy = true, .top1 = true});
+      const auto part = linear_logprobs(packed_forward(policy.decoder(), batch, batch.rows),
+                                        policy.decoder().head(), batch.targets.to(policy.device),
+                                        {.entropy = true, .top1 = true});
       sums.loss -= part.logprobs.sum(torch::kFloat64).item<double>();
       sums.add(part.entropy, part.top1);
     }
@@ -177,7 +170,6 @@ void evaluate_and_note(const SftConfig& config, SftSetup& setup, TrainRun& run) 
 }  // namespace
 
 TrainResult train_sft(SftConfig config, const TrainHooks& hooks) {
-  fix_threads(config.training.threads);
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   SftSetup setup = set_up(config, hooks);

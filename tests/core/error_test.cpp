@@ -34,10 +34,20 @@ TEST(Problems, CountsAllButKeepsTheFirst) {
     problems.throw_if_any();
     FAIL();
   } catch (const UserError& error) {
-    ASSERT_EQ(error.problems().size(), 4U);
+    ASSERT_EQ(error.problems().size(), 3U);
     EXPECT_EQ(error.problems()[2].where, "2");
-    EXPECT_EQ(error.problems()[3].what, "7 further problems of 10 are not shown.");
+    EXPECT_EQ(error.unlisted(), 7U);
+    EXPECT_NE(std::string(error.what()).find("7 further problems of 10 are not shown."),
+              std::string::npos);
   }
+}
+
+TEST(Problems, CountWhatAnErrorTakenOverDidNotList) {
+  Problems problems(/*limit=*/3);
+  problems.add("here", "bad.");
+  problems.add(UserError({{"there", "bad.", ""}}, /*unlisted=*/5));
+  EXPECT_EQ(problems.count(), 7U);
+  EXPECT_THROW(problems.throw_if_any(), UserError);
 }
 
 TEST(Check, FormatsOnlyOnFailure) {

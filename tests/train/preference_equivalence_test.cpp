@@ -214,6 +214,32 @@ TEST_F(PreferenceTable, IsMadeAnewForOtherWeights) {
   EXPECT_EQ(computed(), 0);
 }
 
+// The same weights compute something else under another configuration.
+TEST_F(PreferenceTable, IsMadeAnewForAnotherConfiguration) {
+  EXPECT_EQ(computed(), 24);
+  const fs::path path = folder_ / "model" / "config.json";
+  Json config = Json::parse(read_file(path));
+  config["rms_norm_eps"] = 1e-3;
+  write_file(path, config.dump());
+  EXPECT_EQ(computed(), 24);
+  EXPECT_EQ(computed(), 0);
+}
+
+// Nor do the same adapter tensors at another scale.
+TEST_F(PreferenceTable, IsMadeAnewForAnotherScaleOfTheStartAdapter) {
+  const fs::path adapter = folder_ / "adapter";
+  fs::copy(testing::preference() / "adapter_lora", adapter);
+  const Arguments start = {"--adapter_name_or_path", adapter.string(), "--precompute_ref_log_probs",
+                           "true"};
+  EXPECT_EQ(computed(start), 24);
+  EXPECT_EQ(computed(start), 0);
+  const fs::path path = adapter / "adapter_config.json";
+  Json config = Json::parse(read_file(path));
+  config["lora_alpha"] = 2 * config.at("lora_alpha").get<int64_t>();
+  write_file(path, config.dump());
+  EXPECT_EQ(computed(start), 24);
+}
+
 TEST_F(PreferenceTable, IsMadeAnewForOtherRows) {
   EXPECT_EQ(computed(), 24);
   const std::string text = read_file(folder_ / "pairs.jsonl");
