@@ -24,10 +24,11 @@ struct Command {
   int (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Command, 11> kCommands = {{
+constexpr std::array<Command, 12> kCommands = {{
     {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
     {"dpo", "direct preference optimisation and its family", rlhf::cli::run_dpo},
     {"kto", "desirable and undesirable answers: KTO, APO, BCO", rlhf::cli::run_kto},
+    {"grpo", "samples judged by rewards: GRPO and its family", rlhf::cli::run_grpo},
     {"reward", "reward model from preference pairs", rlhf::cli::run_reward},
     {"prm", "process reward model from labelled steps", rlhf::cli::run_prm},
     {"generate", "sample completions of prompts", rlhf::cli::run_generate},
@@ -39,7 +40,7 @@ constexpr std::array<Command, 11> kCommands = {{
 }};
 
 /// Commands of the family that are known and not in this version.
-constexpr std::array<const char*, 6> kLater = {"ppo", "grpo", "rloo", "chat", "plan", "report"};
+constexpr std::array<const char*, 5> kLater = {"ppo", "rloo", "chat", "plan", "report"};
 
 std::string usage() {
   std::string text =

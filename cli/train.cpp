@@ -1,10 +1,11 @@
-// rlhf sft, dpo, kto, reward, prm: one way to run any trainer.
+// rlhf sft, dpo, kto, grpo, reward, prm: one way to run any trainer.
 #include <algorithm>
 #include <cstdlib>
 
 #include "cli/commands.h"
 #include "cli/terminal.h"
 #include "rlhf/train/dpo.h"
+#include "rlhf/train/grpo.h"
 #include "rlhf/train/kto.h"
 #include "rlhf/train/prm.h"
 #include "rlhf/train/reward.h"
@@ -15,10 +16,22 @@ namespace {
 
 /// What of a logged line people watch, in this order; where it stands, `eval_` before the name,
 /// too.
-constexpr std::array kWatched = {
-    "loss",      "rewards/accuracies", "rewards/margins",  "accuracy", "margin",
-    "kl",        "rewards/chosen",     "rewards/rejected", "entropy",  "mean_token_accuracy",
-    "grad_norm", "learning_rate",      "tokens_per_second"};
+constexpr std::array kWatched = {"loss",
+                                 "reward",
+                                 "frac_reward_zero_std",
+                                 "completions/mean_length",
+                                 "rewards/accuracies",
+                                 "rewards/margins",
+                                 "accuracy",
+                                 "margin",
+                                 "kl",
+                                 "rewards/chosen",
+                                 "rewards/rejected",
+                                 "entropy",
+                                 "mean_token_accuracy",
+                                 "grad_norm",
+                                 "learning_rate",
+                                 "tokens_per_second"};
 
 /// `step 20/500 · loss 1.234 · grad_norm 0.87 · …`
 std::string readable(int64_t step, int64_t total_steps, const Json& metrics) {
@@ -104,6 +117,10 @@ int run_sft(std::span<const std::string> args) {
 
 int run_dpo(std::span<const std::string> args) {
   return run_trainer<DpoConfig>(args, dpo_help, read_dpo_config, train_dpo);
+}
+
+int run_grpo(std::span<const std::string> args) {
+  return run_trainer<GrpoConfig>(args, grpo_help, read_grpo_config, train_grpo);
 }
 
 int run_kto(std::span<const std::string> args) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Three stages on generated arithmetic, each measured on 500 sums that none has seen: a small Llama learns from scratch from
+# Four stages on generated arithmetic, each measured on 500 sums that none has seen: a small Llama learns from scratch from
 # demonstrations of which one in four is wrong (sft), a reward model learns to tell sums from guesses (reward), and preferences
-# of right sums over wrong ones teach the language model what the demonstrations could not (dpo).
+# of right sums over wrong ones teach the language model what the demonstrations could not (dpo), as do its own samples, told right from wrong
+# (grpo).
 # Usage: run.sh PATH/TO/rlhf [FOLDER]      every command is printed as it runs and can be run alone
 set -euo pipefail
 rlhf=$1
@@ -34,6 +35,9 @@ reward=$(run "$rlhf" eval --model "$folder/reward" --data "$folder/data/guesses/
 train dpo --config "$here/dpo.yaml" --model_name_or_path "$folder/sft" --dataset_name "$folder/data/slips" --output_dir "$folder/dpo"
 dpo=$(accuracy dpo)
 
+train grpo --config "$here/grpo.yaml" --model_name_or_path "$folder/sft" --dataset_name "$folder/data/sums" --output_dir "$folder/grpo"
+grpo=$(accuracy grpo)
+
 line() { # STAGE MEASURED JSON NAME
   sed -E "s/.*\"$4\":\{\"value\":([0-9.e-]+),\"interval\":\[([0-9.e-]+),([0-9.e-]+)\].*/\1 \2 \3/" <<<"$3" |
     awk -v stage="$1" -v measured="$2" '{ printf "%-10s %-32s %5.1f%%  [%.1f, %.1f]\n", stage, measured, 100 * $1, 100 * $2, 100 * $3 }'
@@ -44,3 +48,4 @@ line sft 'right, one sample each' "$sft" pass@1
 line reward 'sum preferred to a guess' "$reward" accuracy
 line '' 'the same by length alone' "$reward" length_baseline
 line dpo 'right, one sample each' "$dpo" pass@1
+line grpo 'right, one sample each' "$grpo" pass@1

@@ -25,7 +25,7 @@ void resolve_common(CommonConfig& config, std::vector<std::string>* notes) {
 
 void validate_common(const CommonConfig& config, const MethodTraits& method, Problems& problems) {
   validate(config.model, problems);
-  validate(config.data, problems);
+  validate(config.data, method.reads_rows, problems);
   validate(config.lora, problems);
   validate(config.training, config.model, problems);
   if (config.training.eval_strategy != Interval::no && !config.data.datasets.empty() &&

@@ -28,6 +28,7 @@ struct MethodTraits {
   bool adds_noise = false;              ///< neftune_noise_alpha has a meaning
   /// Where not empty: label_smoothing_factor has no meaning, and this is the hint.
   std::string_view label_smoothing_hint = {};
+  bool reads_rows = true;  ///< a data set must be named
 };
 
 /// Declares what comes before the method's own options.

@@ -69,7 +69,7 @@ void resolve(DataOptions& options, std::vector<std::string>* notes) {
   }
 }
 
-void validate(const DataOptions& options, Problems& problems) {
+void validate(const DataOptions& options, bool needs_rows, Problems& problems) {
   const Json& columns = options.dataset_columns;
   const bool names =
       columns.is_object() && std::all_of(columns.begin(), columns.end(),
@@ -79,7 +79,7 @@ void validate(const DataOptions& options, Problems& problems) {
                  fmt::format("expected a mapping of names to names, got {}.", columns.dump()),
                  "write --dataset_columns '{prompt: question, completion: answer}'.");
   }
-  if (options.datasets.empty() && options.dataset_name.empty()) {
+  if (needs_rows && options.datasets.empty() && options.dataset_name.empty()) {
     problems.add("dataset_name", "expected a data file or folder, got nothing.",
                  "pass --dataset_name FILE, or list several under datasets.");
   }

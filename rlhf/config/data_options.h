@@ -56,6 +56,6 @@ void declare(OptionSet& set, DataOptions& options);
 
 /// Adds a note where `dataset_name` is not read because of `datasets`.
 void resolve(DataOptions& options, std::vector<std::string>* notes);
-void validate(const DataOptions& options, Problems& problems);
+void validate(const DataOptions& options, bool needs_rows, Problems& problems);
 
 }  // namespace rlhf

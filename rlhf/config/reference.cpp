@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "rlhf/config/dpo_config.h"
+#include "rlhf/config/grpo_config.h"
 #include "rlhf/config/inert_keys.h"
 #include "rlhf/config/kto_config.h"
 #include "rlhf/config/prm_config.h"
@@ -66,6 +67,7 @@ std::vector<CommandOptions> commands() {
   std::vector<CommandOptions> list;
   list.push_back(command("sft", &SftConfig::sft));
   list.push_back(command("dpo", &DpoConfig::dpo));
+  list.push_back(command("grpo", &GrpoConfig::grpo));
   list.push_back(command("kto", &KtoConfig::kto));
   list.push_back(command("reward", &RewardConfig::reward));
   list.push_back(command("prm", &PrmConfig::prm));

@@ -24,7 +24,9 @@ Flag split_flag(const std::string& word) {
 }
 
 /// What a flag's words mean depends on its option alone.
-enum class Shape { boolean, scalar, list, yaml };
+enum class Shape { boolean, scalar, list, yaml, values };
+
+bool takes_several(Shape shape) { return shape == Shape::list || shape == Shape::values; }
 
 Shape shape_of(const OptionSet& set, const std::string& name) {
   const Option* option = set.find(name);
@@ -34,6 +36,7 @@ Shape shape_of(const OptionSet& set, const std::string& name) {
     if (key == nullptr) return Shape::scalar;
     return key->harmless.is_boolean() ? Shape::boolean : Shape::yaml;
   }
+  if (option->type.kind == ValueKind::tree && option->type.list) return Shape::values;
   if (option->type.kind == ValueKind::tree || option->type.kind == ValueKind::record)
     return Shape::yaml;
   if (option->type.list) return Shape::list;
@@ -42,7 +45,8 @@ Shape shape_of(const OptionSet& set, const std::string& name) {
 
 /// Lists and nested keys may be given as YAML or JSON; anything else is the word itself.
 ConfigNode parse_word(const std::string& word, Shape shape, const std::string& name) {
-  const bool structured = shape == Shape::yaml || (shape == Shape::list && word.starts_with('['));
+  const bool structured = shape == Shape::yaml || shape == Shape::values ||
+                          (shape == Shape::list && word.starts_with('['));
   ConfigNode node = structured ? parse_config_text(word, "--" + name) : ConfigNode::scalar(word);
   node.line = 0;
   return node;
@@ -114,7 +118,7 @@ class ArgumentReader {
       }
     } else {
       store(flag.name, args_[at_++], shape);
-      while (shape == Shape::list && has_word()) store(flag.name, args_[at_++], shape);
+      while (takes_several(shape) && has_word()) store(flag.name, args_[at_++], shape);
     }
   }
 
@@ -133,7 +137,7 @@ class ArgumentReader {
 
   /// Lists grow; any other flag given again stands twice, which OptionSet::apply refuses.
   void store(const std::string& name, ConfigNode node, Shape shape) {
-    if (shape == Shape::list) {
+    if (takes_several(shape)) {
       for (auto& [have, value] : flags_.entries) {
         if (have != name) continue;
         append_item(value, std::move(node));

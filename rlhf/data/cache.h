@@ -10,9 +10,8 @@
 //   FOLDER/<hash>/manifest.json    format, key, columns, rows and note of each shard
 //   FOLDER/<hash>/000000.shard     one shard:
 //     header   magic, version, rows, columns, file size, hash of the payload, hash of this header
-//     column   name, element size, position of its offsets, position of its values, number of
-//     values payload  per column: uint64 offsets (rows + 1), then the values, each padded to 64
-//     bytes
+//     column   name, element size, position of its offsets, position and number of its values
+//     payload  per column: uint64 offsets (rows + 1), then the values, each padded to 64 bytes
 #pragma once
 
 #include <cstdint>

@@ -7,8 +7,9 @@
 //
 //   row, plain text      post-processor prefix + prompt | answer + EOS + post-processor suffix
 //   row, chat template   prompt with the generation prompt | rest of the whole conversation; no
-//   specials are added assistant spans      a new piece begins where a span begins; tokens that end
-//   behind the span's end are not learned
+//                        specials are added
+//   assistant spans      a new piece begins where a span begins; tokens that end behind the span's
+//                        end are not learned
 //
 // EOS is appended to plain text (unless the text ends with it, or the suffix holds it), never to
 // rendered text or to given ids: there the template or the giver has the word. Masks come from

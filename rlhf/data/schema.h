@@ -75,12 +75,11 @@ struct RowReshape {
 
 /// Applies `reshape`, then rewrites what other tools write:
 ///   - `from`/`value` messages become `role`/`content`, `conversations` becomes `messages`
-///   (ShareGPT: human, gpt,
-///     function_call, observation become user, assistant, a tool call, tool; a `system` column the
-///     first message; with `chosen`/`rejected` messages beside it, it becomes `prompt`);
+///     (ShareGPT: human, gpt, function_call, observation become user, assistant, a tool call, tool;
+///     a `system` column the first message; with `chosen`/`rejected` messages beside it, it becomes
+///     `prompt`);
 ///   - `instruction` (and `input`, `output`, `system`, `history`: Alpaca) becomes a conversational
-///   `prompt` and
-///     `completion`;
+///     `prompt` and `completion`;
 ///   - `tools` given as a string of JSON is parsed.
 /// Nothing in the row is left half-rewritten: on a problem the row is not to be used.
 std::optional<Problem> reshape_row(Record& record, const RowReshape& reshape);

@@ -1,14 +1,13 @@
 // Continuous batching on the trainer's own weights: token ids in, token ids out.
 //
 //   1. Admit waiting samples, in order, while rows and cache blocks last. A sample's blocks are
-//   counted for its longest
-//      possible answer when it is admitted, so a running row is never stopped for want of memory.
+//      counted for its longest possible answer when it is admitted, so a running row is never
+//      stopped for want of memory.
 //   2. Prefill the prompts of newly admitted samples, several in one packed pass, once for all
-//   samples of a prompt; the
-//      first token of each sample comes from the prompt's last hidden row, which waits with the
-//      prompt for later samples.
+//      samples of a prompt; the first token of each sample comes from the prompt's last hidden row,
+//      which waits with the prompt for later samples.
 //   3. One forward pass over all running rows, a token each; choose, report, drop finished rows and
-//   free their blocks.
+//      free their blocks.
 //   4. Repeat until nobody waits or runs.
 //
 // Sample s of a prompt with key p draws one uniform number a token from the stream (seed,

@@ -2,10 +2,13 @@
 //
 // Filters act in the order of transformers' generate():
 //   repetition penalty   z := z / p where z > 0, z · p else, for every token of the row so far
-//   (CTRL, arXiv 1909.05858) temperature          z := z / T top-k                z >= the k-th
-//   largest (ties with it stay) top-p                the smallest set of most likely tokens with
-//   mass >= p, after top-k (arXiv 1904.09751) min-p                probability >= min_p · the
-//   largest (arXiv 2407.01082)
+//                        (CTRL, arXiv 1909.05858)
+//   temperature          z := z / T
+//   top-k                z >= the k-th largest (ties with it stay)
+//   top-p                the smallest set of most likely tokens with mass >= p, after top-k
+//                        (arXiv 1904.09751)
+//   min-p                probability >= min_p · the largest (arXiv 2407.01082)
+//
 // and one uniform number picks from what is kept, by the inverse of the distribution function in
 // order of token ids. T = 0 takes the largest logit after the penalty, the lowest id where several
 // are equal.

@@ -5,10 +5,11 @@
 // changes nothing (T tokens of sequence i that count: |o_i|; N = Σ|o_i| and B sequences over the
 // whole step and all ranks):
 //
-//   token_mean         1 / N              every token weighs the same (DAPO, arXiv 2503.14476, eq.
-//   8) sequence_mean      1 / (B · |o_i|)    every sequence weighs the same (GRPO, arXiv
-//   2402.03300, eq. 3) sequence_constant  1 / (B · L)        L a constant, as the longest answer
-//   allowed (Dr. GRPO, arXiv 2503.20783)
+//   token_mean         1 / N              every token weighs the same (DAPO, arXiv 2503.14476, eq. 8)
+//   sequence_mean      1 / (B · |o_i|)    every sequence weighs the same (GRPO, arXiv 2402.03300,
+//                                         eq. 3)
+//   sequence_constant  1 / (B · L)        L a constant, as the longest answer allowed (Dr. GRPO,
+//                                         arXiv 2503.20783)
 //
 // Values are flat: (R) scored rows, with the sequence each belongs to. A mask is bool; what it
 // leaves out may hold anything, NaN included, and gets gradient 0.

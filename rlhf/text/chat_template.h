@@ -9,15 +9,16 @@
 //
 // Which bytes are the assistant's:
 //  (a) with `{% generation %}` marks, exactly those blocks (transformers'
-//  return_assistant_tokens_mask); (b) without, for each assistant message from the end of the
-//  generation prompt through the end-of-turn token, not
-//      the white space after it. Our renderer notes which message every piece of output was written
-//      for, so the turn is found even where the template rewrites history (drops earlier reasoning,
-//      moves the tools). The generation prompt is what `add_generation_prompt` adds to the messages
-//      before the turn; where the turn holds only the beginning of it (the prompt opens a reasoning
-//      block, history has none), the common beginning up to the last whole tag or line counts as
-//      prompt. Text after the last turn (an end-of-text token) belongs to it. Tool results that a
-//      template writes inside an assistant turn do not belong to it.
+//      return_assistant_tokens_mask);
+//  (b) without, for each assistant message from the end of the generation prompt through the
+//      end-of-turn token, not the white space after it. Our renderer notes which message every
+//      piece of output was written for, so the turn is found even where the template rewrites
+//      history (drops earlier reasoning, moves the tools). The generation prompt is what
+//      `add_generation_prompt` adds to the messages before the turn; where the turn holds only the
+//      beginning of it (the prompt opens a reasoning block, history has none), the common beginning
+//      up to the last whole tag or line counts as prompt. Text after the last turn (an end-of-text
+//      token) belongs to it. Tool results that a template writes inside an assistant turn do not
+//      belong to it.
 // Where neither is possible, a UserError says so: a mask is never empty in silence.
 #pragma once
 

@@ -54,6 +54,12 @@ std::vector<Command> commands() {
        {{"precompute_ref_log_probs", chosen}},
        {},
        options_of<KtoConfig>()},
+      {"grpo",
+       "GRPOConfig",
+       {"GRPOScriptArguments"},
+       {},
+       {"remove_unused_columns"},  // rewards read every column: accepted, with a note
+       options_of<GrpoConfig>()},
       // TRL's default of the task is that of language models, and wrong for these two.
       {"reward", "RewardConfig", {}, {}, {"lora_task_type"}, options_of<RewardConfig>()},
       {"prm", "PRMConfig", {}, {}, {"lora_task_type"}, options_of<PrmConfig>()},

@@ -9,6 +9,7 @@
 
 #include "rlhf/config/command.h"
 #include "rlhf/config/dpo_config.h"
+#include "rlhf/config/grpo_config.h"
 #include "rlhf/config/kto_config.h"
 #include "rlhf/config/prm_config.h"
 #include "rlhf/config/reward_config.h"
@@ -19,9 +20,12 @@ namespace rlhf {
 
 using Texts = std::vector<std::string>;
 
-/// The arguments of a run with a model, data and `args`.
-inline Texts with_model_and_data(const Texts& args) {
+/// The arguments of a run with a model, data, what else the command cannot do without, and `args`.
+template <class Config = SftConfig>
+Texts with_model_and_data(const Texts& args) {
   Texts all = {"--model_name_or_path", "model", "--dataset_name", "data.jsonl"};
+  if constexpr (std::is_same_v<Config, GrpoConfig>)
+    all.insert(all.end(), {"--reward_funcs", "accuracy"});
   all.insert(all.end(), args.begin(), args.end());
   return all;
 }
@@ -45,7 +49,7 @@ inline Texts texts_of(const Problems& problems) {
 template <class Config = SftConfig>
 Texts problems_of(const Texts& args) {
   try {
-    read_config<Config>(with_model_and_data(args), nullptr);
+    read_config<Config>(with_model_and_data<Config>(args), nullptr);
   } catch (const UserError& error) {
     return texts_of(error);
   }
@@ -55,7 +59,7 @@ Texts problems_of(const Texts& args) {
 /// The configuration of the same; notes are dropped where not asked for.
 template <class Config = SftConfig>
 Config config_of(const Texts& args, Texts* notes = nullptr) {
-  return read_config<Config>(with_model_and_data(args), notes);
+  return read_config<Config>(with_model_and_data<Config>(args), notes);
 }
 
 /// Arguments, and the problems that they must give, word for word.

@@ -1,0 +1,79 @@
+// Policy-gradient objectives on sampled completions: from per-token log-probabilities to this
+// call's share of the step's loss.
+//
+//   r      importance ratio, of each token or of the sequence (ImportanceLevel)
+//   l_t    the surrogate of a token (grpo_clip.h, cispo.h, sapo.h, vespo.h, gmpo.h)
+//   KL_t   exp(q) − q − 1 with q = log π_ref − log π; times r with use_bias_correction_kl
+//
+//   L = Σ_t (keep_t · l_t + β KL_t) · m_t / N
+//
+//   | loss_type           | N                                                                  |
+//   |---------------------|--------------------------------------------------------------------|
+//   | grpo, sapo, gmpo    | B · the sequence's tokens: a mean over sequences of means          |
+//   | bnpo                | tokens of the step                                                 |
+//   | dapo, cispo, vespo  | counts.tokens: those drawn at once, as far as the step takes them  |
+//   | dr_grpo             | B · counts.constant, the longest completion allowed                |
+//   | luspo               | B: a mean over sequences of sums                                   |
+//
+// m_t is the mask of tokens that count; keep_t takes tokens out of the policy term alone (the
+// entropy quantile, the off-policy mask). N is known before the first backward, for the whole step:
+// cutting the step into calls of whole sequences changes nothing.
+//
+// DeepSeekMath's formula as written (arXiv 2402.03300, eq. 3) is loss_type grpo, beta 0.04,
+// use_bias_correction_kl false, no epsilon_high, no delta, importance_sampling_level token.
+#pragma once
+
+#include <torch/types.h>
+
+#include <limits>
+
+#include "rlhf/losses/policy_options.h"
+#include "rlhf/math/masked.h"
+
+namespace rlhf {
+
+/// Whole sequences, their tokens one behind the other: R tokens of `sequences` sequences. Floating
+/// tensors are all fp32 or all double.
+struct PolicyInputs {
+  torch::Tensor logprobs;           ///< (R) under the policy, differentiable
+  torch::Tensor old_logprobs = {};  ///< (R) of the weights that sampled; undefined: the policy's
+                                    ///< own now, so that every ratio is exactly 1
+  torch::Tensor ref_logprobs = {};  ///< (R); needed where beta > 0
+  torch::Tensor advantages;         ///< (R)
+  torch::Tensor mask;               ///< (R) bool: tokens that count
+  torch::Tensor keep = {};          ///< (R) bool; undefined: all
+  torch::Tensor sequence;           ///< (R) int64, the sequence of each token
+  int64_t sequences = 0;
+};
+
+/// Sums over calls, for the means that TRL logs.
+struct PolicyMetrics {
+  double tokens = 0;  ///< that count
+  double kl = 0;      ///< Σ KL_t over them
+  double ratios = 0;  ///< ratios: tokens, or sequences where a ratio is a sequence's
+  double low = 0;     ///< of them clipped below
+  double high = 0;    ///< and above
+  double capped = 0;  ///< cispo: r above the cap and A > 0
+  double weight = 0;  ///< vespo: Σ φ over sequences
+  double sequences = 0;
+  double low_min = std::numeric_limits<double>::infinity();  ///< least share of a sequence
+  double high_max = -std::numeric_limits<double>::infinity();
+
+  void add(const PolicyMetrics& other);
+};
+
+struct PolicyLossResult {
+  torch::Tensor loss;  ///< scalar, differentiable in logprobs
+  PolicyMetrics metrics;
+};
+
+/// `counts` are the step's (see the table; `tokens`, `sequences`, `constant`). Finite, and with a
+/// finite gradient, at log-ratios up to ±1e4. Error for options out of range and for tensors that
+/// are missing or do not fit.
+PolicyLossResult policy_loss(const PolicyLossOptions& options, const PolicyInputs& inputs,
+                             const StepCounts& counts);
+
+/// The importance ratio of each token, (R), differentiable in logprobs.
+torch::Tensor importance_ratio(ImportanceLevel level, const PolicyInputs& inputs);
+
+}  // namespace rlhf

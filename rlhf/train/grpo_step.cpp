@@ -1,0 +1,308 @@
+#include "rlhf/train/grpo_step.h"
+
+#include <algorithm>
+
+#include "rlhf/core/error.h"
+#include "rlhf/math/linear_logprobs.h"
+#include "rlhf/train/answer_batch.h"
+
+namespace rlhf {
+namespace {
+
+/// Completions that go through the model together, numbered in order.
+struct RolloutBatch {
+  PackedBatch packed;
+  std::vector<RolloutRow> rows;
+};
+
+/// `rows` cut into batches of at most `max_tokens` tokens, in order. Completions of one prompt
+/// share it within a batch.
+std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_t max_tokens,
+                                     int64_t share_limit) {
+  std::vector<RolloutBatch> batches;
+  std::vector<PackPrompt> prompts;
+  std::vector<RolloutRow> taken;
+  int64_t tokens = 0;
+  const auto close = [&] {
+    if (!taken.empty())
+      batches.push_back({.packed = batch_prompts(prompts, share_limit), .rows = taken});
+    prompts.clear();
+    taken.clear();
+    tokens = 0;
+  };
+  for (const auto& row : rows) {
+    const bool shared = !taken.empty() && taken.back().group == row.group;
+    const int64_t prompt = std::ssize(row.group->prompt);
+    const int64_t added = row.sample->tokens() + (shared ? 0 : prompt);
+    if (!taken.empty() && tokens + added > max_tokens) close();
+    if (taken.empty() || taken.back().group != row.group) {
+      prompts.push_back({.ids = row.group->prompt, .answers = {}});
+      tokens += prompt;
+    }
+    tokens += row.sample->tokens();
+    prompts.back().answers.push_back({.ids = row.sample->ids, .row = std::ssize(taken)});
+    taken.push_back(row);
+  }
+  close();
+  return batches;
+}
+
+/// A value for each token of a batch, (R).
+template <class Values>
+torch::Tensor token_values(const RolloutBatch& batch, torch::Device device, Values values) {
+  auto made = torch::empty({batch.packed.scored()}, torch::kFloat32);
+  float* out = made.data_ptr<float>();
+  for (const auto& row : batch.rows) {
+    const std::vector<float>& own = values(*row.sample);
+    check(std::ssize(own) == row.sample->tokens(), "grpo", "{} values were expected, got {}.",
+          row.sample->tokens(), own.size());
+    out = std::copy(own.begin(), own.end(), out);
+  }
+  return made.to(device);
+}
+
+/// Writes (R) values back, sample by sample.
+void note_values(const RolloutBatch& batch, const torch::Tensor& values,
+                 std::vector<float> Sample::*member) {
+  const auto plain = values.detach().to(torch::kCPU, torch::kFloat32).contiguous();
+  const float* next = plain.const_data_ptr<float>();
+  for (const auto& row : batch.rows) {
+    const int64_t count = row.sample->tokens();
+    (row.sample->*member).assign(next, next + count);
+    next += count;
+  }
+}
+
+torch::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, torch::Device device) {
+  auto mask = torch::ones({batch.packed.scored()}, torch::kBool);
+  int64_t begin = 0;
+  for (const auto& row : batch.rows) {
+    if (mask_truncated && row.sample->truncated)
+      mask.narrow(0, begin, row.sample->tokens()).fill_(false);
+    begin += row.sample->tokens();
+  }
+  return mask.to(device);
+}
+
+bool teaches(const RolloutRow& row) {
+  return std::any_of(row.sample->advantages.begin(), row.sample->advantages.end(),
+                     [](float value) { return value != 0.0F; });
+}
+
+/// What one micro-batch knows of its step.
+struct StepContext {
+  const GrpoConfig& config;
+  const Policy& policy;
+  int64_t step;
+  bool keep_old;
+  double entropy_weight;
+  double tokens = 0.0;         ///< of the step that count
+  double effective = 0.0;      ///< of them, those above the entropy quantile
+  double entropy_floor = 0.0;  ///< threshold of the quantile; read where it is used
+  int64_t first_token = 0;
+
+  const GrpoOptions& grpo() const { return config.grpo; }
+  bool by_quantile() const { return config.grpo.top_entropy_quantile < 1.0; }
+};
+
+struct StepSums {
+  PolicyMetrics metrics;
+  double loss = 0.0;
+  double policy = 0.0;
+  double entropy = 0.0;            ///< Σ over tokens that count
+  double effective_entropy = 0.0;  ///< Σ over those above the quantile
+};
+
+LogprobOptions head_options(const StepContext& context, bool gradients) {
+  LogprobOptions head;
+  head.temperature = context.grpo().rollout.temperature;
+  head.entropy = true;
+  head.entropy_grad = gradients && context.entropy_weight != 0.0;
+  head.keep_logits_bytes = gradients ? kKeepLogitsBytes : 0;
+  return head;
+}
+
+StepCounts counts_of(const StepContext& context, const Slice& slice) {
+  const auto& training = context.config.training;
+  const auto& rollout = context.grpo().rollout;
+  const double share = static_cast<double>(training.gradient_accumulation_steps) /
+                       static_cast<double>(rollout.steps_per_generation.value_or(1));
+  const double drawn =
+      static_cast<double>(slice.rollout->completion_tokens(rollout.mask_truncated_completions));
+  const bool by_drawn = divides_by_drawn_tokens(context.grpo().loss.loss_type);
+  return {.tokens = std::max(1.0, by_drawn ? drawn * share : context.tokens),
+          .sequences = static_cast<double>(completions_per_step(training)),
+          .constant = static_cast<double>(rollout.max_completion_length)};
+}
+
+/// One pass over a micro-batch; `gradients` says whether it has a backward.
+void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& batch, bool gradients,
+               StepSums& sums) {
+  const auto device = context.policy.device;
+  const auto& grpo = context.grpo();
+  const torch::AutoGradMode mode(gradients);
+  const auto logprobs = batch_logprobs(
+      context.policy.decoder(), batch.packed, head_options(context, gradients),
+      context.policy.training_pass(context.config.training, context.step, context.first_token));
+  context.first_token += batch.packed.tokens();
+  const bool fresh = slice.rollout->step == context.step;
+  if (fresh && context.keep_old) note_values(batch, logprobs.logprobs, &Sample::old_logprobs);
+  PolicyInputs inputs;
+  inputs.logprobs = logprobs.logprobs;
+  const auto values = [&](std::vector<float> Sample::*member) {
+    return token_values(
+        batch, device, [&](const Sample& sample) -> auto& { return sample.*member; });
+  };
+  if (!fresh) inputs.old_logprobs = values(&Sample::old_logprobs);
+  if (grpo.loss.beta > 0) inputs.ref_logprobs = values(&Sample::ref_logprobs);
+  inputs.advantages = values(&Sample::advantages);
+  inputs.mask = mask_of(batch, grpo.rollout.mask_truncated_completions, device);
+  inputs.sequence = sequence_of(AnswerBatch{batch.packed, {}}.packed, device);
+  inputs.sequences = std::ssize(batch.rows);
+  auto effective = inputs.mask;
+  if (context.by_quantile()) {
+    inputs.keep = logprobs.entropy.detach().ge(context.entropy_floor);
+    effective = inputs.mask.logical_and(inputs.keep);
+  }
+  auto result = policy_loss(grpo.loss, inputs, counts_of(context, slice));
+  const double policy = result.loss.item<double>();
+  auto loss = result.loss;
+  if (grpo.has_entropy_bonus() && context.entropy_weight != 0.0) {
+    loss = loss - context.entropy_weight / std::max(1.0, context.effective) *
+                      masked_sum(logprobs.entropy, effective);
+  }
+  if (gradients) loss.backward();
+  sums.metrics.add(result.metrics);
+  sums.policy += policy;
+  sums.loss += loss.item<double>();
+  sums.entropy += masked_sum(logprobs.entropy.detach(), inputs.mask).item<double>();
+  sums.effective_entropy += masked_sum(logprobs.entropy.detach(), effective).item<double>();
+}
+
+/// Threshold of the entropy quantile over all tokens of the step that count, and how many reach it:
+/// a first look at them without gradients.
+void find_entropy_floor(StepContext& context, const std::vector<Slice>& slices,
+                        int64_t max_tokens) {
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> entropies;
+  int64_t first_token = 0;
+  for (const auto& slice : slices) {
+    for (const auto& batch :
+         batches_of(slice.rows, max_tokens, context.policy.config().shared_prefix_limit())) {
+      const auto logprobs = batch_logprobs(
+          context.policy.decoder(), batch.packed, head_options(context, /*gradients=*/false),
+          context.policy.training_pass(context.config.training, context.step, first_token));
+      first_token += batch.packed.tokens();
+      entropies.push_back(logprobs.entropy.masked_select(mask_of(
+          batch, context.grpo().rollout.mask_truncated_completions, context.policy.device)));
+    }
+  }
+  const auto all = torch::cat(entropies);
+  if (all.numel() == 0) return;
+  const auto sorted = std::get<0>(all.sort());
+  // torch.quantile's linear interpolation, without its limit on the number of values.
+  const double place =
+      (1.0 - context.grpo().top_entropy_quantile) * static_cast<double>(sorted.numel() - 1);
+  const auto low = static_cast<int64_t>(place);
+  const int64_t high = std::min(low + 1, sorted.numel() - 1);
+  const double a = sorted[low].item<double>();
+  const double b = sorted[high].item<double>();
+  context.entropy_floor = a + (place - static_cast<double>(low)) * (b - a);
+  context.effective = static_cast<double>(all.ge(context.entropy_floor).sum().item<int64_t>());
+}
+
+Metrics metrics_of(const GrpoConfig& config, const StepSums& sums) {
+  const auto& loss = config.grpo.loss;
+  const PolicyMetrics& found = sums.metrics;
+  const double tokens = std::max(1.0, found.tokens);
+  const double ratios = std::max(1.0, found.ratios);
+  Metrics metrics;
+  if (loss.beta > 0) metrics.emplace_back("kl", found.kl / tokens);
+  metrics.emplace_back("entropy", sums.entropy / tokens);
+  if (clips_ratio(loss.loss_type) || loss.loss_type == PolicyLoss::gmpo) {
+    metrics.emplace_back("clip_ratio/low_mean", found.low / ratios);
+    metrics.emplace_back("clip_ratio/high_mean", found.high / ratios);
+    metrics.emplace_back("clip_ratio/region_mean", (found.low + found.high) / ratios);
+    if (std::isfinite(found.low_min)) {
+      metrics.emplace_back("clip_ratio/low_min", found.low_min);
+      metrics.emplace_back("clip_ratio/high_max", found.high_max);
+    }
+  } else if (loss.loss_type == PolicyLoss::cispo) {
+    metrics.emplace_back("cispo_clip_ratio", found.capped / ratios);
+  } else if (loss.loss_type == PolicyLoss::vespo) {
+    metrics.emplace_back("vespo/phi_seq_mean", found.weight / std::max(1.0, found.sequences));
+  }
+  if (config.grpo.has_entropy_bonus()) metrics.emplace_back("policy_loss", sums.policy);
+  return metrics;
+}
+
+}  // namespace
+
+double EntropyControl::weight(const GrpoOptions& options) const {
+  const bool on =
+      !options.use_adaptive_entropy || (last_entropy && *last_entropy <= options.entropy_target);
+  return on ? coefficient : 0.0;
+}
+
+void EntropyControl::follow(const GrpoOptions& options, double entropy) {
+  if (!options.use_adaptive_entropy) return;
+  const double delta =
+      entropy <= options.entropy_target ? options.entropy_coef_delta : -options.entropy_coef_delta;
+  coefficient = std::clamp(coefficient + delta, options.entropy_coef_min, options.entropy_coef_max);
+  last_entropy = entropy;
+}
+
+GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& policy,
+                                    std::vector<Slice>& slices, int64_t step, bool keep_old,
+                                    double entropy_weight) {
+  const int64_t max_tokens = microbatch_tokens(config.training);
+  StepContext context{.config = config,
+                      .policy = policy,
+                      .step = step,
+                      .keep_old = keep_old,
+                      .entropy_weight = entropy_weight};
+  for (const auto& slice : slices) {
+    for (const auto& row : slice.rows) {
+      const bool counts =
+          !(config.grpo.rollout.mask_truncated_completions && row.sample->truncated);
+      context.tokens += counts ? static_cast<double>(row.sample->tokens()) : 0.0;
+    }
+  }
+  context.effective = context.tokens;
+  if (context.by_quantile()) find_entropy_floor(context, slices, max_tokens);
+  const bool all_teach = config.grpo.loss.beta > 0 || entropy_weight != 0.0;
+  StepSums sums;
+  for (const auto& slice : slices) {
+    for (const bool gradients : {true, false}) {
+      std::vector<RolloutRow> rows;
+      std::copy_if(slice.rows.begin(), slice.rows.end(), std::back_inserter(rows),
+                   [&](const auto& row) { return (all_teach || teaches(row)) == gradients; });
+      for (const auto& batch : batches_of(rows, max_tokens, policy.config().shared_prefix_limit()))
+        pass_over(context, slice, batch, gradients, sums);
+    }
+  }
+  return {.loss = sums.loss,
+          .metrics = metrics_of(config, sums),
+          .entropy = sums.effective_entropy / std::max(1.0, context.effective)};
+}
+
+void add_reference(const GrpoConfig& config, const Policy& policy, const Reference& reference,
+                   Rollout& rollout) {
+  const auto rows = rows_of(rollout, 0, rollout.samples());
+  for (const auto& batch :
+       batches_of(rows, microbatch_tokens(config.training), policy.config().shared_prefix_limit()))
+    note_values(batch, reference.logprobs(batch.packed, {}), &Sample::ref_logprobs);
+}
+
+void add_old_logprobs(const GrpoConfig& config, const Policy& policy,
+                      std::vector<RolloutRow> rows) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& batch : batches_of(rows, microbatch_tokens(config.training),
+                                      policy.config().shared_prefix_limit())) {
+    const auto logprobs = batch_logprobs(policy.decoder(), batch.packed,
+                                         {.temperature = config.grpo.rollout.temperature});
+    note_values(batch, logprobs.logprobs, &Sample::old_logprobs);
+  }
+}
+
+}  // namespace rlhf

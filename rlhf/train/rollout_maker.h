@@ -1,0 +1,72 @@
+// Draws completions on the trained weights as they stand, and has them judged.
+//
+// The sampler is the trainer's own decoder: no copy, no second engine. The random stream of a
+// sample is named by (seed, generation, prompt, sample): neither the batch nor the number of
+// threads is part of it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rlhf/config/rollout_options.h"
+#include "rlhf/data/prompts.h"
+#include "rlhf/generate/engine.h"
+#include "rlhf/rewards/rules.h"
+#include "rlhf/train/policy.h"
+#include "rlhf/train/rollout.h"
+#include "rlhf/train/setup.h"
+
+namespace rlhf {
+
+/// What judges completions: rules, then a reward model.
+struct Judges {
+  std::vector<RewardRule> rules;
+  std::optional<Model> model;
+  std::vector<std::string> names;  ///< of all, rules first
+  std::vector<double> weights;     ///< of all
+
+  /// Of each list a data row must have one column.
+  std::vector<std::vector<std::string>> required_columns() const;
+};
+/// UserError with everything wrong: unknown rewards, weights that do not fit, a folder that holds
+/// no reward model or one with another tokenizer. `text` may be null where it could not be read.
+Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::Device device);
+
+/// Seconds of the last draw.
+struct RolloutSeconds {
+  double sampling = 0.0;
+  double rewards = 0.0;
+};
+
+class RolloutMaker {
+ public:
+  /// Keeps references to all of them.
+  RolloutMaker(const RolloutOptions& options, uint64_t seed, const Policy& policy,
+               const TextSide& text, const Judges& judges);
+
+  /// `generations` samples of each of the prompts `rows`, judged. `draw` and `round` name the
+  /// random streams.
+  std::vector<Group> groups(const PromptDataset& prompts, std::span<const int64_t> rows,
+                            int64_t generations, uint64_t draw, uint64_t round);
+
+  const RolloutSeconds& seconds() const { return seconds_; }
+  /// Ids that end a completion.
+  const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
+
+ private:
+  void judge_by_rules(const Json& columns, Sample& sample) const;
+  void judge_by_model(std::vector<Group>& groups) const;
+
+  const RolloutOptions& options_;
+  uint64_t seed_;
+  const Policy& policy_;
+  const TextSide& text_;
+  const Judges& judges_;
+  std::vector<int32_t> stop_ids_;
+  RolloutSeconds seconds_;
+};
+
+}  // namespace rlhf
