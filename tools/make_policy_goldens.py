@@ -73,7 +73,7 @@ def tokens_of(sequence, o):
         for x in a.tolist():
             k, lam = (o["vespo_k_pos"], o["vespo_lambda_pos"]) if x >= 0 else (o["vespo_k_neg"], o["vespo_lambda_neg"])
             phi.append(math.exp(lam) * math.exp(log_w) ** k * math.exp(-lam * math.exp(log_w)))
-        said["phi"] = phi[0]
+        said["phi"] = phi[0] if len(set(phi)) == 1 else math.nan  # no number of the sequence where signs differ
         return -torch.tensor(phi) * a * sequence["logprobs"], r, said
     if name == "gmpo":  # 2507.20673
         sign, c = torch.sign(a), torch.tensor(o["gmpo_clip"])
@@ -140,7 +140,7 @@ def policy_loss(sequences, o, counts):
                     "clip_ratio/low_min": min(shares["low"]), "clip_ratio/high_max": max(shares["high"])}
     elif o["loss_type"] == "cispo":
         metrics["cispo_clip_ratio"] = flags["cap"] / ratio_count
-    elif o["loss_type"] == "vespo":
+    elif not any(math.isnan(phi) for phi in phis) and o["loss_type"] == "vespo":
         metrics["vespo/phi_seq_mean"] = sum(phis) / len(phis)
     return total, metrics
 

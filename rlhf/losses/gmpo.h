@@ -1,8 +1,8 @@
 // GMPO: the geometric mean of the tokens' ratios, each clipped in the logarithm, so that no single
 // token decides a sequence.
 //
-//   L_i = −A · exp( (1/|o|) Σ_t m_t ),   m_t = sgn(A) · min(sgn(A) log r_t, sgn(A) clip(log r_t,
-//   −c, c))
+//   L_i = −A · exp( (1/|o|) Σ_t m_t )
+//   m_t = sgn(A) · min(sgn(A) log r_t, sgn(A) clip(log r_t, −c, c))
 //
 //   | symbol | parameter | range        |
 //   |--------|-----------|--------------|
@@ -15,10 +15,11 @@
 // Worked case: A = 1, log r = (0.6, 0.2), c = 0.4: m = (0.4, 0.2), −exp(0.3) = −1.349859; the first
 // token has no gradient. A = −1: nothing is cut, exp(0.4) = 1.491825.
 //
-// Departures: none.
+// Departures: TRL 1.16 bounds log r by epsilon and epsilon_high; here the bound has a name and a
+// default of its own. A sequence without tokens that count gives 0, not −A as there.
 #pragma once
 
-#include <torch/types.h>
+#include "rlhf/losses/grpo_clip.h"
 
 namespace rlhf {
 
@@ -27,6 +28,13 @@ inline torch::Tensor gmpo_log_ratios(const torch::Tensor& log_ratios,
                                      const torch::Tensor& advantages, double clip) {
   return torch::where(advantages.gt(0), log_ratios.clamp_max(clip),
                       torch::where(advantages.lt(0), log_ratios.clamp_min(-clip), log_ratios));
+}
+
+/// Where the clip takes the gradient away.
+inline ClipFlags gmpo_clip_flags(const torch::Tensor& log_ratios, const torch::Tensor& advantages,
+                                 double clip) {
+  return {.low = log_ratios.lt(-clip).logical_and(advantages.lt(0)),
+          .high = log_ratios.gt(clip).logical_and(advantages.gt(0))};
 }
 
 }  // namespace rlhf

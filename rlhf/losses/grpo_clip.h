@@ -11,6 +11,9 @@
 //   | ε_high  | epsilon_high | at least 0; null: ε_low; 0.28 in DAPO (clip-higher)     |
 //   | δ       | delta        | above 1 + ε_high; null: no cap; 4 in INTELLECT-2        |
 //
+// A cap above 1 + ε_high acts only where A < 0: it is the dual clip, max(min(r A, clip(r) A), δ A),
+// of Ye et al. (arXiv 1912.09729); verl's clip_ratio_c of 3 is delta: 3.
+//
 // Source: Schulman et al., PPO (arXiv 1707.06347), eq. 7; Shao et al., DeepSeekMath (arXiv
 // 2402.03300), eq. 3; Yu et al., DAPO (arXiv 2503.14476), eq. 8; INTELLECT-2 (arXiv 2505.07291).
 //

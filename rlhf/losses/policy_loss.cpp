@@ -15,33 +15,76 @@ namespace {
 
 constexpr double kLogRatioLimit = 20.0;  // of vespo's token log-ratios
 
-void check_inputs(const PolicyLossOptions& options, const PolicyInputs& inputs) {
-  const auto fits = [&](const torch::Tensor& tensor, const char* name) {
-    check(tensor.defined() && tensor.sizes() == inputs.logprobs.sizes(), "policy_loss",
-          "{} of {} tokens were expected.", name, inputs.logprobs.numel());
+void check_options(const PolicyLossOptions& options) {
+  const auto where = enum_text(options.loss_type);
+  const auto at_least_0 = [&](double value, const char* name) {
+    check(value >= 0, where, "{} of at least 0 was expected, got {}.", name, value);
   };
-  check(inputs.logprobs.dim() == 1, "policy_loss", "flat log-probabilities were expected.");
-  fits(inputs.advantages, "advantages");
-  fits(inputs.mask, "mask");
-  fits(inputs.sequence, "sequence");
-  if (inputs.old_logprobs.defined()) fits(inputs.old_logprobs, "old_logprobs");
-  if (inputs.keep.defined()) fits(inputs.keep, "keep");
-  if (options.beta > 0) fits(inputs.ref_logprobs, "ref_logprobs");
-  check(options.beta >= 0 && options.epsilon >= 0 && options.upper() >= 0, "policy_loss",
-        "beta and epsilon of at least 0 were expected, got {} and {}.", options.beta,
-        options.epsilon);
+  const auto above_0 = [&](double value, const char* name) {
+    check(value > 0, where, "{} above 0 was expected, got {}.", name, value);
+  };
+  at_least_0(options.beta, "beta");
+  at_least_0(options.epsilon, "epsilon");
+  at_least_0(options.upper(), "epsilon_high");
+  above_0(options.delta.value_or(1.0), "delta");
+  above_0(options.sapo_temperature_pos, "sapo_temperature_pos");
+  above_0(options.sapo_temperature_neg, "sapo_temperature_neg");
+  at_least_0(options.vespo_k_pos, "vespo_k_pos");
+  at_least_0(options.vespo_k_neg, "vespo_k_neg");
+  at_least_0(options.vespo_lambda_pos, "vespo_lambda_pos");
+  at_least_0(options.vespo_lambda_neg, "vespo_lambda_neg");
+  above_0(options.gmpo_clip, "gmpo_clip");
+}
+
+void check_inputs(const PolicyInputs& inputs, bool reference) {
+  const auto fits = [&](const torch::Tensor& tensor, const char* name, torch::ScalarType type) {
+    check(tensor.defined() && tensor.sizes() == inputs.logprobs.sizes() &&
+              tensor.scalar_type() == type,
+          "policy_loss", "{} ({}) of type {} was expected, got {}.", name, inputs.logprobs.numel(),
+          toString(type),
+          tensor.defined() ? fmt::format("({}) of type {}", fmt::join(tensor.sizes(), ", "),
+                                         toString(tensor.scalar_type()))
+                           : "none");
+  };
+  check(inputs.logprobs.defined() && inputs.logprobs.dim() == 1, "policy_loss",
+        "flat log-probabilities were expected, got {}.",
+        inputs.logprobs.defined() ? fmt::format("({})", fmt::join(inputs.logprobs.sizes(), ", "))
+                                  : "none");
+  const auto type = inputs.logprobs.scalar_type();
+  fits(inputs.advantages, "advantages", type);
+  fits(inputs.mask, "mask", torch::kBool);
+  fits(inputs.sequence, "sequence", torch::kInt64);
+  if (inputs.old_logprobs.defined()) fits(inputs.old_logprobs, "old_logprobs", type);
+  if (inputs.keep.defined()) fits(inputs.keep, "keep", torch::kBool);
+  if (reference) fits(inputs.ref_logprobs, "ref_logprobs", type);
 }
 
 bool by_sequence(ImportanceLevel level) {
   return level == ImportanceLevel::sequence || level == ImportanceLevel::sequence_sum;
 }
 
+/// The inputs with 0 in place of what the mask leaves out: that may be −∞ or NaN, and 0 times its
+/// slope would be NaN too. Old log-probabilities are filled in.
+PolicyInputs counted(const PolicyInputs& inputs) {
+  PolicyInputs made = inputs;
+  const auto zero = torch::zeros({}, inputs.logprobs.options());
+  const auto kept = [&](const torch::Tensor& values) {
+    return torch::where(inputs.mask, values, zero);
+  };
+  made.logprobs = kept(inputs.logprobs);
+  made.old_logprobs =
+      inputs.old_logprobs.defined() ? kept(inputs.old_logprobs) : made.logprobs.detach();
+  if (inputs.ref_logprobs.defined()) made.ref_logprobs = kept(inputs.ref_logprobs);
+  return made;
+}
+
 /// Everything a surrogate is made of.
 struct Terms {
   const PolicyLossOptions& options;
-  const PolicyInputs& inputs;
-  torch::Tensor log_ratio;  // (R)
-  torch::Tensor ratio;      // (R)
+  const PolicyInputs& inputs;  // counted()
+  torch::Tensor lengths;       // (B) tokens that count
+  torch::Tensor log_ratio;     // (R)
+  torch::Tensor ratio;         // (R)
 
   torch::Tensor of_sequence(const torch::Tensor& per_sequence) const {
     return per_sequence.index_select(0, inputs.sequence);
@@ -49,21 +92,23 @@ struct Terms {
   torch::Tensor sums(const torch::Tensor& values) const {
     return sequence_sums(values, inputs.mask, inputs.sequence, inputs.sequences);
   }
-  /// Tokens that count of each sequence, (B), at least 1.
-  torch::Tensor lengths() const { return sums(torch::ones_like(inputs.advantages)).clamp_min(1.0); }
   torch::Tensor sequence_mean(const torch::Tensor& values) const {
-    return sums(values) / lengths();
+    return sums(values) / lengths.clamp_min(1.0);
   }
   /// sequence_mean() over tokens whose policy term counts.
   torch::Tensor kept_mean(const torch::Tensor& values) const {
     if (!inputs.keep.defined()) return sequence_mean(values);
     return sums(values * inputs.keep) / sums(inputs.keep.to(values.scalar_type())).clamp_min(1.0);
   }
+  /// The value that all tokens of a sequence share, whether they count or not, (B).
+  torch::Tensor shared(const torch::Tensor& values) const {
+    const auto all = torch::ones_like(inputs.mask);
+    const auto every = [&](const torch::Tensor& x) {
+      return sequence_sums(x, all, inputs.sequence, inputs.sequences);
+    };
+    return every(values) / every(torch::ones_like(values)).clamp_min(1.0);
+  }
 };
-
-torch::Tensor old_or_own(const PolicyInputs& inputs) {
-  return inputs.old_logprobs.defined() ? inputs.old_logprobs : inputs.logprobs.detach();
-}
 
 torch::Tensor ratio_of(ImportanceLevel level, const Terms& terms) {
   switch (level) {
@@ -144,22 +189,30 @@ Aggregation aggregation_of(PolicyLoss loss) {
 
 double number(const torch::Tensor& scalar) { return scalar.item<double>(); }
 
-/// Takes the clipped of `flags` into low or high, and the least or largest share of a sequence.
-void count_flags(const Terms& terms, const torch::Tensor& flags, bool low, PolicyMetrics& metrics) {
+/// How many ratios `flags` (R) holds for, and the share of each sequence that has any, as TRL has
+/// it: a sequence's own ratio is one, and is there where no token counts.
+struct FlagCounts {
+  double sum;
+  torch::Tensor shares;  // (sequences with ratios)
+};
+FlagCounts count_flags(const Terms& terms, const torch::Tensor& flags) {
   const auto real = flags.to(torch::kDouble);
-  const auto lengths = terms.sums(torch::ones_like(terms.inputs.advantages));
-  const auto shares = terms.sums(real) / terms.lengths();
-  const auto counted = shares.masked_select(lengths.gt(0));
-  // Where a ratio is its sequence's, the share is the flag itself.
-  const bool whole = by_sequence(terms.options.importance_sampling_level);
-  const double sum = whole ? number(counted.sum()) : number(terms.sums(real).sum());
-  if (low) {
-    metrics.low = sum;
-    if (counted.numel() > 0) metrics.low_min = number(counted.min());
-  } else {
-    metrics.high = sum;
-    if (counted.numel() > 0) metrics.high_max = number(counted.max());
+  if (by_sequence(terms.options.importance_sampling_level)) {
+    const auto shares = terms.shared(real);
+    return {number(shares.sum()), shares};
   }
+  return {number(masked_sum(real, terms.inputs.mask)),
+          terms.sequence_mean(real).masked_select(terms.lengths.gt(0))};
+}
+
+void count_clipped(const Terms& terms, const ClipFlags& flags, PolicyMetrics& metrics) {
+  const auto low = count_flags(terms, flags.low);
+  const auto high = count_flags(terms, flags.high);
+  metrics.low = low.sum;
+  metrics.high = high.sum;
+  if (low.shares.numel() == 0) return;
+  metrics.low_min = number(low.shares.min());
+  metrics.high_max = number(high.shares.max());
 }
 
 PolicyMetrics metrics_of(const Terms& terms, const torch::Tensor& kl) {
@@ -175,26 +228,26 @@ PolicyMetrics metrics_of(const Terms& terms, const torch::Tensor& kl) {
   const auto ratio = terms.ratio.detach();
   if (clips_ratio(options.loss_type)) {
     const auto capped = options.delta ? ratio.clamp_max(*options.delta) : ratio;
-    const auto flags = clip_flags(capped, inputs.advantages, options.epsilon, options.upper());
-    count_flags(terms, flags.low, /*low=*/true, metrics);
-    count_flags(terms, flags.high, /*low=*/false, metrics);
+    count_clipped(terms, clip_flags(capped, inputs.advantages, options.epsilon, options.upper()),
+                  metrics);
   } else if (options.loss_type == PolicyLoss::gmpo) {
-    const auto log_ratio = terms.log_ratio.detach();
-    const double c = options.gmpo_clip;
-    count_flags(terms, log_ratio.lt(-c).logical_and(inputs.advantages.lt(0)), /*low=*/true,
-                metrics);
-    count_flags(terms, log_ratio.gt(c).logical_and(inputs.advantages.gt(0)), /*low=*/false,
-                metrics);
+    count_clipped(terms,
+                  gmpo_clip_flags(terms.log_ratio.detach(), inputs.advantages, options.gmpo_clip),
+                  metrics);
   } else if (options.loss_type == PolicyLoss::cispo) {
     const auto over = ratio.gt(options.upper()).logical_and(inputs.advantages.gt(0));
-    const auto shares = terms.sequence_mean(over.to(torch::kDouble));
-    metrics.capped = by_sequence(options.importance_sampling_level)
-                         ? number(shares.sum())
-                         : number(masked_sum(over.to(torch::kDouble), inputs.mask));
+    metrics.capped = count_flags(terms, over).sum;
   } else if (options.loss_type == PolicyLoss::vespo) {
-    metrics.weight = number(terms.sequence_mean(vespo_weights(terms)).sum());
+    metrics.weight = number(terms.shared(vespo_weights(terms)).sum());
   }
   return metrics;
+}
+
+Terms terms_of(const PolicyLossOptions& options, const PolicyInputs& inputs) {
+  Terms terms{options, inputs, {}, inputs.logprobs - inputs.old_logprobs, {}};
+  terms.lengths = terms.sums(torch::ones_like(inputs.advantages));
+  terms.ratio = ratio_of(options.importance_sampling_level, terms);
+  return terms;
 }
 
 }  // namespace
@@ -213,32 +266,30 @@ void PolicyMetrics::add(const PolicyMetrics& other) {
 }
 
 torch::Tensor importance_ratio(ImportanceLevel level, const PolicyInputs& inputs) {
-  const PolicyLossOptions options{.importance_sampling_level = level};
-  check_inputs(options, inputs);
-  const Terms terms{options, inputs, inputs.logprobs - old_or_own(inputs), {}};
-  return ratio_of(level, terms);
+  check_inputs(inputs, /*reference=*/false);
+  return terms_of({.importance_sampling_level = level}, counted(inputs)).ratio;
 }
 
 PolicyLossResult policy_loss(const PolicyLossOptions& options, const PolicyInputs& inputs,
                              const StepCounts& counts) {
-  check_inputs(options, inputs);
-  Terms terms{options, inputs, inputs.logprobs - old_or_own(inputs), {}};
-  terms.ratio = ratio_of(options.importance_sampling_level, terms);
+  check_options(options);
+  check_inputs(inputs, /*reference=*/options.beta > 0);
+  const PolicyInputs clean = counted(inputs);
+  const Terms terms = terms_of(options, clean);
   auto losses = surrogate(terms);
   if (options.off_policy_mask_threshold)
     losses = losses * on_policy(terms, *options.off_policy_mask_threshold);
-  if (inputs.keep.defined() &&
-      options.loss_type != PolicyLoss::gmpo)  // whose mean has left them out
-    losses = losses * inputs.keep;
+  // gmpo's mean has left them out already.
+  if (clean.keep.defined() && options.loss_type != PolicyLoss::gmpo) losses = losses * clean.keep;
   torch::Tensor kl;
   if (options.beta > 0) {
-    kl = kl_estimate(KlEstimator::k3, inputs.logprobs, inputs.ref_logprobs);
+    kl = kl_estimate(KlEstimator::k3, clean.logprobs, clean.ref_logprobs);
     if (options.use_bias_correction_kl) kl = kl * terms.ratio;
     losses = losses + options.beta * kl;
   }
   StepCounts divisors = counts;
   if (options.loss_type == PolicyLoss::luspo) divisors.constant = 1.0;
-  return {.loss = aggregate(aggregation_of(options.loss_type), losses, inputs.mask, inputs.sequence,
+  return {.loss = aggregate(aggregation_of(options.loss_type), losses, clean.mask, clean.sequence,
                             divisors),
           .metrics = metrics_of(terms, kl)};
 }

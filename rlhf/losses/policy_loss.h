@@ -5,7 +5,7 @@
 //   l_t    the surrogate of a token (grpo_clip.h, cispo.h, sapo.h, vespo.h, gmpo.h)
 //   KL_t   exp(q) − q − 1 with q = log π_ref − log π; times r with use_bias_correction_kl
 //
-//   L = Σ_t (keep_t · l_t + β KL_t) · m_t / N
+//   L = Σ_t (keep_t · l_t + β KL_t) · m_t / N     less, where asked for, entropy_bonus.h's bonus
 //
 //   | loss_type           | N                                                                  |
 //   |---------------------|--------------------------------------------------------------------|
@@ -16,8 +16,15 @@
 //   | luspo               | B: a mean over sequences of sums                                   |
 //
 // m_t is the mask of tokens that count; keep_t takes tokens out of the policy term alone (the
-// entropy quantile, the off-policy mask). N is known before the first backward, for the whole step:
-// cutting the step into calls of whole sequences changes nothing.
+// entropy quantile). N is known before the first backward, for the whole step: cutting the step into
+// calls of whole sequences changes nothing.
+//
+// off_policy_mask_threshold τ: l_t stays where A_t >= 0 or mean_t (log π_old − log π) <= τ over the
+// sequence (DeepSeek-V3.2, arXiv 2512.02556).
+//
+// Log-ratios above 20 leave the exponential for its tangent (math/kl.h).
+//
+// RLOO is a choice of options: rloo.h.
 //
 // DeepSeekMath's formula as written (arXiv 2402.03300, eq. 3) is loss_type grpo, beta 0.04,
 // use_bias_correction_kl false, no epsilon_high, no delta, importance_sampling_level token.
@@ -40,13 +47,16 @@ struct PolicyInputs {
                                     ///< own now, so that every ratio is exactly 1
   torch::Tensor ref_logprobs = {};  ///< (R); needed where beta > 0
   torch::Tensor advantages;         ///< (R)
-  torch::Tensor mask;               ///< (R) bool: tokens that count
+  torch::Tensor mask;               ///< (R) bool: tokens that count; the others may hold anything
   torch::Tensor keep = {};          ///< (R) bool; undefined: all
   torch::Tensor sequence;           ///< (R) int64, the sequence of each token
   int64_t sequences = 0;
 };
 
-/// Sums over calls, for the means that TRL logs.
+/// Sums over calls, for what TRL logs: kl = kl / tokens; clip_ratio/low_mean = low / ratios,
+/// high_mean = high / ratios, region_mean = (low + high) / ratios, low_min, high_max;
+/// cispo_clip_ratio = capped / ratios; vespo/phi_seq_mean = weight / sequences. A sequence none of
+/// whose tokens counts has a ratio of its own (1) and a weight (1), as in TRL.
 struct PolicyMetrics {
   double tokens = 0;  ///< that count
   double kl = 0;      ///< Σ KL_t over them
@@ -56,7 +66,8 @@ struct PolicyMetrics {
   double capped = 0;  ///< cispo: r above the cap and A > 0
   double weight = 0;  ///< vespo: Σ φ over sequences
   double sequences = 0;
-  double low_min = std::numeric_limits<double>::infinity();  ///< least share of a sequence
+  double low_min = std::numeric_limits<double>::infinity();  ///< least share of a sequence; ±∞
+                                                             ///< where no token counts
   double high_max = -std::numeric_limits<double>::infinity();
 
   void add(const PolicyMetrics& other);
@@ -68,12 +79,13 @@ struct PolicyLossResult {
 };
 
 /// `counts` are the step's (see the table; `tokens`, `sequences`, `constant`). Finite, and with a
-/// finite gradient, at log-ratios up to ±1e4. Error for options out of range and for tensors that
-/// are missing or do not fit.
+/// finite gradient, at log-ratios up to ±1e4, and with 0 for a token that does not count. Error for
+/// options out of range and for tensors that are missing or do not fit.
 PolicyLossResult policy_loss(const PolicyLossOptions& options, const PolicyInputs& inputs,
                              const StepCounts& counts);
 
-/// The importance ratio of each token, (R), differentiable in logprobs.
+/// The importance ratio of each token, (R), differentiable in logprobs. Tokens that do not count
+/// have their sequence's, or 1.
 torch::Tensor importance_ratio(ImportanceLevel level, const PolicyInputs& inputs);
 
 }  // namespace rlhf

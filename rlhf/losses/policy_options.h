@@ -23,8 +23,8 @@ struct EnumNames<PolicyLoss> {
 /// What one importance ratio belongs to.
 ///   token            r_t = π(y_t) / π_old(y_t)
 ///   sequence         s = exp(mean_t log r_t), one for all tokens (GSPO, arXiv 2507.18071)
-///   sequence_token   sg(s) · π_t / sg(π_t): the value of s, the gradient of each token
-///   (GSPO-token) sequence_sum     exp(Σ_t log r_t): the sequence's own likelihood ratio (RLOO)
+///   sequence_token   sg(s) · π_t / sg(π_t): the value of s, each token's gradient (GSPO-token)
+///   sequence_sum     exp(Σ_t log r_t): the sequence's own likelihood ratio (RLOO, rloo.h)
 enum class ImportanceLevel { token, sequence, sequence_token, sequence_sum };
 template <>
 struct EnumNames<ImportanceLevel> {
@@ -37,7 +37,8 @@ struct PolicyLossOptions {
   ImportanceLevel importance_sampling_level = ImportanceLevel::token;
   double epsilon = 0.2;                  ///< ε >= 0
   std::optional<double> epsilon_high{};  ///< null: ε; an absolute cap for cispo
-  std::optional<double> delta{};         ///< δ: upper cap of the unclipped ratio; null: none
+  std::optional<double> delta{};         ///< δ > 0: cap of the unclipped ratio, or the dual clip's
+                                         ///< c (grpo_clip.h); null: none
   double beta = 0.0;                     ///< β >= 0, weight of the KL term; 0: no reference
   bool use_bias_correction_kl = true;    ///< the KL term times the ratio
   double sapo_temperature_pos = 1.0;

@@ -1,13 +1,16 @@
 // Policy-gradient objectives: the worked cases of their headers, gradients, cuts, extremes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "loss_checks.h"
+#include "rlhf/core/error.h"
 #include "rlhf/losses/cispo.h"
 #include "rlhf/losses/gmpo.h"
 #include "rlhf/losses/grpo_clip.h"
 #include "rlhf/losses/policy_loss.h"
+#include "rlhf/losses/rloo.h"
 #include "rlhf/losses/sapo.h"
 #include "rlhf/losses/vespo.h"
 
@@ -107,7 +110,7 @@ TEST(PolicyLosses, RatiosByHand) {
   const auto inputs = inputs_of(some_logprobs());
   const auto ratio = [&](ImportanceLevel level) { return importance_ratio(level, inputs); };
   EXPECT_LT(
-      difference(ratio(ImportanceLevel::token), numbers({0.1, 0.1, 0.2, -0.2, 0.1, -0.2}).exp()),
+      difference(ratio(ImportanceLevel::token), numbers({0.1, 0.0, 0.2, -0.2, 0.1, -0.2}).exp()),
       kTolerance);
   // Means over the tokens that count: (0.1 + 0.2)/2, −0.2, (0.1 − 0.2)/2.
   EXPECT_LT(difference(ratio(ImportanceLevel::sequence),
@@ -154,36 +157,77 @@ TEST(PolicyLosses, WeightsOfCispoAndVespoCarryNoGradient) {
   }
 }
 
-// Calls of whole sequences add up to one call, in value, gradient and metrics.
+/// The sequences [begin, end) of `all`, numbered anew.
+PolicyInputs part_of(const PolicyInputs& all, int64_t begin, int64_t end) {
+  const auto rows = all.sequence.ge(begin).logical_and(all.sequence.lt(end));
+  PolicyInputs part;
+  for (const auto member : {&PolicyInputs::logprobs, &PolicyInputs::old_logprobs,
+                            &PolicyInputs::ref_logprobs, &PolicyInputs::advantages,
+                            &PolicyInputs::mask, &PolicyInputs::keep, &PolicyInputs::sequence})
+    part.*member = (all.*member).masked_select(rows);
+  part.sequence = part.sequence - begin;
+  part.sequences = end - begin;
+  return part;
+}
+
+// Calls of whole sequences add up to one call, in value, gradient and metrics. Eight sequences of
+// one to five tokens, one of which does not count at all, in every way to cut them twice.
 TEST(PolicyLosses, AnyCutGivesTheSame) {
+  torch::manual_seed(3);
+  constexpr int64_t kSequences = 8;
+  const auto sequence =
+      torch::arange(kSequences)
+          .repeat_interleave(torch::tensor({3, 1, 5, 2, 2, 4, 1, 3}, torch::kInt64));
+  const auto draw = [&](double scale) {
+    return torch::randn({sequence.numel()}, torch::kDouble) * scale;
+  };
+  PolicyInputs all;
+  const auto logprobs = draw(0.5) - 2;
+  all.old_logprobs = logprobs + draw(0.2);
+  all.ref_logprobs = logprobs + draw(0.2);
+  all.advantages = draw(1.0).narrow(0, 0, kSequences).index_select(0, sequence);
+  all.mask = draw(1.0).gt(-1.2).logical_and(sequence.ne(3));
+  all.keep = draw(1.0).gt(-0.5);
+  all.sequence = sequence;
+  all.sequences = kSequences;
+  const StepCounts counts{
+      .tokens = all.mask.sum().item<double>(), .sequences = kSequences, .constant = 6};
   for (const auto loss : all_losses()) {
-    const PolicyLossOptions options{.loss_type = loss, .epsilon = 0.05, .beta = 0.3};
-    const auto whole = some_logprobs().requires_grad_();
-    const auto at_once = policy_loss(options, inputs_of(whole), kCounts);
-    at_once.loss.backward();
-    const auto cut = some_logprobs().requires_grad_();
-    const auto all = inputs_of(cut);
-    double sum = 0.0;
-    PolicyMetrics metrics;
-    for (const auto& [begin, count, sequences] : {std::tuple(0, 3, 1), std::tuple(3, 3, 2)}) {
-      PolicyInputs part;
-      for (const auto member :
-           {&PolicyInputs::logprobs, &PolicyInputs::old_logprobs, &PolicyInputs::ref_logprobs,
-            &PolicyInputs::advantages, &PolicyInputs::mask, &PolicyInputs::sequence})
-        part.*member = (all.*member).narrow(0, begin, count);
-      part.sequence = part.sequence - part.sequence[0];
-      part.sequences = sequences;
-      const auto result = policy_loss(options, part, kCounts);
-      result.loss.backward();
-      sum += result.loss.item<double>();
-      metrics.add(result.metrics);
+    for (const auto level : {ImportanceLevel::token, ImportanceLevel::sequence}) {
+      const PolicyLossOptions options{.loss_type = loss,
+                                      .importance_sampling_level = level,
+                                      .epsilon = 0.05,
+                                      .beta = 0.3,
+                                      .off_policy_mask_threshold = 0.02};
+      const auto run = [&](const std::vector<int64_t>& cuts, PolicyMetrics& metrics) {
+        all.logprobs = logprobs.clone().requires_grad_();
+        double sum = 0.0;
+        for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+          const auto result = policy_loss(options, part_of(all, cuts[i], cuts[i + 1]), counts);
+          result.loss.backward();
+          sum += result.loss.item<double>();
+          metrics.add(result.metrics);
+        }
+        return std::pair(sum, all.logprobs.grad());
+      };
+      PolicyMetrics whole;
+      const auto [value, gradient] = run({0, kSequences}, whole);
+      for (int64_t a = 1; a < kSequences; ++a) {
+        for (int64_t b = a + 1; b < kSequences; ++b) {
+          PolicyMetrics metrics;
+          const auto [sum, other] = run({0, a, b, kSequences}, metrics);
+          EXPECT_NEAR(sum, value, kTolerance) << enum_text(loss);
+          EXPECT_LT(difference(other, gradient), kTolerance) << enum_text(loss);
+          for (const auto member :
+               {&PolicyMetrics::tokens, &PolicyMetrics::ratios, &PolicyMetrics::low,
+                &PolicyMetrics::high, &PolicyMetrics::capped, &PolicyMetrics::sequences,
+                &PolicyMetrics::low_min, &PolicyMetrics::high_max})
+            EXPECT_EQ(metrics.*member, whole.*member) << enum_text(loss);
+          EXPECT_NEAR(metrics.kl, whole.kl, kTolerance);
+          EXPECT_NEAR(metrics.weight, whole.weight, kTolerance);
+        }
+      }
     }
-    EXPECT_NEAR(sum, at_once.loss.item<double>(), kTolerance) << enum_text(loss);
-    EXPECT_LT(difference(cut.grad(), whole.grad()), kTolerance) << enum_text(loss);
-    EXPECT_NEAR(metrics.kl, at_once.metrics.kl, kTolerance);
-    EXPECT_EQ(metrics.low, at_once.metrics.low);
-    EXPECT_EQ(metrics.high, at_once.metrics.high);
-    EXPECT_EQ(metrics.high_max, at_once.metrics.high_max);
   }
 }
 
@@ -200,16 +244,103 @@ TEST(PolicyLosses, OnPolicyNothingIsClipped) {
   }
 }
 
+// Log-ratios to the sampler and to the reference of 1e4, in all four pairs of directions.
 TEST(PolicyLosses, FiniteAtExtremeLogRatios) {
   for (const auto loss : all_losses()) {
-    for (const double size : {1e4, -1e4}) {
-      const auto logprobs = torch::full({6}, size, torch::kFloat).requires_grad_();
-      const auto inputs = inputs_of(logprobs);
-      const auto result = policy_loss({.loss_type = loss, .beta = 0.1}, inputs, kCounts);
-      result.loss.backward();
-      EXPECT_TRUE(finite(result.loss) && finite(logprobs.grad())) << enum_text(loss) << " " << size;
+    for (size_t level = 0; level < EnumNames<ImportanceLevel>::names.size(); ++level) {
+      for (const double old : {1e4, -1e4}) {
+        for (const double reference : {1e4, -1e4}) {
+          const auto logprobs = torch::full({6}, -3.0, torch::kFloat).requires_grad_();
+          auto inputs = inputs_of(logprobs);
+          inputs.old_logprobs = torch::full({6}, old, torch::kFloat);
+          inputs.ref_logprobs = torch::full({6}, reference, torch::kFloat);
+          const auto result =
+              policy_loss({.loss_type = loss,
+                           .importance_sampling_level = static_cast<ImportanceLevel>(level),
+                           .beta = 0.1},
+                          inputs, kCounts);
+          result.loss.backward();
+          EXPECT_TRUE(finite(result.loss) && finite(logprobs.grad()))
+              << enum_text(loss) << " " << old << " " << reference;
+        }
+      }
     }
   }
+}
+
+// What the mask leaves out may hold anything: it moves nothing and gets gradient 0.
+TEST(PolicyLosses, MaskedTokensMayHoldAnything) {
+  for (const auto loss : all_losses()) {
+    const PolicyLossOptions options{.loss_type = loss, .beta = 0.3};
+    const double wanted =
+        policy_loss(options, inputs_of(some_logprobs()), kCounts).loss.item<double>();
+    for (const double anything : {double{NAN}, -double{INFINITY}}) {
+      const auto logprobs = some_logprobs();
+      logprobs[1] = anything;
+      auto inputs = inputs_of(logprobs.requires_grad_());
+      inputs.old_logprobs[1] = anything;
+      inputs.ref_logprobs[1] = anything;
+      const auto result = policy_loss(options, inputs, kCounts);
+      result.loss.backward();
+      EXPECT_EQ(result.loss.item<double>(), wanted) << enum_text(loss);
+      EXPECT_TRUE(finite(logprobs.grad())) << enum_text(loss);
+      EXPECT_EQ(logprobs.grad()[1].item<double>(), 0.0) << enum_text(loss);
+    }
+  }
+}
+
+// delta above 1 + ε is the dual clip: max(min(r A, clip(r) A), c A) for A < 0, PPO's clip otherwise.
+TEST(PolicyLosses, TheUpperCapIsTheDualClip) {
+  const double c = 3.0;
+  for (const double r : {0.1, 0.8, 1.0, 1.2, 2.9, 3.1, 50.0}) {
+    for (const double a : {-1.5, 0.0, 1.5}) {
+      const double clip = std::min(r * a, std::clamp(r, 0.8, 1.2) * a);
+      const double dual = a < 0 ? std::max(clip, c * a) : clip;
+      const auto loss = grpo_clip_loss(numbers({r}), numbers({a}), 0.2, 0.2, /*delta=*/c);
+      EXPECT_NEAR(loss[0].item<double>(), -dual, kTolerance) << r << " " << a;
+    }
+  }
+}
+
+// rloo.h's case: one sequence with log r = (0.1, 0.2).
+TEST(PolicyLosses, RlooByHand) {
+  for (const double advantage : {1.0, -1.0}) {
+    PolicyInputs inputs;
+    inputs.logprobs = numbers({-0.9, -1.8}).requires_grad_();
+    inputs.old_logprobs = numbers({-1.0, -2.0});
+    inputs.advantages = numbers({advantage, advantage});
+    inputs.mask = flags({1, 1});
+    inputs.sequence = places({0, 0});
+    inputs.sequences = 1;
+    const auto loss = policy_loss(rloo_options(0.2, std::nullopt), inputs, {.sequences = 1}).loss;
+    loss.backward();
+    const double ratio = std::exp(0.3);
+    EXPECT_NEAR(loss.item<double>(), advantage > 0 ? -1.2 : ratio, kTolerance);
+    const double slope = advantage > 0 ? 0.0 : ratio;
+    EXPECT_LT(difference(inputs.logprobs.grad(), numbers({slope, slope})), kTolerance);
+  }
+}
+
+TEST(PolicyLosses, WrongOptionsAndTensorsAreErrors) {
+  const auto inputs = inputs_of(some_logprobs());
+  const auto refused = [&](const PolicyLossOptions& options) {
+    EXPECT_THROW(policy_loss(options, inputs, kCounts), Error);
+  };
+  refused({.epsilon = -0.1});
+  refused({.epsilon_high = -0.1});
+  refused({.delta = 0.0});
+  refused({.beta = -1.0});
+  refused({.loss_type = PolicyLoss::sapo, .sapo_temperature_pos = 0.0});
+  refused({.loss_type = PolicyLoss::vespo, .vespo_k_neg = -1.0});
+  refused({.loss_type = PolicyLoss::gmpo, .gmpo_clip = 0.0});
+  EXPECT_THROW(policy_loss({.beta = 0.1}, inputs_of(some_logprobs(), /*reference=*/false), kCounts),
+               Error);
+  auto short_mask = inputs;
+  short_mask.mask = flags({1, 1});
+  EXPECT_THROW(policy_loss({}, short_mask, kCounts), Error);
+  auto single = inputs;
+  single.advantages = inputs.advantages.to(torch::kFloat);
+  EXPECT_THROW(policy_loss({}, single, kCounts), Error);
 }
 
 // keep takes a token out of the policy term, not out of the KL term or the divisor.
