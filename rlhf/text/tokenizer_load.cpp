@@ -7,6 +7,7 @@
 #include "rlhf/core/json_text.h"
 #include "rlhf/core/log.h"
 #include "rlhf/text/tokenizer_impl.h"
+#include "rlhf/text/tokenizer_json.h"
 #include "rlhf/text/unicode.h"
 
 namespace rlhf {
@@ -14,6 +15,9 @@ namespace {
 
 constexpr std::array<const char*, 7> kNamedTokens = {
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+
+constexpr const char* kPlain = "tokenizer.json";
+constexpr const char* kZipped = "tokenizer.json.gz";
 
 /// A gzip file's contents.
 std::string read_gzip(const fs::path& path) {
@@ -295,19 +299,20 @@ Tokenizer Tokenizer::from_json(const Json& tokenizer, const Json& config) {
   return Tokenizer(build_tokenizer(std::move(file), std::move(around), problems));
 }
 
+std::string read_tokenizer_json(const fs::path& folder) {
+  if (const fs::path plain = folder / kPlain; fs::exists(plain)) return read_file(plain);
+  if (const fs::path zipped = folder / kZipped; fs::exists(zipped)) return read_gzip(zipped);
+  throw UserError(folder.string(),
+                  "a tokenizer.json (or tokenizer.json.gz) was expected, there is no such file.",
+                  "where there is only tokenizer.model or vocab.json, load it once with "
+                  "transformers' AutoTokenizer and save_pretrained().");
+}
+
 Tokenizer Tokenizer::load(const fs::path& folder) {
-  const fs::path plain = folder / "tokenizer.json";
-  const fs::path zipped = folder / "tokenizer.json.gz";
-  if (!fs::exists(plain) && !fs::exists(zipped)) {
-    throw UserError(folder.string(),
-                    "a tokenizer.json (or tokenizer.json.gz) was expected, there is no such file.",
-                    "where there is only tokenizer.model or vocab.json, load it once with "
-                    "transformers' AutoTokenizer and save_pretrained().");
-  }
+  const std::string text = read_tokenizer_json(folder);
   Problems problems;
-  const fs::path& path = fs::exists(plain) ? plain : zipped;
-  TokenizerFile file = TokenizerFile::read(path == plain ? read_file(plain) : read_gzip(zipped),
-                                           path.string(), problems);
+  const fs::path path = folder / (fs::exists(folder / kPlain) ? kPlain : kZipped);
+  TokenizerFile file = TokenizerFile::read(text, path.string(), problems);
   TokenizerSurroundings around;
   around.config = read_optional_object(folder / "tokenizer_config.json", problems);
   if (!around.config.contains("added_tokens_decoder")) {

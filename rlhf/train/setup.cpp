@@ -11,22 +11,22 @@
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
 #include "rlhf/core/threads.h"
+#include "rlhf/text/tokenizer_json.h"
 #include "rlhf/train/checkpoint.h"
 
 namespace rlhf {
 namespace {
 
 /// Files of a model folder that belong to its tokenizer.
-constexpr std::array<const char*, 10> kTokenizerFiles = {"tokenizer.json",
-                                                         "tokenizer_config.json",
-                                                         "special_tokens_map.json",
-                                                         "added_tokens.json",
-                                                         "chat_template.jinja",
-                                                         "chat_template.json",
-                                                         "vocab.json",
-                                                         "merges.txt",
-                                                         "vocab.txt",
-                                                         "tokenizer.model"};
+constexpr std::array<const char*, 9> kTokenizerFiles = {"tokenizer_config.json",
+                                                        "special_tokens_map.json",
+                                                        "added_tokens.json",
+                                                        "chat_template.jinja",
+                                                        "chat_template.json",
+                                                        "vocab.json",
+                                                        "merges.txt",
+                                                        "vocab.txt",
+                                                        "tokenizer.model"};
 
 double seconds_of_product(torch::Dtype dtype) {
   const torch::NoGradGuard no_grad;
@@ -162,6 +162,8 @@ TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& op
                 .template_text = {},
                 .eos_token = {},
                 .files = {}};
+  // Unpacked where it was packed: other tools read the plain file only.
+  side.files.emplace_back("tokenizer.json", read_tokenizer_json(model_folder));
   for (const char* name : kTokenizerFiles) {
     if (fs::exists(model_folder / name))
       side.files.emplace_back(name, read_file(model_folder / name));

@@ -1,4 +1,6 @@
 // A run's life: resume, stop, evaluation, best model, what is written, what is refused.
+#include <zlib.h>
+
 #include <atomic>
 
 #include "rlhf/core/error.h"
@@ -136,6 +138,24 @@ TEST(SftRun, LeavesTheFolderThatTheContractNames) {
   }
   const Arguments from_yaml = {"--config", (output / "config.yaml").string()};
   EXPECT_EQ(resolved_yaml(read_sft_config(from_yaml, nullptr)), read_file(output / "config.yaml"));
+}
+
+// A tokenizer that came packed leaves as the plain file that other tools read.
+TEST(SftRun, APackedTokenizerIsSavedUnpacked) {
+  const fs::path folder = testing::scratch("packed_tokenizer");
+  fs::copy(testing::fixtures() / "model", folder / "model");
+  const std::string plain = read_file(folder / "model" / "tokenizer.json");
+  const std::string zipped = (folder / "model" / "tokenizer.json.gz").string();
+  gzFile file = gzopen(zipped.c_str(), "wb");
+  ASSERT_EQ(gzwrite(file, plain.data(), static_cast<unsigned>(plain.size())),
+            static_cast<int>(plain.size()));
+  gzclose(file);
+  fs::remove(folder / "model" / "tokenizer.json");
+  train_sft(
+      testing::config_of(folder / "run", "pairs",
+                         {"--model_name_or_path", (folder / "model").string(), "--max_steps", "1"}),
+      {});
+  EXPECT_EQ(read_file(folder / "run" / "tokenizer.json"), plain);
 }
 
 TEST(SftRun, EveryWeightMoves) {
