@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
+#include "rlhf/losses/entropy_bonus.h"
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/train/answer_batch.h"
 
@@ -199,16 +200,15 @@ void find_entropy_floor(StepContext& context, const std::vector<Slice>& slices,
   }
   const auto all = torch::cat(entropies);
   if (all.numel() == 0) return;
-  const auto sorted = std::get<0>(all.sort());
-  // torch.quantile's linear interpolation, without its limit on the number of values.
-  const double place =
-      (1.0 - context.grpo().top_entropy_quantile) * static_cast<double>(sorted.numel() - 1);
-  const auto low = static_cast<int64_t>(place);
-  const int64_t high = std::min(low + 1, sorted.numel() - 1);
-  const double a = sorted[low].item<double>();
-  const double b = sorted[high].item<double>();
-  context.entropy_floor = a + (place - static_cast<double>(low)) * (b - a);
+  context.entropy_floor = entropy_floor(all, context.grpo().top_entropy_quantile);
   context.effective = static_cast<double>(all.ge(context.entropy_floor).sum().item<int64_t>());
+}
+
+AdaptiveEntropy bounds_of(const GrpoOptions& options) {
+  return {.least = options.entropy_coef_min,
+          .most = options.entropy_coef_max,
+          .delta = options.entropy_coef_delta,
+          .target = options.entropy_target};
 }
 
 Metrics metrics_of(const GrpoConfig& config, const StepSums& sums) {
@@ -239,16 +239,14 @@ Metrics metrics_of(const GrpoConfig& config, const StepSums& sums) {
 }  // namespace
 
 double EntropyControl::weight(const GrpoOptions& options) const {
-  const bool on =
-      !options.use_adaptive_entropy || (last_entropy && *last_entropy <= options.entropy_target);
-  return on ? coefficient : 0.0;
+  return options.use_adaptive_entropy
+             ? acting_coefficient(bounds_of(options), coefficient, last_entropy)
+             : coefficient;
 }
 
 void EntropyControl::follow(const GrpoOptions& options, double entropy) {
   if (!options.use_adaptive_entropy) return;
-  const double delta =
-      entropy <= options.entropy_target ? options.entropy_coef_delta : -options.entropy_coef_delta;
-  coefficient = std::clamp(coefficient + delta, options.entropy_coef_min, options.entropy_coef_max);
+  coefficient = moved_coefficient(bounds_of(options), coefficient, entropy);
   last_entropy = entropy;
 }
 
