@@ -43,7 +43,7 @@ inline double standard(double reward, const RewardMoments& moments) {
 /// `difference` over the deviation that `scale` names, of the group or of all.
 inline double scaled(double difference, const RewardMoments& own, const RewardMoments& all,
                      RewardScale scale) {
-  if (difference == 0.0 || scale == RewardScale::none) return difference;
+  if (scale == RewardScale::none) return difference;
   const RewardMoments& used = scale == RewardScale::group ? own : all;
   return used.deviation ? difference / (*used.deviation + kBesideDeviation) : 0.0;
 }

@@ -163,8 +163,9 @@ PolicyInputs part_of(const PolicyInputs& all, int64_t begin, int64_t end) {
   PolicyInputs part;
   for (const auto member : {&PolicyInputs::logprobs, &PolicyInputs::old_logprobs,
                             &PolicyInputs::ref_logprobs, &PolicyInputs::advantages,
-                            &PolicyInputs::mask, &PolicyInputs::keep, &PolicyInputs::sequence})
-    part.*member = (all.*member).masked_select(rows);
+                            &PolicyInputs::mask, &PolicyInputs::keep, &PolicyInputs::sequence}) {
+    if ((all.*member).defined()) part.*member = (all.*member).masked_select(rows);
+  }
   part.sequence = part.sequence - begin;
   part.sequences = end - begin;
   return part;
@@ -242,6 +243,61 @@ TEST(PolicyLosses, OnPolicyNothingIsClipped) {
     EXPECT_EQ(metrics.low, 0.0) << enum_text(loss);
     EXPECT_EQ(metrics.high, 0.0) << enum_text(loss);
   }
+}
+
+/// Sequences of 2, 1 and 2 tokens, the last of which does not count, all with this advantage.
+PolicyInputs three_sequences(const std::vector<double>& log_ratios, double advantage) {
+  PolicyInputs inputs;
+  inputs.old_logprobs = numbers({-1, -1, -1, -1, -1});
+  inputs.logprobs = inputs.old_logprobs + numbers(log_ratios);
+  inputs.advantages = torch::full({5}, advantage, torch::kDouble);
+  inputs.mask = flags({1, 1, 1, 0, 0});
+  inputs.sequence = places({0, 0, 1, 2, 2});
+  inputs.sequences = 3;
+  return inputs;
+}
+
+// Two of three tokens are clipped: half of the first sequence, all of the second. The third has no
+// share, but its own ratio where that is the sequence's: exactly 1.
+TEST(PolicyLosses, SharesOfSequences) {
+  for (const bool low : {true, false}) {
+    const double far = low ? -1.0 : 1.0;
+    const auto inputs = three_sequences({far, 0, far, far, far}, far);
+    PolicyMetrics tokens;
+    for (const auto& [begin, end] : {std::pair(0, 1), std::pair(1, 2), std::pair(2, 3)})
+      tokens.add(policy_loss({}, part_of(inputs, begin, end), kCounts).metrics);
+    EXPECT_EQ(low ? tokens.low : tokens.high, 2.0);
+    EXPECT_EQ(tokens.ratios, 3.0);
+    EXPECT_EQ(tokens.low_min, low ? 0.5 : 0.0);
+    EXPECT_EQ(tokens.high_max, low ? 0.0 : 1.0);
+    const auto whole =
+        policy_loss({.importance_sampling_level = ImportanceLevel::sequence}, inputs, kCounts)
+            .metrics;
+    EXPECT_EQ(low ? whole.low : whole.high, 2.0);
+    EXPECT_EQ(whole.ratios, 3.0);
+    EXPECT_EQ(whole.low_min, 0.0);
+  }
+}
+
+// Ratios e^0.5 twice and 1: two are above the cap of 1.5. With a cap below 1 the sequence without
+// tokens that count is above it too.
+TEST(PolicyLosses, CappedRatiosOfCispo) {
+  const auto inputs = three_sequences({0.5, 0, 0.5, 0.5, 0.5}, 1.0);
+  const auto capped = [&](ImportanceLevel level, double cap) {
+    const PolicyLossOptions options{
+        .loss_type = PolicyLoss::cispo, .importance_sampling_level = level, .epsilon_high = cap};
+    return policy_loss(options, inputs, kCounts).metrics.capped;
+  };
+  EXPECT_EQ(capped(ImportanceLevel::token, 1.5), 2.0);
+  EXPECT_EQ(capped(ImportanceLevel::sequence, 1.5), 1.0);  // e^0.25 is not
+  EXPECT_EQ(capped(ImportanceLevel::sequence, 0.5), 3.0);
+}
+
+// A cap below 1 + ε leaves no ratio to be clipped above: shares are read off the capped ratio.
+TEST(PolicyLosses, SharesAreOfTheCappedRatio) {
+  const auto inputs = three_sequences({1, 1, 1, 1, 1}, 1.0);
+  EXPECT_EQ(policy_loss({}, inputs, kCounts).metrics.high, 3.0);
+  EXPECT_EQ(policy_loss({.delta = 1.1}, inputs, kCounts).metrics.high, 0.0);
 }
 
 // Log-ratios to the sampler and to the reference of 1e4, in all four pairs of directions.
