@@ -140,6 +140,7 @@ void declare(OptionSet& set, GrpoConfig& config) {
 void resolve(GrpoConfig& config, std::vector<std::string>* notes) {
   resolve(config.grpo.rollout, config.training);
   resolve_common(config, notes);
+  note_sampler(config.grpo.rollout, notes);
   note_dropout(config.lora, config.grpo.rollout.disable_dropout, notes);
   const PolicyLossOptions& loss = config.grpo.loss;
   if (loss.loss_type == PolicyLoss::cispo && loss.upper() < 1.0 && notes != nullptr) {

@@ -9,12 +9,12 @@
 #include "rlhf/config/common_config.h"
 #include "rlhf/config/rollout_options.h"
 #include "rlhf/losses/policy_options.h"
+#include "rlhf/math/advantages.h"
 
 namespace rlhf {
 
-enum class ScaleRewards { group, batch, none };
 template <>
-struct EnumNames<ScaleRewards> {
+struct EnumNames<RewardScale> {
   static constexpr std::array<std::string_view, 3> names = {"group", "batch", "none"};
 };
 
@@ -27,7 +27,7 @@ struct EnumNames<RewardAggregation> {
 
 struct GrpoOptions {
   PolicyLossOptions loss;
-  ScaleRewards scale_rewards = ScaleRewards::group;
+  RewardScale scale_rewards = RewardScale::group;
   RewardAggregation multi_objective_aggregation = RewardAggregation::sum_then_normalize;
   double top_entropy_quantile = 1.0;
 

@@ -119,7 +119,7 @@ void declare_inert(OptionSet& set) {
     set.add_inert({kAccepted, name, harmless, kOwnEngine});
   }
   set.add_inert({InertKey::Status::refused, "vllm_structured_outputs_regex", nullptr,
-                 "remove it; reward the form you want with reward_funcs: {name: regex}."});
+                 "remove it; reward the form you want, with think_format or a reward model."});
   set.add_inert({kAccepted, "log_multimodal", true, "rows are text."});
 }
 
@@ -157,10 +157,6 @@ void check_batches(const RolloutOptions& options, const TrainingOptions& trainin
   }
 }
 
-bool evaluates_at_all(const TrainingOptions& training) {
-  return training.eval_strategy != Interval::no || training.eval_on_start;
-}
-
 void check_rewards(const RolloutOptions& options, const CommonConfig& config, Problems& problems) {
   const bool judged = options.reward_funcs || options.reward_model_name_or_path;
   if (options.replay_completions) {
@@ -168,7 +164,7 @@ void check_rewards(const RolloutOptions& options, const CommonConfig& config, Pr
       problems.add("reward_funcs", "replay_completions brings its own rewards.",
                    "keep one of the two.");
     }
-    if (evaluates_at_all(config.training)) {
+    if (evaluates(config.training)) {
       problems.add("eval_strategy", "replay_completions has no judge for evaluations.",
                    "keep one of the two.");
     }
@@ -219,6 +215,17 @@ void resolve(RolloutOptions& options, TrainingOptions& training) {
                              training.save_strategy == SaveInterval::best;
   if (judges_models && !training.metric_for_best_model)
     training.metric_for_best_model = "eval_reward";
+}
+
+void note_sampler(const RolloutOptions& options, std::vector<std::string>* notes) {
+  const RolloutOptions unset;
+  const bool whole = options.top_p == unset.top_p && options.top_k == unset.top_k &&
+                     options.min_p.value_or(0.0) == 0.0 &&
+                     options.repetition_penalty == unset.repetition_penalty;
+  if (whole || notes == nullptr) return;
+  notes->push_back(
+      "[sampling] top_p, top_k, min_p or repetition_penalty changes what is sampled, not the "
+      "log-probabilities that are trained. HINT: leave them out, and lower temperature instead.");
 }
 
 void validate(const RolloutOptions& options, const CommonConfig& config, bool needs_group,

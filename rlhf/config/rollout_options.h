@@ -77,6 +77,10 @@ void declare(OptionSet& set, RolloutOptions& options);
 /// more.
 void resolve(RolloutOptions& options, TrainingOptions& training);
 
+/// Adds a note where the sampler leaves tokens out: training takes every log-probability under the
+/// full softmax, so that its samples are then not quite the policy's.
+void note_sampler(const RolloutOptions& options, std::vector<std::string>* notes);
+
 /// `needs_group`: the method compares the samples of a prompt with each other.
 void validate(const RolloutOptions& options, const CommonConfig& config, bool needs_group,
               Problems& problems);

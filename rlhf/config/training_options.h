@@ -202,6 +202,11 @@ void validate(const TrainingOptions& options, const ModelOptions& model, Problem
 /// does not fit.
 SgdOptions sgd_options(const TrainingOptions& options, Problems& problems);
 
+/// Whether a run evaluates at all.
+inline bool evaluates(const TrainingOptions& options) {
+  return options.eval_strategy != Interval::no || options.eval_on_start;
+}
+
 /// Steps of warm-up in a run of `total_steps`: warmup_steps, where a value below 1 is a share, or
 /// else warmup_ratio; shares are rounded up, as transformers does.
 int64_t warmup_steps_of(const TrainingOptions& options, int64_t total_steps);

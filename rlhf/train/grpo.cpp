@@ -106,18 +106,6 @@ GrpoSetup set_up(GrpoConfig& config, const TrainHooks& hooks) {
   return setup;
 }
 
-RewardScale scale_of(ScaleRewards scale) {
-  switch (scale) {
-    case ScaleRewards::group:
-      return RewardScale::group;
-    case ScaleRewards::batch:
-      return RewardScale::batch;
-    case ScaleRewards::none:
-      return RewardScale::none;
-  }
-  return RewardScale::group;
-}
-
 /// Advantages of the completions, one for all tokens of each.
 std::vector<bool> set_advantages(const GrpoOptions& options, const std::vector<double>& weights,
                                  std::vector<Group>& groups) {
@@ -133,7 +121,7 @@ std::vector<bool> set_advantages(const GrpoOptions& options, const std::vector<d
   const auto generations = std::ssize(groups.front().samples);
   const auto found = options.multi_objective_aggregation == RewardAggregation::normalize_then_sum
                          ? gdpo_advantages(by_judge, weights, generations)
-                         : group_advantages(sums, generations, scale_of(options.scale_rewards));
+                         : group_advantages(sums, generations, options.scale_rewards);
   size_t next = 0;
   for (auto& group : groups) {
     for (auto& sample : group.samples)
@@ -195,12 +183,8 @@ TrainResult train_grpo(GrpoConfig config, const TrainHooks& hooks) {
                    : grpo.rollout.reward_weights.value_or(std::vector<double>(names.size(), 1.0));
 
   const Json& resumed = run.resumed_extra();
-  EntropyControl entropy{.coefficient = grpo.entropy_coef};
-  if (!resumed.is_null()) {
-    entropy.coefficient = resumed.at("entropy_coef").get<double>();
-    if (const Json& last = resumed.at("last_entropy"); !last.is_null())
-      entropy.last_entropy = last.get<double>();
-  }
+  EntropyControl entropy = resumed.is_null() ? EntropyControl{.coefficient = grpo.entropy_coef}
+                                             : EntropyControl::from_json(resumed.at("entropy"));
   RolloutSource source(
       {.options = grpo.rollout,
        .training = config.training,
@@ -221,9 +205,7 @@ TrainResult train_grpo(GrpoConfig config, const TrainHooks& hooks) {
            }},
       run.folder(), resumed.is_null() ? Json() : resumed.at("source"), policy.resumed_from);
   run.set_extra_state([&] {
-    return Json{{"source", source.state()},
-                {"entropy_coef", entropy.coefficient},
-                {"last_entropy", entropy.last_entropy ? Json(*entropy.last_entropy) : Json()}};
+    return Json{{"source", source.state()}, {"entropy", entropy.to_json()}};
   });
   run.add_tensors(RolloutSource::kFile, [&] { return source.tensors(run.step()); });
   if (!run.over() && run.evaluation_is_due()) evaluate_and_note(config, setup, *maker, run);

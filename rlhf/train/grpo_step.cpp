@@ -97,9 +97,10 @@ struct StepContext {
   int64_t step;
   bool keep_old;
   double entropy_weight;
-  double tokens = 0.0;         ///< of the step that count
-  double effective = 0.0;      ///< of them, those above the entropy quantile
-  double entropy_floor = 0.0;  ///< threshold of the quantile; read where it is used
+  double tokens = 0.0;     ///< of the step that count
+  double effective = 0.0;  ///< of them, those above the entropy quantile
+  /// Threshold of the quantile; none: not known yet, since the step is one batch.
+  std::optional<double> entropy_floor = std::nullopt;
   int64_t first_token = 0;
 
   const GrpoOptions& grpo() const { return config.grpo; }
@@ -112,6 +113,7 @@ struct StepSums {
   double policy = 0.0;
   double entropy = 0.0;            ///< Σ over tokens that count
   double effective_entropy = 0.0;  ///< Σ over those above the quantile
+  bool backward = false;           ///< some row had one
 };
 
 LogprobOptions head_options(const StepContext& context, bool gradients) {
@@ -136,6 +138,13 @@ StepCounts counts_of(const StepContext& context, const Slice& slice) {
           .constant = static_cast<double>(rollout.max_completion_length)};
 }
 
+/// Takes the quantile of `entropies`, those of all tokens of the step that count.
+void set_entropy_floor(StepContext& context, const torch::Tensor& entropies) {
+  const double floor = entropy_floor(entropies, context.grpo().top_entropy_quantile);
+  context.entropy_floor = floor;
+  context.effective = static_cast<double>(entropies.ge(floor).sum().item<int64_t>());
+}
+
 /// One pass over a micro-batch; `gradients` says whether it has a backward.
 void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& batch, bool gradients,
                StepSums& sums) {
@@ -158,11 +167,13 @@ void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& bat
   if (grpo.loss.beta > 0) inputs.ref_logprobs = values(&Sample::ref_logprobs);
   inputs.advantages = values(&Sample::advantages);
   inputs.mask = mask_of(batch, grpo.rollout.mask_truncated_completions, device);
-  inputs.sequence = sequence_of(AnswerBatch{batch.packed, {}}.packed, device);
+  inputs.sequence = sequence_of(batch.packed, device);
   inputs.sequences = std::ssize(batch.rows);
   auto effective = inputs.mask;
   if (context.by_quantile()) {
-    inputs.keep = logprobs.entropy.detach().ge(context.entropy_floor);
+    const auto entropy = logprobs.entropy.detach();
+    if (!context.entropy_floor) set_entropy_floor(context, entropy.masked_select(inputs.mask));
+    inputs.keep = entropy.ge(*context.entropy_floor);
     effective = inputs.mask.logical_and(inputs.keep);
   }
   auto result = policy_loss(grpo.loss, inputs, counts_of(context, slice));
@@ -173,6 +184,7 @@ void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& bat
                       masked_sum(logprobs.entropy, effective);
   }
   if (gradients) loss.backward();
+  sums.backward = sums.backward || gradients;
   sums.metrics.add(result.metrics);
   sums.policy += policy;
   sums.loss += loss.item<double>();
@@ -180,28 +192,53 @@ void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& bat
   sums.effective_entropy += masked_sum(logprobs.entropy.detach(), effective).item<double>();
 }
 
-/// Threshold of the entropy quantile over all tokens of the step that count, and how many reach it:
-/// a first look at them without gradients.
-void find_entropy_floor(StepContext& context, const std::vector<Slice>& slices,
-                        int64_t max_tokens) {
+/// A micro-batch of the step.
+struct StepBatch {
+  const Slice* slice;
+  RolloutBatch batch;
+  bool gradients;
+};
+
+/// The step's micro-batches in order; of each slice first the rows that teach.
+std::vector<StepBatch> cut_step(const StepContext& context, const std::vector<Slice>& slices) {
+  const bool all_teach = context.grpo().loss.beta > 0 || context.entropy_weight != 0.0;
+  std::vector<StepBatch> step;
+  for (const auto& slice : slices) {
+    for (const bool gradients : {true, false}) {
+      std::vector<RolloutRow> rows;
+      std::copy_if(slice.rows.begin(), slice.rows.end(), std::back_inserter(rows),
+                   [&](const auto& row) { return (all_teach || teaches(row)) == gradients; });
+      for (auto& batch : batches_of(rows, microbatch_tokens(context.config.training),
+                                    context.policy.config().shared_prefix_limit()))
+        step.push_back({.slice = &slice, .batch = std::move(batch), .gradients = gradients});
+    }
+  }
+  return step;
+}
+
+/// The entropy quantile over all tokens of the step that count: a first look at them without
+/// gradients, with the dropout of the second. A step of one batch takes it from its only pass.
+void find_entropy_floor(StepContext& context, const std::vector<StepBatch>& step) {
+  if (step.size() == 1) return;
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> entropies;
   int64_t first_token = 0;
-  for (const auto& slice : slices) {
-    for (const auto& batch :
-         batches_of(slice.rows, max_tokens, context.policy.config().shared_prefix_limit())) {
-      const auto logprobs = batch_logprobs(
-          context.policy.decoder(), batch.packed, head_options(context, /*gradients=*/false),
-          context.policy.training_pass(context.config.training, context.step, first_token));
-      first_token += batch.packed.tokens();
-      entropies.push_back(logprobs.entropy.masked_select(mask_of(
-          batch, context.grpo().rollout.mask_truncated_completions, context.policy.device)));
-    }
+  for (const auto& [slice, batch, gradients] : step) {
+    const auto logprobs = batch_logprobs(
+        context.policy.decoder(), batch.packed, head_options(context, /*gradients=*/false),
+        context.policy.training_pass(context.config.training, context.step, first_token));
+    first_token += batch.packed.tokens();
+    entropies.push_back(logprobs.entropy.masked_select(
+        mask_of(batch, context.grpo().rollout.mask_truncated_completions, context.policy.device)));
   }
-  const auto all = torch::cat(entropies);
-  if (all.numel() == 0) return;
-  context.entropy_floor = entropy_floor(all, context.grpo().top_entropy_quantile);
-  context.effective = static_cast<double>(all.ge(context.entropy_floor).sum().item<int64_t>());
+  set_entropy_floor(context, torch::cat(entropies));
+}
+
+/// The gradient of a step that teaches nothing is 0, not missing: moments and weight decay act in
+/// it, as they do where a backward says so.
+void set_zero_gradients(const Policy& policy) {
+  for (const auto& named : policy.decoder().trainable())
+    torch::Tensor(named.tensor).mutable_grad() = torch::zeros_like(named.tensor);
 }
 
 AdaptiveEntropy bounds_of(const GrpoOptions& options) {
@@ -250,10 +287,20 @@ void EntropyControl::follow(const GrpoOptions& options, double entropy) {
   last_entropy = entropy;
 }
 
+Json EntropyControl::to_json() const {
+  return {{"coefficient", coefficient}, {"last", last_entropy ? Json(*last_entropy) : Json()}};
+}
+
+EntropyControl EntropyControl::from_json(const Json& json) {
+  EntropyControl control{.coefficient = json.at("coefficient").get<double>()};
+  if (const Json& last = json.at("last"); !last.is_null())
+    control.last_entropy = last.get<double>();
+  return control;
+}
+
 GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& policy,
                                     std::vector<Slice>& slices, int64_t step, bool keep_old,
                                     double entropy_weight) {
-  const int64_t max_tokens = microbatch_tokens(config.training);
   StepContext context{.config = config,
                       .policy = policy,
                       .step = step,
@@ -267,18 +314,12 @@ GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& poli
     }
   }
   context.effective = context.tokens;
-  if (context.by_quantile()) find_entropy_floor(context, slices, max_tokens);
-  const bool all_teach = config.grpo.loss.beta > 0 || entropy_weight != 0.0;
+  const auto batches = cut_step(context, slices);
+  if (context.by_quantile()) find_entropy_floor(context, batches);
   StepSums sums;
-  for (const auto& slice : slices) {
-    for (const bool gradients : {true, false}) {
-      std::vector<RolloutRow> rows;
-      std::copy_if(slice.rows.begin(), slice.rows.end(), std::back_inserter(rows),
-                   [&](const auto& row) { return (all_teach || teaches(row)) == gradients; });
-      for (const auto& batch : batches_of(rows, max_tokens, policy.config().shared_prefix_limit()))
-        pass_over(context, slice, batch, gradients, sums);
-    }
-  }
+  for (const auto& [slice, batch, gradients] : batches)
+    pass_over(context, *slice, batch, gradients, sums);
+  if (!sums.backward) set_zero_gradients(policy);
   return {.loss = sums.loss,
           .metrics = metrics_of(config, sums),
           .entropy = sums.effective_entropy / std::max(1.0, context.effective)};

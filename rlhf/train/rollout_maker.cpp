@@ -9,6 +9,7 @@
 #include "rlhf/generate/score.h"
 #include "rlhf/math/advantages.h"
 #include "rlhf/text/stop_strings.h"
+#include "rlhf/text/tokenizer_json.h"
 #include "rlhf/train/run.h"
 #include "rlhf/train/stop_ids.h"
 
@@ -20,17 +21,12 @@ constexpr uint64_t kRoundShift = 40;  // rows are fewer than 2^40
 
 /// The reward model's own tokenizer must be the policy's: it is asked in ids.
 void check_same_tokenizer(const fs::path& folder, const TextSide& text) {
-  for (const char* name : {"tokenizer.json", "tokenizer.json.gz"}) {
-    const fs::path theirs = folder / name;
-    const fs::path ours = text.folder / name;
-    if (!fs::exists(theirs) || !fs::exists(ours)) continue;
-    if (content_hash_of_file(theirs) == content_hash_of_file(ours)) return;
-    throw UserError("reward_model_name_or_path",
-                    fmt::format("a reward model with the policy's tokenizer was expected, {} has "
-                                "another.",
-                                folder.string()),
-                    "train the reward model from the same base (rlhf reward).");
-  }
+  if (read_tokenizer_json(folder) == read_tokenizer_json(text.folder)) return;
+  throw UserError(
+      "reward_model_name_or_path",
+      fmt::format("a reward model with the policy's tokenizer was expected, {} has another.",
+                  folder.string()),
+      "train the reward model from the same base (rlhf reward).");
 }
 
 Model load_reward_model(const fs::path& folder, torch::Device device) {

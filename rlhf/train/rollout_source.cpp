@@ -66,14 +66,13 @@ std::string cause_of_silence(const Rollout& rollout) {
   const auto moments = reward_moments(rewards);
   if (!moments.mean) {
     return "no completion got a reward. HINT: look at the column of solutions, and at `failures` "
-           "in "
-           "completions.jsonl.";
+           "in completions.jsonl.";
   }
   if (moments.deviation && *moments.deviation == 0.0) {
     return fmt::format(
         "every completion got the reward {}. HINT: look at completions.jsonl: the task is too hard "
+        "or too easy for this model, answers end before they are complete (max_completion_length), "
         "or "
-        "too easy for this model, answers end before they are complete (max_completion_length), or "
         "the reward does not read their form.",
         *moments.mean);
   }

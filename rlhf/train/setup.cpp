@@ -243,10 +243,6 @@ DataSpecs data_specs(const DataOptions& options, uint64_t seed) {
   return specs;
 }
 
-bool evaluates(const TrainingOptions& options) {
-  return options.eval_strategy != Interval::no || options.eval_on_start;
-}
-
 DataSpec evaluation_spec(const DataSpecs& specs, const DataOptions& options) {
   if (specs.eval) return *specs.eval;
   throw UserError("eval_strategy", "evaluation is asked for and there are no rows to evaluate on.",

@@ -78,9 +78,6 @@ struct DataSpecs {
 };
 DataSpecs data_specs(const DataOptions& options, uint64_t seed);
 
-/// Whether a run evaluates at all.
-bool evaluates(const TrainingOptions& options);
-
 /// The evaluation rows of `specs`. UserError where there are none.
 DataSpec evaluation_spec(const DataSpecs& specs, const DataOptions& options);
 

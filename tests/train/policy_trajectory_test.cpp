@@ -13,7 +13,15 @@ namespace {
 using testing::Arguments;
 
 const Json& recorded() {
-  static const Json all = read_gzip_json(testing::policy() / "trajectories.json.gz").at("cases");
+  static const Json all = [] {
+    Json cases = Json::object();
+    for (const char* file :
+         {"trajectories.json.gz", "trajectories_sparse.json.gz", "trajectories_lora.json.gz"}) {
+      const Json one = read_gzip_json(testing::policy() / file);
+      for (const auto& [name, value] : one.at("cases").items()) cases[name] = value;
+    }
+    return cases;
+  }();
   return all;
 }
 
@@ -29,6 +37,18 @@ Arguments options_of(const Json& one) {
     arguments.push_back("--" + name);
     for (const Json& item : value.is_array() ? value : Json::array({value}))
       arguments.push_back(item.is_string() ? item.get<std::string>() : item.dump());
+  }
+  arguments.insert(
+      arguments.end(),
+      {"--replay_completions", (testing::policy() / one.at("replay").get<std::string>()).string()});
+  if (one.contains("adapter")) {
+    const fs::path adapter = testing::fixtures() / "preference" / one.at("adapter");
+    arguments.insert(arguments.end(), {"--adapter_name_or_path", adapter.string()});
+    // The adapter as it starts is the reference unless a model is named.
+    if (one.value("reference", Json()) == "model") {
+      arguments.insert(arguments.end(),
+                       {"--ref_model_name_or_path", (testing::fixtures() / "model").string()});
+    }
   }
   return arguments;
 }
