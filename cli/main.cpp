@@ -24,11 +24,12 @@ struct Command {
   int (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Command, 12> kCommands = {{
+constexpr std::array<Command, 13> kCommands = {{
     {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
     {"dpo", "direct preference optimisation and its family", rlhf::cli::run_dpo},
     {"kto", "desirable and undesirable answers: KTO, APO, BCO", rlhf::cli::run_kto},
     {"grpo", "samples judged by rewards: GRPO and its family", rlhf::cli::run_grpo},
+    {"rloo", "samples judged by rewards: RLOO, REINFORCE++, ReMax, OPO", rlhf::cli::run_rloo},
     {"reward", "reward model from preference pairs", rlhf::cli::run_reward},
     {"prm", "process reward model from labelled steps", rlhf::cli::run_prm},
     {"generate", "sample completions of prompts", rlhf::cli::run_generate},
@@ -40,7 +41,7 @@ constexpr std::array<Command, 12> kCommands = {{
 }};
 
 /// Commands of the family that are known and not in this version.
-constexpr std::array<const char*, 5> kLater = {"ppo", "rloo", "chat", "plan", "report"};
+constexpr std::array<const char*, 4> kLater = {"ppo", "chat", "plan", "report"};
 
 std::string usage() {
   std::string text =

@@ -1,4 +1,4 @@
-// rlhf sft, dpo, kto, grpo, reward, prm: one way to run any trainer.
+// rlhf sft, dpo, kto, grpo, rloo, reward, prm: one way to run any trainer.
 #include <algorithm>
 #include <cstdlib>
 
@@ -9,6 +9,7 @@
 #include "rlhf/train/kto.h"
 #include "rlhf/train/prm.h"
 #include "rlhf/train/reward.h"
+#include "rlhf/train/rloo.h"
 #include "rlhf/train/sft.h"
 
 namespace rlhf::cli {
@@ -121,6 +122,10 @@ int run_dpo(std::span<const std::string> args) {
 
 int run_grpo(std::span<const std::string> args) {
   return run_trainer<GrpoConfig>(args, grpo_help, read_grpo_config, train_grpo);
+}
+
+int run_rloo(std::span<const std::string> args) {
+  return run_trainer<RlooConfig>(args, rloo_help, read_rloo_config, train_rloo);
 }
 
 int run_kto(std::span<const std::string> args) {

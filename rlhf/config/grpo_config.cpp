@@ -44,6 +44,10 @@ void declare_loss(OptionSet& set, GrpoOptions& options) {
 }
 
 void declare_advantages(OptionSet& set, GrpoOptions& options) {
+  set.add(
+      "advantage_estimator", options.advantage_estimator,
+      "grpo: a reward's distance from the group's mean; grpo_passk: only the best completion of "
+      "a group learns, from its distance to the second.");
   set.add("scale_rewards", options.scale_rewards,
           "Divide advantages by the deviation of the group, of the batch, or not.")
       .spelling("true", "group")
@@ -160,6 +164,12 @@ void validate(const GrpoConfig& config, Problems& problems) {
   validate(grpo.rollout.reference, config.lora,
            grpo.loss.beta == 0 ? "beta is 0: there is no reference." : "", problems);
   check_unused(grpo, problems);
+  if (grpo.advantage_estimator == GroupEstimator::grpo_passk &&
+      grpo.multi_objective_aggregation == RewardAggregation::normalize_then_sum) {
+    problems.add("advantage_estimator",
+                 "grpo_passk ranks sums of rewards, normalize_then_sum has none.",
+                 "keep one of the two.");
+  }
   if (grpo.entropy_coef_min > grpo.entropy_coef_max) {
     problems.add("entropy_coef_min",
                  fmt::format("at most entropy_coef_max ({}) was expected, got {}.",

@@ -25,8 +25,18 @@ struct EnumNames<RewardAggregation> {
                                                             "normalize_then_sum"};
 };
 
+/// What makes a completion's advantage of the rewards of its group.
+///   grpo         its distance from the group's mean
+///   grpo_passk   of the best one its distance from the second, of all others 0 (arXiv 2503.19595)
+enum class GroupEstimator { grpo, grpo_passk };
+template <>
+struct EnumNames<GroupEstimator> {
+  static constexpr std::array<std::string_view, 2> names = {"grpo", "grpo_passk"};
+};
+
 struct GrpoOptions {
   PolicyLossOptions loss;
+  GroupEstimator advantage_estimator = GroupEstimator::grpo;
   RewardScale scale_rewards = RewardScale::group;
   RewardAggregation multi_objective_aggregation = RewardAggregation::sum_then_normalize;
   double top_entropy_quantile = 1.0;

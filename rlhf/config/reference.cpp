@@ -8,6 +8,7 @@
 #include "rlhf/config/kto_config.h"
 #include "rlhf/config/prm_config.h"
 #include "rlhf/config/reward_config.h"
+#include "rlhf/config/rloo_config.h"
 #include "rlhf/config/sft_config.h"
 #include "rlhf/core/options_text.h"
 
@@ -68,6 +69,7 @@ std::vector<CommandOptions> commands() {
   list.push_back(command("sft", &SftConfig::sft));
   list.push_back(command("dpo", &DpoConfig::dpo));
   list.push_back(command("grpo", &GrpoConfig::grpo));
+  list.push_back(command("rloo", &RlooConfig::rloo));
   list.push_back(command("kto", &KtoConfig::kto));
   list.push_back(command("reward", &RewardConfig::reward));
   list.push_back(command("prm", &PrmConfig::prm));

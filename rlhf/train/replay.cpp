@@ -91,7 +91,8 @@ Replay::Replay(const fs::path& path, int64_t num_generations, const std::vector<
       sample.truncated = std::find(ends.begin(), ends.end(), sample.ids.back()) == ends.end();
       sample.rewards = columns.values(rewards_of(record));
       if (line % num_generations == 0) {
-        groups_.push_back({.row = std::ssize(groups_), .prompt = prompt, .samples = {}});
+        groups_.push_back(
+            {.row = std::ssize(groups_), .prompt = prompt, .samples = {}, .greedy_reward = {}});
       } else if (groups_.empty() || groups_.back().prompt != prompt) {
         throw UserError(record.where,
                         fmt::format("the prompt of its group was expected: num_generations is {}.",

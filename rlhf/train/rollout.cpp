@@ -144,7 +144,8 @@ Rollout read_rollout(const fs::path& file) {
   auto ref_logprobs = columns.runs<float>("ref_logprobs");
   size_t next = 0;
   for (size_t g = 0; g < rows.size(); ++g) {
-    Group group{.row = rows[g], .prompt = std::move(prompts.at(g)), .samples = {}};
+    Group group{
+        .row = rows[g], .prompt = std::move(prompts.at(g)), .samples = {}, .greedy_reward = {}};
     for (int64_t i = 0; i < sizes.at(g); ++i, ++next) {
       Sample sample;
       sample.ids = std::move(completions.at(next));

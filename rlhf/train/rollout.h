@@ -37,6 +37,7 @@ struct Group {
   int64_t row = -1;             ///< of the prompts' data set
   std::vector<int32_t> prompt;  ///< ids; never empty
   std::vector<Sample> samples;
+  std::optional<double> greedy_reward;  ///< of the greedy completion, where it is asked for
 };
 
 struct Rollout {

@@ -41,19 +41,18 @@ Model load_reward_model(const fs::path& folder, torch::Device device) {
   return load_model(folder, {.dtype = torch::kFloat32, .device = device});
 }
 
-SamplingOptions sampling_options(const RolloutOptions& options, int64_t generations,
-                                 const std::vector<int32_t>& stop_ids, uint64_t seed,
-                                 uint64_t draw) {
-  return {.temperature = options.temperature,
+SamplingOptions sampling_options(const RolloutOptions& options, const Draw& draw,
+                                 const std::vector<int32_t>& stop_ids, uint64_t seed) {
+  return {.temperature = draw.greedy ? 0.0 : options.temperature,
           .top_k = options.top_k,
           .top_p = options.top_p,
           .min_p = options.min_p.value_or(0.0),
           .repetition_penalty = options.repetition_penalty,
           .max_new_tokens = options.max_completion_length,
-          .num_generations = generations,
+          .num_generations = draw.generations,
           .stop_ids = stop_ids,
           .seed = seed,
-          .step = draw};
+          .step = draw.draw};
 }
 
 }  // namespace
@@ -132,16 +131,17 @@ void RolloutMaker::judge_by_model(std::vector<Group>& groups) const {
 }
 
 std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<const int64_t> rows,
-                                        int64_t generations, uint64_t draw, uint64_t round) {
+                                        const Draw& draw) {
   std::vector<Group> groups;
   std::vector<Prompt> requests;
   std::vector<Json> columns;
   for (const int64_t row : rows) {
     const auto ids = prompts.prompt(row);
-    groups.push_back({.row = row, .prompt = {ids.begin(), ids.end()}, .samples = {}});
-    groups.back().samples.resize(static_cast<size_t>(generations));
+    groups.push_back(
+        {.row = row, .prompt = {ids.begin(), ids.end()}, .samples = {}, .greedy_reward = {}});
+    groups.back().samples.resize(static_cast<size_t>(draw.generations));
     requests.push_back({.ids = groups.back().prompt,
-                        .key = (round << kRoundShift) | static_cast<uint64_t>(row),
+                        .key = (draw.round << kRoundShift) | static_cast<uint64_t>(row),
                         .where = prompts.source(row)});
     columns.push_back(prompts.columns(row));
   }
@@ -170,8 +170,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
   Engine engine(policy_.decoder(),
                 {.cache_bytes = static_cast<int64_t>(options_.rollout_cache_gib * kGibibyte),
                  .max_rows = options_.rollout_rows});
-  engine.generate(requests, sampling_options(options_, generations, stop_ids_, seed_, draw),
-                  callbacks);
+  engine.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
   seconds_.sampling = seconds_since(start) - seconds_.rewards;
   const auto judging = std::chrono::steady_clock::now();
   judge_by_model(groups);

@@ -41,16 +41,23 @@ struct RolloutSeconds {
   double rewards = 0.0;
 };
 
+/// Which completions are drawn. `draw` and `round` name the random streams.
+struct Draw {
+  int64_t generations = 1;  ///< of each prompt
+  uint64_t draw = 0;
+  uint64_t round = 0;
+  bool greedy = false;  ///< the most likely token at each place, in place of sampling
+};
+
 class RolloutMaker {
  public:
   /// Keeps references to all of them.
   RolloutMaker(const RolloutOptions& options, uint64_t seed, const Policy& policy,
                const TextSide& text, const Judges& judges);
 
-  /// `generations` samples of each of the prompts `rows`, judged. `draw` and `round` name the
-  /// random streams.
+  /// Completions of each of the prompts `rows`, judged.
   std::vector<Group> groups(const PromptDataset& prompts, std::span<const int64_t> rows,
-                            int64_t generations, uint64_t draw, uint64_t round);
+                            const Draw& draw);
 
   const RolloutSeconds& seconds() const { return seconds_; }
   /// Ids that end a completion.

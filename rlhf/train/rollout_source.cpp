@@ -191,10 +191,10 @@ Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, M
     rollout.groups = sampled(number, metrics);
   }
   weigh_groups(rollout.groups, parts_.weights);
-  const auto no_spread = parts_.set_advantages(rollout);
-  note(rollout, no_spread, metrics);
+  parts_.add_logprobs(rollout, first_later, metrics);
+  parts_.method.set_advantages(rollout.groups, parts_.weights, metrics);
+  note(rollout, parts_.method.without_spread(rollout.groups, parts_.weights), metrics);
   append(rollout);
-  parts_.score(rollout, first_later, metrics);
   return rollout;
 }
 
@@ -204,23 +204,35 @@ std::vector<Group> RolloutSource::sampled(int64_t number, Metrics& metrics) {
   const int64_t rounds = options.dynamic_sampling ? options.dynamic_sampling_rounds : 1;
   std::vector<Group> kept;
   std::vector<Group> flat;
-  double sampling = 0.0;
-  double judging = 0.0;
+  RolloutSeconds seconds;
+  const auto drawn = [&](const std::vector<int64_t>& rows, const Draw& draw) {
+    auto groups = parts_.maker->groups(*parts_.prompts, rows, draw);
+    seconds.sampling += parts_.maker->seconds().sampling;
+    seconds.rewards += parts_.maker->seconds().rewards;
+    weigh_groups(groups, parts_.weights);
+    return groups;
+  };
   int64_t round = 0;
   for (; round < rounds && std::ssize(kept) < wanted; ++round) {
     const auto rows = order_->batch(cursor_++);
-    auto groups = parts_.maker->groups(*parts_.prompts, rows, options.num_generations,
-                                       static_cast<uint64_t>(number), static_cast<uint64_t>(round));
-    sampling += parts_.maker->seconds().sampling;
-    judging += parts_.maker->seconds().rewards;
-    weigh_groups(groups, parts_.weights);
+    Draw draw{.generations = options.num_generations,
+              .draw = static_cast<uint64_t>(number),
+              .round = static_cast<uint64_t>(round)};
+    auto groups = drawn(rows, draw);
+    if (parts_.method.greedy_baseline) {
+      draw.greedy = true;
+      draw.generations = 1;
+      const auto greedy = drawn(rows, draw);
+      for (size_t g = 0; g < groups.size(); ++g)
+        groups[g].greedy_reward = greedy[g].samples.front().reward;
+    }
     for (auto& group : groups) {
       const bool keep = !options.dynamic_sampling || has_spread(group);
       (keep ? kept : flat).push_back(std::move(group));
     }
   }
-  metrics.emplace_back("time/rollout", sampling);
-  metrics.emplace_back("time/reward", judging);
+  metrics.emplace_back("time/rollout", seconds.sampling);
+  metrics.emplace_back("time/reward", seconds.rewards);
   if (options.dynamic_sampling) {
     metrics.emplace_back("sampling/rounds", static_cast<double>(round));
     metrics.emplace_back("sampling/dropped_groups", static_cast<double>(flat.size()));

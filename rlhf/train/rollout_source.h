@@ -16,6 +16,7 @@
 #include "rlhf/config/rollout_options.h"
 #include "rlhf/data/order.h"
 #include "rlhf/train/grpo_step.h"
+#include "rlhf/train/policy_gradient.h"
 #include "rlhf/train/replay.h"
 #include "rlhf/train/rollout_maker.h"
 #include "rlhf/train/run.h"
@@ -32,12 +33,10 @@ struct RolloutParts {
   RolloutMaker* maker = nullptr;           ///< absent with a replay
   const PromptDataset* prompts = nullptr;  ///< likewise
   const Replay* replay = nullptr;
-  /// Sets the advantages of a rollout whose rewards are known; says which samples stand in a group
-  /// without spread.
-  std::function<std::vector<bool>(Rollout&)> set_advantages;
+  const PolicyGradientMethod& method;
   /// What a fresh rollout needs from models: reference log-probabilities, those of slices that are
   /// first used after other updates (the completions from `first` on). Metrics of it go there.
-  std::function<void(Rollout&, int64_t first, Metrics&)> score;
+  std::function<void(Rollout&, int64_t first, Metrics&)> add_logprobs;
 };
 
 /// Steps of an epoch over `prompts` prompts, each taken once.
@@ -72,7 +71,6 @@ class RolloutSource {
  private:
   Rollout draw(int64_t number, int64_t step, int64_t first_later, Metrics& metrics);
   std::vector<Group> sampled(int64_t number, Metrics& metrics);
-  void weigh(Rollout& rollout) const;
   void note(const Rollout& rollout, const std::vector<bool>& no_spread, Metrics& metrics);
   void append(const Rollout& rollout);
   int64_t period() const;

@@ -60,6 +60,12 @@ std::vector<Command> commands() {
        {},
        {"remove_unused_columns"},  // rewards read every column: accepted, with a note
        options_of<GrpoConfig>()},
+      {"rloo",
+       "RLOOConfig",
+       {"GRPOScriptArguments"},
+       {},
+       {"remove_unused_columns"},
+       options_of<RlooConfig>()},
       // TRL's default of the task is that of language models, and wrong for these two.
       {"reward", "RewardConfig", {}, {}, {"lora_task_type"}, options_of<RewardConfig>()},
       {"prm", "PRMConfig", {}, {}, {"lora_task_type"}, options_of<PrmConfig>()},

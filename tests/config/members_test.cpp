@@ -9,8 +9,8 @@ namespace {
 template <class Config>
 class MembersTest : public ConfigFileTest {};
 
-using Configs =
-    ::testing::Types<SftConfig, DpoConfig, KtoConfig, GrpoConfig, RewardConfig, PrmConfig>;
+using Configs = ::testing::Types<SftConfig, DpoConfig, KtoConfig, GrpoConfig, RlooConfig,
+                                 RewardConfig, PrmConfig>;
 TYPED_TEST_SUITE(MembersTest, Configs);
 
 /// A value that an option takes and that is not its default.

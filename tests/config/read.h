@@ -13,6 +13,7 @@
 #include "rlhf/config/kto_config.h"
 #include "rlhf/config/prm_config.h"
 #include "rlhf/config/reward_config.h"
+#include "rlhf/config/rloo_config.h"
 #include "rlhf/config/sft_config.h"
 #include "rlhf/core/file.h"
 
@@ -24,7 +25,7 @@ using Texts = std::vector<std::string>;
 template <class Config = SftConfig>
 Texts with_model_and_data(const Texts& args) {
   Texts all = {"--model_name_or_path", "model", "--dataset_name", "data.jsonl"};
-  if constexpr (std::is_same_v<Config, GrpoConfig>)
+  if constexpr (std::is_same_v<Config, GrpoConfig> || std::is_same_v<Config, RlooConfig>)
     all.insert(all.end(), {"--reward_funcs", "accuracy"});
   all.insert(all.end(), args.begin(), args.end());
   return all;

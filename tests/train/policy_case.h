@@ -1,9 +1,11 @@
-// Runs of `rlhf grpo` on the tiny model of tests/fixtures/train.
+// Runs of `rlhf grpo` and `rlhf rloo` on the tiny model of tests/fixtures/train.
 #pragma once
 
+#include <fstream>
 #include <string>
 
 #include "rlhf/train/grpo.h"
+#include "rlhf/train/rloo.h"
 #include "sft_case.h"
 
 namespace rlhf::testing {
@@ -48,8 +50,29 @@ inline Arguments replay_arguments(const fs::path& output, const Arguments& more)
       more);
 }
 
+/// Prompts with answers for the tiny model's characters.
+inline fs::path prompts_in(const fs::path& folder) {
+  std::ofstream out(folder / "prompts.jsonl");
+  for (int i = 0; i < 12; ++i)
+    out << Json{{"prompt", fmt::format("{}+{}=", i, 2 * i)}, {"answer", std::to_string(3 * i)}}
+               .dump()
+        << '\n';
+  return folder / "prompts.jsonl";
+}
+
+/// A run that samples; digits are what it is paid for.
+inline Arguments sampling(const fs::path& folder, const std::string& run, const Arguments& more) {
+  return merged(grpo_arguments(folder / run, {"--dataset_name", prompts_in(folder).string(),
+                                              "--reward_funcs", "digit_share", "--max_steps", "6"}),
+                more);
+}
+
 inline TrainResult train_grpo_with(const Arguments& arguments, const TrainHooks& hooks = {}) {
   return train_grpo(read_grpo_config(arguments, nullptr), hooks);
+}
+
+inline TrainResult train_rloo_with(const Arguments& arguments, const TrainHooks& hooks = {}) {
+  return train_rloo(read_rloo_config(arguments, nullptr), hooks);
 }
 
 }  // namespace rlhf::testing

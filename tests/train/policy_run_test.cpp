@@ -10,25 +10,8 @@ namespace rlhf {
 namespace {
 
 using testing::Arguments;
+using testing::sampling;
 using testing::with;
-
-/// Prompts with answers for the tiny model's characters.
-fs::path prompts_in(const fs::path& folder) {
-  std::ofstream out(folder / "prompts.jsonl");
-  for (int i = 0; i < 12; ++i)
-    out << Json{{"prompt", fmt::format("{}+{}=", i, 2 * i)}, {"answer", std::to_string(3 * i)}}
-               .dump()
-        << '\n';
-  return folder / "prompts.jsonl";
-}
-
-/// A run that samples; digits are what it is paid for.
-Arguments sampling(const fs::path& folder, const std::string& run, const Arguments& more) {
-  return testing::merged(
-      testing::grpo_arguments(folder / run, {"--dataset_name", prompts_in(folder).string(),
-                                             "--reward_funcs", "digit_share", "--max_steps", "6"}),
-      more);
-}
 
 std::vector<Json> lines_of(const fs::path& run) {
   auto lines = testing::comparable(run);

@@ -1,0 +1,228 @@
+#include "rlhf/train/policy_gradient.h"
+
+#include <algorithm>
+
+#include "rlhf/core/error.h"
+#include "rlhf/data/prepare.h"
+#include "rlhf/train/grpo_step.h"
+#include "rlhf/train/reference_maker.h"
+#include "rlhf/train/rollout_source.h"
+#include "rlhf/train/run_data.h"
+#include "rlhf/train/stop_ids.h"
+
+namespace rlhf {
+namespace {
+
+/// Every evaluation draws from the same random streams: figures of different steps compare.
+constexpr uint64_t kEvaluationDraw = uint64_t{1} << 62;
+
+/// Everything a run reads, checked.
+struct PolicyGradientSetup : Prepared {
+  std::optional<Judges> judges;
+  std::optional<Replay> replay;
+  RunData<PromptDataset> data;
+};
+
+ReadRows<PromptDataset> read_prompts(const GrpoConfig& config, const TextSide& text,
+                                     const Judges& judges, const DataSpec& spec) {
+  const auto& rollout = config.grpo.rollout;
+  PromptOptions options{.max_length = rollout.max_prompt_length,
+                        .text = text_options(text, config.data)};
+  if (!rollout.chat_template_kwargs.is_null())
+    options.text.chat_template_kwargs = rollout.chat_template_kwargs;
+  Statistics statistics;
+  auto data = prepare_prompts(spec, text.tokenizer, text.chat,
+                              text_fingerprint(text.folder, text.template_text), options,
+                              judges.required_columns(), cache_folder(config.data), &statistics);
+  return {std::move(data), statistics.table()};
+}
+
+/// Ids that end a completion of a replay: those that end one, and the padding token, as in TRL.
+std::vector<int32_t> ends_of(const Policy& policy, const TextSide& text) {
+  auto ends = find_stop_ids(policy.model, &text.tokenizer);
+  if (const auto pad = text.tokenizer.pad_id()) ends.push_back(*pad);
+  return ends;
+}
+
+/// UserError where there are fewer prompts than are drawn at once.
+void check_enough(const GrpoConfig& config, int64_t prompts, const char* what) {
+  const int64_t drawn = prompts_per_generation(config.grpo.rollout, config.training);
+  if (prompts >= drawn) return;
+  throw UserError(
+      what,
+      fmt::format("at least the {} prompts that are drawn at once were expected, got {}.", drawn,
+                  prompts),
+      "lower prompts_per_step (or per_device_train_batch_size and "
+      "steps_per_generation).");
+}
+
+void read_rows(GrpoConfig& config, const TrainHooks& hooks, PolicyGradientSetup& setup,
+               SetupChecks& checks) {
+  const auto& rollout = config.grpo.rollout;
+  if (rollout.replay_completions) {
+    if (!setup.policy) return;
+    checks.attempt([&] {
+      setup.replay.emplace(*rollout.replay_completions, rollout.num_generations,
+                           ends_of(*setup.policy, *setup.text));
+      check_rows_fit(setup.replay->limits(), setup.policy->config());
+      check_enough(config, setup.replay->groups(), "replay_completions");
+    });
+    return;
+  }
+  if (!setup.judges) return;
+  setup.data = read_run_data<PromptDataset>(
+      config, hooks, setup.policy, checks, [&](const DataSpec& spec, bool) {
+        return read_prompts(config, *setup.text, *setup.judges, spec);
+      });
+  if (!setup.data.train) return;
+  checks.attempt([&] { check_enough(config, setup.data.train->rows(), "dataset_name"); });
+  if (!setup.policy) return;
+  checks.attempt([&] {
+    const RowLimits longest{.longest =
+                                longest_row(*setup.data.train) + rollout.max_completion_length};
+    check_rows_fit(longest, setup.policy->config());
+  });
+}
+
+PolicyGradientSetup set_up(GrpoConfig& config, bool reference, const TrainHooks& hooks) {
+  SetupChecks checks;
+  const auto& rollout = config.grpo.rollout;
+  const PolicyRequest request{
+      .adapter_dropout = adapter_dropout(config.lora, rollout.disable_dropout),
+      .keeps_start_adapter = reference};
+  PolicyGradientSetup setup;
+  static_cast<Prepared&>(setup) = prepare_run(
+      config, [&](const TextSide*) { return request; }, checks);
+  if (!rollout.replay_completions) {
+    checks.attempt([&] {
+      setup.judges.emplace(read_judges(rollout, setup.text ? &*setup.text : nullptr,
+                                       setup.policy ? setup.policy->device : torch::kCPU));
+    });
+  }
+  if (setup.text) read_rows(config, hooks, setup, checks);
+  if (setup.policy && reference)
+    checks.attempt([&] { check_reference_folder(rollout.reference, *setup.policy); });
+  checks.throw_if_any();
+  return setup;
+}
+
+/// Draws completions of every evaluation prompt and logs what the judges say.
+void evaluate_and_note(const GrpoConfig& config, const PolicyGradientMethod& method,
+                       const PolicyGradientSetup& setup, RolloutMaker& maker, TrainRun& run) {
+  const auto start = std::chrono::steady_clock::now();
+  auto groups = maker.groups(
+      *setup.data.eval, all_rows(setup.data.eval->rows()),
+      {.generations = config.grpo.rollout.eval_generations(), .draw = kEvaluationDraw});
+  weigh_groups(groups, setup.judges->weights);
+  const auto no_spread = method.without_spread(groups, setup.judges->weights);
+  run.note_evaluation(rollout_metrics(groups, setup.judges->names, no_spread, "eval_"),
+                      seconds_since(start), setup.data.eval->rows());
+}
+
+RunParts run_parts(const GrpoConfig& config, const PolicyGradientMethod& method,
+                   const PolicyGradientSetup& setup, const TrainHooks& hooks) {
+  const int64_t prompts = setup.replay ? setup.replay->groups() : setup.data.train->rows();
+  return {
+      .method = method.name,
+      .training = config.training,
+      .hooks = hooks,
+      .text = *setup.text,
+      .config_yaml = method.config_yaml,
+      .rows = prompts,
+      .data_fingerprint = setup.replay ? setup.replay->fingerprint() : setup.data.train_fingerprint,
+      .lengths = {},
+      .steps_per_epoch = steps_per_epoch(config.grpo.rollout, config.training, prompts)};
+}
+
+}  // namespace
+
+OptionalRewards rewards_of(const std::vector<Group>& groups) {
+  OptionalRewards rewards;
+  for (const auto& group : groups) {
+    for (const auto& sample : group.samples) rewards.push_back(sample.reward);
+  }
+  return rewards;
+}
+
+TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod& method,
+                                  const TrainHooks& hooks) {
+  if (hooks.on_text) hooks.on_text(method.config_table);
+  // Everything that can be wrong is looked at before anything is written, and reported together.
+  const bool has_reference = method.kl != KlTerm::none;
+  PolicyGradientSetup setup = set_up(config, has_reference, hooks);
+  Policy& policy = *setup.policy;
+  const GrpoOptions& grpo = config.grpo;
+  TrainRun run(run_parts(config, method, setup, hooks), policy);
+
+  References references;
+  if (has_reference && !run.over()) {
+    ReferenceMaker maker(config, grpo.rollout.reference, policy, run, hooks);
+    references = maker.live(grpo.rollout.temperature);
+  }
+  std::optional<RolloutMaker> maker;
+  if (setup.judges)
+    maker.emplace(grpo.rollout, static_cast<uint64_t>(config.training.seed), policy, *setup.text,
+                  *setup.judges);
+  const std::vector<std::string> names =
+      setup.judges ? setup.judges->names : setup.replay->judges();
+  const std::vector<double> weights =
+      setup.judges ? setup.judges->weights
+                   : grpo.rollout.reward_weights.value_or(std::vector<double>(names.size(), 1.0));
+
+  const Json& resumed = run.resumed_extra();
+  EntropyControl entropy = resumed.is_null() ? EntropyControl{.coefficient = grpo.entropy_coef}
+                                             : EntropyControl::from_json(resumed.at("entropy"));
+  RolloutSource source(
+      {.options = grpo.rollout,
+       .training = config.training,
+       .text = *setup.text,
+       .judges = names,
+       .weights = weights,
+       .maker = maker ? &*maker : nullptr,
+       .prompts = setup.data.train ? &*setup.data.train : nullptr,
+       .replay = setup.replay ? &*setup.replay : nullptr,
+       .method = method,
+       .add_logprobs =
+           [&](Rollout& rollout, int64_t first_later, Metrics& metrics) {
+             const auto start = std::chrono::steady_clock::now();
+             if (references.train) add_reference(config, policy, *references.train, rollout);
+             const int64_t first = method.kl == KlTerm::reward ? 0 : first_later;
+             add_old_logprobs(config, policy, rows_of(rollout, first, rollout.samples()));
+             metrics.emplace_back("time/reference", seconds_since(start));
+           }},
+      run.folder(), resumed.is_null() ? Json() : resumed.at("source"), policy.resumed_from);
+  run.set_extra_state([&] {
+    return Json{{"source", source.state()}, {"entropy", entropy.to_json()}};
+  });
+  run.add_tensors(RolloutSource::kFile, [&] { return source.tensors(run.step()); });
+  const auto evaluate = [&] { evaluate_and_note(config, method, setup, *maker, run); };
+  if (!run.over() && run.evaluation_is_due()) evaluate();
+
+  while (!run.over()) {
+    run.begin_step();
+    // 1. The completions of this step, drawn anew where the last ones are used up.
+    Metrics metrics;
+    int64_t tokens = 0;
+    auto slices = source.take(run.step(), metrics, tokens);
+    // 2. Gradients of the loss over all of them.
+    const auto start = std::chrono::steady_clock::now();
+    const auto result = accumulate_gradients(config, policy, slices, run.step(), source.reused(),
+                                             entropy.weight(grpo));
+    metrics.insert(metrics.end(), result.metrics.begin(), result.metrics.end());
+    // 3. Move the weight of the entropy bonus; clip, update, and say what happened.
+    entropy.follow(grpo, result.entropy);
+    if (grpo.has_entropy_bonus()) metrics.emplace_back("entropy_coef", entropy.coefficient);
+    metrics.emplace_back("time/update", seconds_since(start));
+    run.update(result.loss, metrics, tokens);
+    if (run.logged() && grpo.rollout.log_completions && hooks.on_text)
+      hooks.on_text(source.shown());
+    // 4. The reference follows the policy where it is told to.
+    references.follow(policy, grpo.rollout.reference, run.step());
+    // 5. Evaluate and save when it is time; stop when asked.
+    if (run.evaluation_is_due()) evaluate();
+    run.end_step();
+  }
+  return run.finish();
+}
+
+}  // namespace rlhf

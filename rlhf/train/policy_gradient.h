@@ -1,0 +1,48 @@
+// What GRPO's family and RLOO's have in common: a run that learns from its own samples.
+//
+//   1. Draw G completions of each of P prompts with the weights as they stand, and have them judged.
+//   2. Turn rewards into advantages: here the methods differ.
+//   3. Descend the clipped surrogate on these advantages, num_iterations times
+//      (losses/policy_loss.h).
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "rlhf/config/grpo_config.h"
+#include "rlhf/train/rollout.h"
+#include "rlhf/train/run.h"
+#include "rlhf/train/setup.h"
+
+namespace rlhf {
+
+/// Where the term that holds the policy near its reference stands.
+enum class KlTerm { none, loss, reward };
+
+/// What one method says of a run.
+struct PolicyGradientMethod {
+  std::string name;          ///< as the command is called
+  std::string config_yaml;   ///< the resolved configuration
+  std::string config_table;  ///< the same for people
+  KlTerm kl = KlTerm::none;  ///< in the reward: old log-probabilities are known before advantages
+  bool greedy_baseline = false;  ///< each prompt's greedy completion is drawn and judged too
+
+  /// Fills the advantages of groups whose rewards, and where `kl` asks for them log-probabilities,
+  /// are known. `weights`: of the judges. Metrics of it go there.
+  std::function<void(std::vector<Group>&, const std::vector<double>& weights, Metrics&)>
+      set_advantages;
+  /// Which completions stand in a group whose rewards have no spread.
+  std::function<std::vector<bool>(const std::vector<Group>&, const std::vector<double>& weights)>
+      without_spread;
+};
+
+/// Trains and leaves a run folder behind; `config` holds the surrogate and how completions are
+/// drawn. UserError, with nothing written, when data, model or options are at fault.
+TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod& method,
+                                  const TrainHooks& hooks);
+
+/// The weighted sums of groups' rewards, completion by completion.
+OptionalRewards rewards_of(const std::vector<Group>& groups);
+
+}  // namespace rlhf
