@@ -158,7 +158,8 @@ void check_batches(const RolloutOptions& options, const TrainingOptions& trainin
 }
 
 void check_rewards(const RolloutOptions& options, const CommonConfig& config, Problems& problems) {
-  const bool judged = options.reward_funcs || options.reward_model_name_or_path;
+  const bool judged = options.reward_funcs || options.reward_model_name_or_path ||
+                      options.process_reward_model_name_or_path;
   if (options.replay_completions) {
     if (judged) {
       problems.add("reward_funcs", "replay_completions brings its own rewards.",

@@ -50,6 +50,8 @@ struct RolloutOptions {
   std::optional<std::vector<Json>>
       reward_funcs;  ///< names, or maps with parameters (docs/rewards.md)
   std::optional<std::string> reward_model_name_or_path;
+  std::optional<std::string> process_reward_model_name_or_path;  ///< of grpo alone
+  std::string step_separator = "\n";
   std::optional<std::vector<double>> reward_weights;
   double reward_failure_limit = 0.5;
 

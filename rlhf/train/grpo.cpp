@@ -1,6 +1,8 @@
 #include "rlhf/train/grpo.h"
 
-#include "rlhf/math/advantages.h"
+#include <algorithm>
+
+#include "rlhf/math/token_advantages.h"
 #include "rlhf/train/policy_gradient.h"
 
 namespace rlhf {
@@ -16,16 +18,63 @@ std::vector<OptionalRewards> by_judge(const std::vector<Group>& groups, size_t j
   return rewards;
 }
 
+/// Weighted sums of rewards: of all judges but the process reward model, which is the last.
+OptionalRewards outcomes_of(const std::vector<Group>& groups, std::vector<double> weights) {
+  weights.back() = 0.0;
+  auto rewards = by_judge(groups, weights.size());
+  for (auto& row : rewards) row.back() = std::nullopt;
+  return weigh_rewards(rewards, weights);
+}
+
+bool has_steps(const std::vector<Group>& groups) {
+  return std::any_of(groups.begin(), groups.end(), [](const Group& group) {
+    return std::any_of(group.samples.begin(), group.samples.end(),
+                       [](const Sample& sample) { return !sample.steps.empty(); });
+  });
+}
+
 GroupAdvantages advantages_of(const GrpoOptions& options, const std::vector<double>& weights,
-                              const std::vector<Group>& groups) {
+                              const std::vector<Group>& groups, const OptionalRewards& rewards) {
   const auto generations = std::ssize(groups.front().samples);
   if (options.multi_objective_aggregation == RewardAggregation::normalize_then_sum)
     return gdpo_advantages(by_judge(groups, weights.size()), weights, generations);
-  const auto rewards = rewards_of(groups);
   auto advantages = group_advantages(rewards, generations, options.scale_rewards);
   if (options.advantage_estimator == GroupEstimator::grpo_passk)
     advantages.values = pass_at_k_advantages(rewards, generations, options.scale_rewards);
   return advantages;
+}
+
+/// Of tokens, by the rewards of steps; a completion that a failure took out has none.
+TokenValues step_advantages(const GrpoOptions& options, const std::vector<Group>& groups) {
+  std::vector<std::vector<StepReward>> steps;
+  std::vector<int64_t> tokens;
+  for (const auto& group : groups) {
+    for (const auto& sample : group.samples) {
+      steps.push_back(sample.reward ? sample.steps : std::vector<StepReward>{});
+      tokens.push_back(sample.tokens());
+    }
+  }
+  return process_advantages(steps, tokens, std::ssize(groups.front().samples),
+                            options.scale_rewards);
+}
+
+/// The advantage of a completion is that of its outcome for every token, and where steps are judged
+/// that of the steps at or behind a token, times the weight of their judge.
+void set_advantages(const GrpoOptions& options, const std::vector<double>& weights,
+                    std::vector<Group>& groups) {
+  const bool stepwise = has_steps(groups);
+  const auto rewards = stepwise ? outcomes_of(groups, weights) : rewards_of(groups);
+  const auto values = advantages_of(options, weights, groups, rewards).values;
+  const TokenValues by_step = stepwise ? step_advantages(options, groups) : TokenValues();
+  size_t next = 0;
+  for (auto& group : groups) {
+    for (auto& sample : group.samples) {
+      sample.advantages.assign(sample.ids.size(), static_cast<float>(values[next]));
+      for (size_t t = 0; stepwise && t < sample.advantages.size(); ++t)
+        sample.advantages[t] += static_cast<float>(weights.back() * by_step[next][t]);
+      ++next;
+    }
+  }
 }
 
 }  // namespace
@@ -37,18 +86,11 @@ TrainResult train_grpo(GrpoConfig config, const TrainHooks& hooks) {
       .config_yaml = resolved_yaml(config),
       .config_table = resolved_table(config),
       .kl = options.loss.beta > 0 ? KlTerm::loss : KlTerm::none,
-      .set_advantages =
-          [&options](std::vector<Group>& groups, const std::vector<double>& weights, Metrics&) {
-            const auto values = advantages_of(options, weights, groups).values;
-            size_t next = 0;
-            for (auto& group : groups) {
-              for (auto& sample : group.samples)
-                sample.advantages.assign(sample.ids.size(), static_cast<float>(values[next++]));
-            }
-          },
+      .set_advantages = [&options](std::vector<Group>& groups, const std::vector<double>& weights,
+                                   Metrics&) { set_advantages(options, weights, groups); },
       .without_spread =
           [&options](const std::vector<Group>& groups, const std::vector<double>& weights) {
-            return advantages_of(options, weights, groups).no_spread;
+            return advantages_of(options, weights, groups, rewards_of(groups)).no_spread;
           }};
   return train_policy_gradient(std::move(config), method, hooks);
 }

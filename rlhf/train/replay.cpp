@@ -47,6 +47,36 @@ Json rewards_of(const Record& record) {
   return rewards;
 }
 
+/// The line's judged steps; none where it has no column of them.
+std::vector<StepReward> steps_of(const Record& record, int64_t tokens) {
+  if (!record.row.contains("steps")) return {};
+  const Json& steps = record.at("steps");
+  const auto list = [&](const char* name) {
+    return steps.is_object() && steps.contains(name) ? steps.at(name) : Json();
+  };
+  const Json ends = list("last_tokens");
+  const Json rewards = list("rewards");
+  bool fits =
+      ends.is_array() && rewards.is_array() && !ends.empty() && ends.size() == rewards.size();
+  std::vector<StepReward> found;
+  int64_t before = -1;
+  for (size_t i = 0; fits && i < ends.size(); ++i) {
+    const int64_t end = ends[i].is_number_integer() ? ends[i].get<int64_t>() : -1;
+    fits = end > before && end < tokens && (rewards[i].is_number() || rewards[i].is_null());
+    if (!fits) break;
+    before = end;
+    found.push_back(
+        {.last_token = end,
+         .reward = rewards[i].is_null() ? std::nullopt : std::optional(rewards[i].get<double>())});
+  }
+  if (!fits) {
+    throw UserError(record.where,
+                    "`steps` was expected to be {\"last_tokens\": rising places in completion_ids, "
+                    "\"rewards\": a number or null for each}.");
+  }
+  return found;
+}
+
 /// Names of rewards and what each line gives for them.
 class Columns {
  public:
@@ -90,6 +120,7 @@ Replay::Replay(const fs::path& path, int64_t num_generations, const std::vector<
       sample.ids = ids_of(record, "completion_ids");
       sample.truncated = std::find(ends.begin(), ends.end(), sample.ids.back()) == ends.end();
       sample.rewards = columns.values(rewards_of(record));
+      sample.steps = steps_of(record, sample.tokens());
       if (line % num_generations == 0) {
         groups_.push_back(
             {.row = std::ssize(groups_), .prompt = prompt, .samples = {}, .greedy_reward = {}});

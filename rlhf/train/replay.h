@@ -6,7 +6,12 @@
 //   {"prompt_ids": [1, 15, 8], "completion_ids": [7, 2], "rewards": {"accuracy": 1.0, "length":
 //   null}}
 //
-// or with a single "reward". Lines of a group (num_generations of one prompt) stand together,
+// or with a single "reward". Steps that a process reward model judged stand beside them, their mean
+// being the last of the rewards:
+//
+//   "steps": {"last_tokens": [4, 9], "rewards": [0.9, 0.4]}
+//
+// Lines of a group (num_generations of one prompt) stand together,
 // groups in the order in which they are drawn.
 #pragma once
 

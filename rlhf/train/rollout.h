@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rlhf/core/file.h"
+#include "rlhf/math/token_advantages.h"
 #include "rlhf/models/decoder.h"
 
 namespace rlhf {
@@ -29,6 +30,8 @@ struct Sample {
   std::vector<std::optional<double>> rewards;  ///< by judge; none: it does not apply, or failed
   std::optional<double> reward;                ///< weighted sum; none: it leaves the statistics
   std::vector<std::string> failures;           ///< `accuracy: timed out`
+  /// Of a process reward model, whose mean is the last of `rewards`; empty without one.
+  std::vector<StepReward> steps;
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
 };

@@ -20,13 +20,13 @@ constexpr double kGibibyte = 1073741824.0;
 constexpr uint64_t kRoundShift = 40;  // rows are fewer than 2^40
 
 /// The reward model's own tokenizer must be the policy's: it is asked in ids.
-void check_same_tokenizer(const fs::path& folder, const TextSide& text) {
+void check_same_tokenizer(const char* key, const fs::path& folder, const TextSide& text) {
   if (read_tokenizer_json(folder) == read_tokenizer_json(text.folder)) return;
   throw UserError(
-      "reward_model_name_or_path",
+      key,
       fmt::format("a reward model with the policy's tokenizer was expected, {} has another.",
                   folder.string()),
-      "train the reward model from the same base (rlhf reward).");
+      "train the reward model from the same base (rlhf reward, rlhf prm).");
 }
 
 Model load_reward_model(const fs::path& folder, torch::Device device) {
@@ -74,8 +74,18 @@ Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::D
   if (options.reward_model_name_or_path) {
     const fs::path folder = *options.reward_model_name_or_path;
     try {
-      if (text != nullptr) check_same_tokenizer(folder, *text);
+      if (text != nullptr) check_same_tokenizer("reward_model_name_or_path", folder, *text);
       judges.model.emplace(load_reward_model(folder, device));
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
+    judges.names.push_back(fs::weakly_canonical(folder).filename().string());
+  }
+  if (options.process_reward_model_name_or_path) {
+    const fs::path folder = *options.process_reward_model_name_or_path;
+    try {
+      if (text != nullptr) check_same_tokenizer("process_reward_model_name_or_path", folder, *text);
+      judges.steps.emplace(folder, options.step_separator, device);
     } catch (const UserError& error) {
       problems.add(error);
     }
@@ -119,12 +129,13 @@ void RolloutMaker::judge_by_model(std::vector<Group>& groups) const {
     prompts.push_back(std::move(prompt));
   }
   const auto scores = rlhf::rewards(judges_.model->decoder, prompts);
+  const std::string& name = judges_.names.at(groups.front().samples.front().rewards.size());
   size_t next = 0;
   for (auto& group : groups) {
     for (auto& sample : group.samples) {
       const double score = scores.at(next++);
       const bool finite = std::isfinite(score);
-      if (!finite) sample.failures.push_back(fmt::format("{}: {}", judges_.names.back(), score));
+      if (!finite) sample.failures.push_back(fmt::format("{}: {}", name, score));
       sample.rewards.push_back(finite ? std::optional(score) : std::nullopt);
     }
   }
@@ -174,6 +185,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
   seconds_.sampling = seconds_since(start) - seconds_.rewards;
   const auto judging = std::chrono::steady_clock::now();
   judge_by_model(groups);
+  if (judges_.steps) judges_.steps->judge(text_.tokenizer, judges_.names.back(), groups);
   seconds_.rewards += seconds_since(judging);
   return groups;
 }

@@ -18,14 +18,16 @@
 #include "rlhf/train/policy.h"
 #include "rlhf/train/rollout.h"
 #include "rlhf/train/setup.h"
+#include "rlhf/train/step_judge.h"
 
 namespace rlhf {
 
-/// What judges completions: rules, then a reward model.
+/// What judges completions: rules, then a reward model, then a process reward model.
 struct Judges {
   std::vector<RewardRule> rules;
   std::optional<Model> model;
-  std::vector<std::string> names;  ///< of all, rules first
+  std::optional<StepJudge> steps;
+  std::vector<std::string> names;  ///< of all, rules first, the judge of steps last
   std::vector<double> weights;     ///< of all
 
   /// Of each list a data row must have one column.

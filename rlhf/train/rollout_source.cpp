@@ -58,6 +58,15 @@ void add_moments(Metrics& metrics, const std::string& mean, const std::string& d
   if (moments.deviation) metrics.emplace_back(deviation, *moments.deviation);
 }
 
+Json steps_line(const std::vector<StepReward>& steps) {
+  Json line = {{"last_tokens", Json::array()}, {"rewards", Json::array()}};
+  for (const auto& step : steps) {
+    line["last_tokens"].push_back(step.last_token);
+    line["rewards"].push_back(step.reward ? Json(*step.reward) : Json(nullptr));
+  }
+  return line;
+}
+
 /// Why a rollout teaches nothing.
 std::string cause_of_silence(const Rollout& rollout) {
   OptionalRewards rewards;
@@ -294,6 +303,7 @@ void RolloutSource::append(const Rollout& rollout) {
                  {"completion_ids", sample.ids}};
     if (parts_.prompts != nullptr) line["row"] = parts_.prompts->source(group.row);
     if (!sample.failures.empty()) line["failures"] = sample.failures;
+    if (!sample.steps.empty()) line["steps"] = steps_line(sample.steps);
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
   });
   append_file(log_, lines);
