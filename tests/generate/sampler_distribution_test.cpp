@@ -73,8 +73,10 @@ std::vector<FilterCase> filter_cases() {
       {.name = "min_p", .min_p = 0.25, .kept = {1, 3, 4, 6, 8, 9}},
       // Square roots, of sum 31.97: 4.69 + 4.24 + 3.74 + 3.46 + 3 + 2.45 = 21.59 < 22.38 <= 23.82.
       {.name = "hot_top_p", .temperature = 2.0, .top_p = 0.7, .kept = {1, 3, 4, 6, 8, 9, 10}},
-      // Of the squares 484, 324, 196, 144 top-p keeps three (808 < 918.4 <= 1004), min-p those of
-      // at least 242.
+      // Of the squares 484, 324, 196, 144, of sum 1148, top-p keeps three: 808 < 918.4 <= 1004. Of
+      // all squares (1336) it would keep the fourth too.
+      {.name = "top_k_top_p", .temperature = 0.5, .top_k = 4, .top_p = 0.8, .kept = {1, 4, 6}},
+      // And min-p those of at least 242.
       {.name = "together",
        .temperature = 0.5,
        .top_k = 4,
