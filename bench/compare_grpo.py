@@ -18,11 +18,15 @@ Samples differ, as the random numbers of the two sides do. Compared before anyth
 the first step's loss (0: advantages of a group add up to 0, all lengths are equal), KL (0: the policy is the reference) and entropy (of the same
 weights, 2,048 places drawn alike: within 1%).
 
+Needs a machine without other work: two threads that wait for each other lose most where a third wants their core, TRL's many small operations
+more than rlhf's (`load` in the report is the machine's load average before the first run, and should be below 0.5).
+
 Phases, seconds a step: rollout (prompts to texts), reward, reference (its log-probabilities), gradients (forward and backward of the loss), rest
 (clipping, the update, the log). Sampling alone: completion tokens a second of rollout.
 """
 
 import math
+import os
 import pathlib
 import statistics
 import tempfile
@@ -166,12 +170,14 @@ def main() -> None:
         parser.error(f"more than {SKIPPED_STEPS} steps: the first ones are not counted")
     if args.child:
         return child(args, pathlib.Path(args.child))
+    load = round(os.getloadavg()[0], 2)
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         make_inputs(args, folder)
         results = common.in_turn(args, lambda: run_rlhf(args, folder), lambda: common.run_trl(args, __file__, folder))
     report = {"method": "grpo", "prompts": args.prompts, "samples": args.samples, "new_tokens": args.new_tokens,
-              "trl_batch": args.trl_batch or completions(args), "size": args.size, "threads": args.threads, "first_step": check(args, results)}
+              "trl_batch": args.trl_batch or completions(args), "size": args.size, "threads": args.threads, "load": load,
+              "first_step": check(args, results)}
     tokens = results["trl"][0]["tokens"]
     for name, runs in results.items():
         report[name] = common.side_report(runs, tokens, SKIPPED_STEPS) | phase_report(args, runs)
