@@ -1,8 +1,8 @@
 """What the comparisons with TRL share: inputs, child processes, medians and the report.
 
 Both sides train the same model on the same ids with the same number of threads, in fp32, runs taken in turn. Step time is the median over the
-steps after the first two; peak memory is the operating system's figure for the whole process. Before anything is reported the losses are compared:
-a fast wrong result would show.
+steps after the first ones; peak memory is the operating system's figure for the whole process. Before anything is reported the losses are compared
+(or, where each side learns from samples of its own, what must be equal all the same): a fast wrong result would show.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import tempfile
 import time
 
 SHAPES = {
+    "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=32768),
     "25m": dict(hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6, num_key_value_heads=2, vocab_size=32768),
     "135m": dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, vocab_size=49152),
 }
@@ -69,20 +70,25 @@ class FoldedTokenizer:
         return [i % self.vocabulary for i in self.tokenizer.encode(text).ids]
 
 
-def make_model(folder: pathlib.Path, shape: dict, classifier: bool = False) -> None:
-    """A Llama of the shape with random weights, and a tokenizer of nothing but <eos> and <pad>."""
+def make_model(folder: pathlib.Path, shape: dict, classifier: bool = False, eos: int = EOS, words: dict[str, int] | None = None) -> None:
+    """A Llama of the shape with random weights, and a tokenizer of <eos>, <pad> and `words` between spaces.
+
+    An `eos` beyond the model's vocabulary is the tokenizer's alone."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
     torch.manual_seed(0)
     config = LlamaConfig(**shape, max_position_embeddings=2048, tie_word_embeddings=not classifier, rms_norm_eps=1e-5, rope_theta=100000.0,
-                         bos_token_id=None, eos_token_id=EOS, pad_token_id=PAD, **({"num_labels": 1} if classifier else {}))
+                         bos_token_id=None, eos_token_id=eos if eos < shape["vocab_size"] else None, pad_token_id=PAD,
+                         **({"num_labels": 1} if classifier else {}))
     (LlamaForSequenceClassification if classifier else LlamaForCausalLM)(config).save_pretrained(folder)
-    stand_in = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"<eos>": EOS, "<pad>": PAD, "<unk>": 2}, "unk_token": "<unk>"},
-                "added_tokens": [{"id": EOS, "content": "<eos>", "special": True}, {"id": PAD, "content": "<pad>", "special": True}]}
+    vocabulary = {"<eos>": eos, "<pad>": PAD, "<unk>": 2, **(words or {})}
+    stand_in = {"version": "1.0", "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
+                "added_tokens": [{"id": eos, "content": "<eos>", "special": True}, {"id": PAD, "content": "<pad>", "special": True}]}
     for token in stand_in["added_tokens"]:
         token.update(single_word=False, lstrip=False, rstrip=False, normalized=False)
-    stand_in.update(truncation=None, padding=None, normalizer=None, pre_tokenizer=None, post_processor=None, decoder=None)
+    stand_in.update(truncation=None, padding=None, normalizer=None, pre_tokenizer={"type": "WhitespaceSplit"} if words else None,
+                    post_processor=None, decoder=None)
     (folder / "tokenizer.json").write_text(json.dumps(stand_in))
     (folder / "tokenizer_config.json").write_text(json.dumps(
         {"eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>", "tokenizer_class": "PreTrainedTokenizerFast"}))
@@ -99,8 +105,8 @@ def trl_options(folder: pathlib.Path) -> dict:
     return dict(output_dir=str(folder / "trl"), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
 
 
-def train_trl(make_trainer, threads: int) -> None:
-    """The child process of TRL: builds the trainer (`make_trainer(callbacks)`), trains, prints one JSON line."""
+def train_trl(make_trainer, threads: int, **more) -> None:
+    """The child process of TRL: builds the trainer (`make_trainer(callbacks)`), trains, prints one JSON line with `more` in it."""
     import torch
 
     torch.set_num_threads(threads)
@@ -119,7 +125,7 @@ def train_trl(make_trainer, threads: int) -> None:
     trainer.train()
     history = [line for line in trainer.state.log_history if "loss" in line]
     tokens = history[-1].get("num_tokens", 0) / len(history)
-    print("RESULT " + json.dumps({"times": times, "losses": [line["loss"] for line in history], "tokens": tokens}))
+    print("RESULT " + json.dumps({"times": times, "losses": [line["loss"] for line in history], "tokens": tokens, "lines": history, **more}))
 
 
 def measured(command: list[str], threads: int) -> tuple[str, dict]:
@@ -146,7 +152,7 @@ def run_rlhf(args, command: str, folder: pathlib.Path, options: dict) -> dict:
     _, usage = measured([args.rlhf, command, *flags, *args.extra.split()], args.threads)
     lines = read_rows(str(output / "metrics.jsonl"))
     return {"times": [line["step_time"] for line in lines], "losses": [line["loss"] for line in lines],
-            "tokens": lines[-1].get("num_tokens", 0) / len(lines), **usage}
+            "tokens": lines[-1].get("num_tokens", 0) / len(lines), "lines": lines, **usage}
 
 
 def run_trl(args, script: str, folder: pathlib.Path) -> dict:
@@ -156,22 +162,35 @@ def run_trl(args, script: str, folder: pathlib.Path) -> dict:
     return {**result, **usage}
 
 
-def compare(args, rlhf, trl, tolerance: float = 1e-3, **labels) -> None:
-    """Runs both in turn (`rlhf()` and `trl()` return a run's figures), compares the losses and prints the report."""
+def in_turn(args, rlhf, trl) -> dict[str, list[dict]]:
+    """The figures of both sides' runs, taken in turn: `rlhf()` and `trl()` return those of one."""
     results = {"rlhf": [], "trl": []}
     for _ in range(args.rounds):
         results["rlhf"].append(rlhf())
         results["trl"].append(trl())
+    return results
+
+
+def side_report(runs: list[dict], tokens: float, skipped: int) -> dict:
+    steps = [statistics.median(run["times"][skipped:]) for run in runs]
+    return {"seconds_per_step": [round(s, 3) for s in steps], "tokens_per_second": round(tokens / statistics.median(steps), 1),
+            "peak_gb": round(max(run["peak"] for run in runs) / 1e9, 2),
+            "wall_seconds": round(statistics.median(run["wall"] for run in runs), 1)}
+
+
+def print_report(report: dict) -> None:
+    report["speed_ratio"] = round(report["rlhf"]["tokens_per_second"] / report["trl"]["tokens_per_second"], 2)
+    report["memory_ratio"] = round(report["rlhf"]["peak_gb"] / report["trl"]["peak_gb"], 3)
+    print(json.dumps(report))
+
+
+def compare(args, rlhf, trl, tolerance: float = 1e-3, **labels) -> None:
+    """Runs both in turn, compares the losses and prints the report."""
+    results = in_turn(args, rlhf, trl)
     worst = max(abs(a - b) for a, b in zip(results["rlhf"][0]["losses"], results["trl"][0]["losses"], strict=True))
     assert worst < tolerance, f"the losses differ by {worst}: nothing is compared"
     tokens = results["trl"][0]["tokens"]
     assert abs(results["rlhf"][0]["tokens"] - tokens) < 0.5, "the two sides count other tokens: nothing is compared"
     report = {**labels, "size": args.size, "threads": args.threads, "worst_loss_difference": worst, "tokens_per_step": tokens}
-    for name, runs in results.items():
-        steps = [statistics.median(run["times"][SKIPPED_STEPS:]) for run in runs]
-        report[name] = {"seconds_per_step": [round(s, 3) for s in steps], "tokens_per_second": round(tokens / statistics.median(steps), 1),
-                        "peak_gb": round(max(run["peak"] for run in runs) / 1e9, 2),
-                        "wall_seconds": round(statistics.median(run["wall"] for run in runs), 1)}
-    report["speed_ratio"] = round(report["rlhf"]["tokens_per_second"] / report["trl"]["tokens_per_second"], 2)
-    report["memory_ratio"] = round(report["rlhf"]["peak_gb"] / report["trl"]["peak_gb"], 3)
-    print(json.dumps(report))
+    report.update({name: side_report(runs, tokens, SKIPPED_STEPS) for name, runs in results.items()})
+    print_report(report)
