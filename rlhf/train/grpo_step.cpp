@@ -6,84 +6,10 @@
 #include "rlhf/losses/entropy_bonus.h"
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/train/answer_batch.h"
+#include "rlhf/train/rollout_batch.h"
 
 namespace rlhf {
 namespace {
-
-/// Completions that go through the model together, numbered in order.
-struct RolloutBatch {
-  PackedBatch packed;
-  std::vector<RolloutRow> rows;
-};
-
-/// `rows` cut into batches of at most `max_tokens` tokens, in order. Completions of one prompt
-/// share it within a batch.
-std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_t max_tokens,
-                                     int64_t share_limit) {
-  std::vector<RolloutBatch> batches;
-  std::vector<PackPrompt> prompts;
-  std::vector<RolloutRow> taken;
-  int64_t tokens = 0;
-  const auto close = [&] {
-    if (!taken.empty())
-      batches.push_back({.packed = batch_prompts(prompts, share_limit), .rows = taken});
-    prompts.clear();
-    taken.clear();
-    tokens = 0;
-  };
-  for (const auto& row : rows) {
-    const bool shared = !taken.empty() && taken.back().group == row.group;
-    const int64_t prompt = std::ssize(row.group->prompt);
-    const int64_t added = row.sample->tokens() + (shared ? 0 : prompt);
-    if (!taken.empty() && tokens + added > max_tokens) close();
-    if (taken.empty() || taken.back().group != row.group) {
-      prompts.push_back({.ids = row.group->prompt, .answers = {}});
-      tokens += prompt;
-    }
-    tokens += row.sample->tokens();
-    prompts.back().answers.push_back({.ids = row.sample->ids, .row = std::ssize(taken)});
-    taken.push_back(row);
-  }
-  close();
-  return batches;
-}
-
-/// A value for each token of a batch, (R).
-template <class Values>
-torch::Tensor token_values(const RolloutBatch& batch, torch::Device device, Values values) {
-  auto made = torch::empty({batch.packed.scored()}, torch::kFloat32);
-  float* out = made.data_ptr<float>();
-  for (const auto& row : batch.rows) {
-    const std::vector<float>& own = values(*row.sample);
-    check(std::ssize(own) == row.sample->tokens(), "grpo", "{} values were expected, got {}.",
-          row.sample->tokens(), own.size());
-    out = std::copy(own.begin(), own.end(), out);
-  }
-  return made.to(device);
-}
-
-/// Writes (R) values back, sample by sample.
-void note_values(const RolloutBatch& batch, const torch::Tensor& values,
-                 std::vector<float> Sample::*member) {
-  const auto plain = values.detach().to(torch::kCPU, torch::kFloat32).contiguous();
-  const float* next = plain.const_data_ptr<float>();
-  for (const auto& row : batch.rows) {
-    const int64_t count = row.sample->tokens();
-    (row.sample->*member).assign(next, next + count);
-    next += count;
-  }
-}
-
-torch::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, torch::Device device) {
-  auto mask = torch::ones({batch.packed.scored()}, torch::kBool);
-  int64_t begin = 0;
-  for (const auto& row : batch.rows) {
-    if (mask_truncated && row.sample->truncated)
-      mask.narrow(0, begin, row.sample->tokens()).fill_(false);
-    begin += row.sample->tokens();
-  }
-  return mask.to(device);
-}
 
 bool teaches(const RolloutRow& row) {
   return std::any_of(row.sample->advantages.begin(), row.sample->advantages.end(),
@@ -160,8 +86,7 @@ void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& bat
   PolicyInputs inputs;
   inputs.logprobs = logprobs.logprobs;
   const auto values = [&](std::vector<float> Sample::*member) {
-    return token_values(
-        batch, device, [&](const Sample& sample) -> auto& { return sample.*member; });
+    return token_values(batch, member, device);
   };
   if (!fresh) inputs.old_logprobs = values(&Sample::old_logprobs);
   if (grpo.loss.beta > 0) inputs.ref_logprobs = values(&Sample::ref_logprobs);

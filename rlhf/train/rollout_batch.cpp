@@ -1,0 +1,74 @@
+#include "rlhf/train/rollout_batch.h"
+
+#include <algorithm>
+
+#include "rlhf/core/error.h"
+
+namespace rlhf {
+
+std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_t max_tokens,
+                                     int64_t share_limit) {
+  std::vector<RolloutBatch> batches;
+  std::vector<PackPrompt> prompts;
+  std::vector<RolloutRow> taken;
+  int64_t tokens = 0;
+  const auto close = [&] {
+    if (!taken.empty())
+      batches.push_back({.packed = batch_prompts(prompts, share_limit), .rows = taken});
+    prompts.clear();
+    taken.clear();
+    tokens = 0;
+  };
+  for (const auto& row : rows) {
+    const bool shared = !taken.empty() && taken.back().group == row.group;
+    const int64_t prompt = std::ssize(row.group->prompt);
+    const int64_t added = row.sample->tokens() + (shared ? 0 : prompt);
+    if (!taken.empty() && tokens + added > max_tokens) close();
+    if (taken.empty() || taken.back().group != row.group) {
+      prompts.push_back({.ids = row.group->prompt, .answers = {}});
+      tokens += prompt;
+    }
+    tokens += row.sample->tokens();
+    prompts.back().answers.push_back({.ids = row.sample->ids, .row = std::ssize(taken)});
+    taken.push_back(row);
+  }
+  close();
+  return batches;
+}
+
+torch::Tensor token_values(const RolloutBatch& batch, std::vector<float> Sample::*member,
+                           torch::Device device) {
+  auto made = torch::empty({batch.packed.scored()}, torch::kFloat32);
+  float* out = made.data_ptr<float>();
+  for (const auto& row : batch.rows) {
+    const std::vector<float>& own = row.sample->*member;
+    check(std::ssize(own) == row.sample->tokens(), "rollout", "{} values were expected, got {}.",
+          row.sample->tokens(), own.size());
+    out = std::copy(own.begin(), own.end(), out);
+  }
+  return made.to(device);
+}
+
+void note_values(const RolloutBatch& batch, const torch::Tensor& values,
+                 std::vector<float> Sample::*member) {
+  const auto plain = values.detach().to(torch::kCPU, torch::kFloat32).contiguous();
+  const float* next = plain.const_data_ptr<float>();
+  for (const auto& row : batch.rows) {
+    const int64_t count = row.sample->tokens();
+    (row.sample->*member).assign(next, next + count);
+    next += count;
+  }
+}
+
+torch::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, torch::Device device) {
+  auto mask = torch::ones({batch.packed.scored()}, torch::kBool);
+  int64_t begin = 0;
+  for (const auto& row : batch.rows) {
+    if (mask_truncated && row.sample->truncated)
+      mask.narrow(0, begin, row.sample->tokens()).fill_(false);
+    begin += row.sample->tokens();
+  }
+  return mask.to(device);
+}
+
+}  // namespace rlhf
