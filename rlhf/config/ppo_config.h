@@ -20,13 +20,12 @@
 
 #include "rlhf/config/common_config.h"
 #include "rlhf/config/rollout_options.h"
+#include "rlhf/math/kl_estimator.h"
 
 namespace rlhf {
 
-/// k1 = log π_old − log π_ref, k2 = k1² / 2, k3 = e^(−k1) − 1 + k1.
-enum class KlKind { k1, k2, k3 };
 template <>
-struct EnumNames<KlKind> {
+struct EnumNames<KlEstimator> {
   static constexpr std::array<std::string_view, 3> names = {"k1", "k2", "k3"};
 };
 
@@ -48,7 +47,7 @@ struct PpoOptions {
 
   // The term that holds the policy near its reference
   double kl_coef = 0.05;
-  KlKind kl_estimator = KlKind::k1;
+  KlEstimator kl_estimator = KlEstimator::k1;
   std::optional<double> kl_target;  ///< of the adaptive coefficient; null: fixed
   double kl_horizon = 10000;
 
@@ -59,9 +58,10 @@ struct PpoOptions {
   std::optional<std::vector<double>> reward_clip_range;  ///< two numbers
 
   // Critic
-  std::optional<std::string> value_model_name_or_path;  ///< null: the reward model's, or the policy's
-  std::optional<double> critic_learning_rate;           ///< null: learning_rate
-  int64_t critic_warmup = 0;                            ///< steps in which the critic alone learns
+  std::optional<std::string>
+      value_model_name_or_path;                ///< null: the reward model's, or the policy's
+  std::optional<double> critic_learning_rate;  ///< null: learning_rate
+  int64_t critic_warmup = 0;                   ///< steps in which the critic alone learns
 
   RolloutOptions rollout;
 

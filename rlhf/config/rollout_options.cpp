@@ -9,12 +9,6 @@ void declare_batches(OptionSet& set, RolloutOptions& options) {
           "Prompts of an optimizer step, each with num_generations completions; null: as "
           "per_device_train_batch_size (counted in completions) says.")
       .at_least(1);
-  set.add("num_generations", options.num_generations, "Completions sampled of each prompt.")
-      .at_least(1)
-      .written("G");
-  set.add("num_generations_eval", options.num_generations_eval,
-          "The same in evaluations; null: num_generations.")
-      .at_least(1);
   set.add("generation_batch_size", options.generation_batch_size,
           "Completions drawn at once; null: per_device_train_batch_size × steps_per_generation.")
       .at_least(1);
@@ -25,6 +19,15 @@ void declare_batches(OptionSet& set, RolloutOptions& options) {
   set.add("num_iterations", options.num_iterations, "How often each completion is trained on.")
       .at_least(1)
       .written("μ");
+}
+
+void declare_prompts(OptionSet& set, RolloutOptions& options) {
+  set.add("num_generations", options.num_generations, "Completions sampled of each prompt.")
+      .at_least(1)
+      .written("G");
+  set.add("num_generations_eval", options.num_generations_eval,
+          "The same in evaluations; null: num_generations.")
+      .at_least(1);
   set.add("shuffle_dataset", options.shuffle_dataset,
           "Take the prompts of each epoch in an order of its own.");
   set.add("max_prompt_length", options.max_prompt_length,
@@ -34,10 +37,12 @@ void declare_batches(OptionSet& set, RolloutOptions& options) {
           "Variables for the chat template, such as enable_thinking: false.");
 }
 
-void declare_sampling(OptionSet& set, RolloutOptions& options) {
+void declare_sampling(OptionSet& set, RolloutOptions& options, const OldRolloutNames& old) {
   set.group("Sampling");
-  set.add("max_completion_length", options.max_completion_length, "Longest completion, in tokens.")
-      .at_least(1);
+  auto& longest = set.add("max_completion_length", options.max_completion_length,
+                          "Longest completion, in tokens.")
+                      .at_least(1);
+  if (old.max_completion_length != nullptr) longest.old_name(old.max_completion_length);
   set.add("temperature", options.temperature,
           "Of sampling, and of every log-probability in training.")
       .above(0)
@@ -60,13 +65,14 @@ void declare_sampling(OptionSet& set, RolloutOptions& options) {
                  "their own."});
 }
 
-void declare_rewards(OptionSet& set, RolloutOptions& options) {
+void declare_rewards(OptionSet& set, RolloutOptions& options, const OldRolloutNames& old) {
   set.group("Rewards");
   set.add("reward_funcs", options.reward_funcs,
           "What judges completions: names, or maps with a name and parameters "
           "(docs/rewards.md).");
-  set.add("reward_model_name_or_path", options.reward_model_name_or_path,
-          "Folder of a reward model, one more judge.");
+  auto& model = set.add("reward_model_name_or_path", options.reward_model_name_or_path,
+                        "Folder of a reward model, one more judge.");
+  if (old.reward_model_name_or_path != nullptr) model.old_name(old.reward_model_name_or_path);
   set.add("reward_weights", options.reward_weights, "Weight of each judge, in order; null: 1.");
   set.add("reward_failure_limit", options.reward_failure_limit,
           "The run stops where more than this share of a batch's completions got no reward for "
@@ -157,7 +163,63 @@ void check_batches(const RolloutOptions& options, const TrainingOptions& trainin
   }
 }
 
-void check_rewards(const RolloutOptions& options, const CommonConfig& config, Problems& problems) {
+}  // namespace
+
+void declare(OptionSet& set, RolloutOptions& options) {
+  declare_batches(set, options);
+  declare_rollouts(set, options, {});
+}
+
+void declare_rollouts(OptionSet& set, RolloutOptions& options, const OldRolloutNames& old) {
+  set.group("Rollouts");
+  declare_prompts(set, options);
+  declare_sampling(set, options, old);
+  declare_rewards(set, options, old);
+  declare_rows(set, options);
+  declare_disable_dropout(set, options.disable_dropout);
+  declare_live(set, options.reference);
+  declare_inert(set);
+}
+
+void resolve(RolloutOptions& options, TrainingOptions& training) {
+  const TrainingOptions unset;
+  if (options.prompts_per_step &&
+      training.per_device_train_batch_size == unset.per_device_train_batch_size &&
+      training.gradient_accumulation_steps == unset.gradient_accumulation_steps) {
+    training.per_device_train_batch_size = *options.prompts_per_step * options.num_generations;
+  }
+  if (!options.steps_per_generation) {
+    const int64_t micro = training.per_device_train_batch_size;
+    options.steps_per_generation = options.generation_batch_size.value_or(0) >= micro
+                                       ? *options.generation_batch_size / micro
+                                       : training.gradient_accumulation_steps;
+  }
+  options.generation_batch_size =
+      options.generation_batch_size.value_or(completions_per_generation(options, training));
+  follow_eval_reward(training);
+}
+
+void follow_eval_reward(TrainingOptions& training) {
+  const bool judges_models = training.load_best_model_at_end ||
+                             training.early_stopping_patience.has_value() ||
+                             training.save_strategy == SaveInterval::best;
+  if (judges_models && !training.metric_for_best_model)
+    training.metric_for_best_model = "eval_reward";
+}
+
+void note_sampler(const RolloutOptions& options, std::vector<std::string>* notes) {
+  const RolloutOptions unset;
+  const bool whole = options.top_p == unset.top_p && options.top_k == unset.top_k &&
+                     options.min_p.value_or(0.0) == 0.0 &&
+                     options.repetition_penalty == unset.repetition_penalty;
+  if (whole || notes == nullptr) return;
+  notes->push_back(
+      "[sampling] top_p, top_k, min_p or repetition_penalty changes what is sampled, not the "
+      "log-probabilities that are trained. HINT: leave them out, and lower temperature instead.");
+}
+
+void validate_judges(const RolloutOptions& options, const CommonConfig& config,
+                     Problems& problems) {
   const bool judged = options.reward_funcs || options.reward_model_name_or_path ||
                       options.process_reward_model_name_or_path;
   if (options.replay_completions) {
@@ -184,55 +246,10 @@ void check_rewards(const RolloutOptions& options, const CommonConfig& config, Pr
   }
 }
 
-}  // namespace
-
-void declare(OptionSet& set, RolloutOptions& options) {
-  declare_batches(set, options);
-  declare_sampling(set, options);
-  declare_rewards(set, options);
-  declare_rows(set, options);
-  declare_disable_dropout(set, options.disable_dropout);
-  declare_live(set, options.reference);
-  declare_inert(set);
-}
-
-void resolve(RolloutOptions& options, TrainingOptions& training) {
-  const TrainingOptions unset;
-  if (options.prompts_per_step &&
-      training.per_device_train_batch_size == unset.per_device_train_batch_size &&
-      training.gradient_accumulation_steps == unset.gradient_accumulation_steps) {
-    training.per_device_train_batch_size = *options.prompts_per_step * options.num_generations;
-  }
-  if (!options.steps_per_generation) {
-    const int64_t micro = training.per_device_train_batch_size;
-    options.steps_per_generation = options.generation_batch_size.value_or(0) >= micro
-                                       ? *options.generation_batch_size / micro
-                                       : training.gradient_accumulation_steps;
-  }
-  options.generation_batch_size =
-      options.generation_batch_size.value_or(completions_per_generation(options, training));
-  const bool judges_models = training.load_best_model_at_end ||
-                             training.early_stopping_patience.has_value() ||
-                             training.save_strategy == SaveInterval::best;
-  if (judges_models && !training.metric_for_best_model)
-    training.metric_for_best_model = "eval_reward";
-}
-
-void note_sampler(const RolloutOptions& options, std::vector<std::string>* notes) {
-  const RolloutOptions unset;
-  const bool whole = options.top_p == unset.top_p && options.top_k == unset.top_k &&
-                     options.min_p.value_or(0.0) == 0.0 &&
-                     options.repetition_penalty == unset.repetition_penalty;
-  if (whole || notes == nullptr) return;
-  notes->push_back(
-      "[sampling] top_p, top_k, min_p or repetition_penalty changes what is sampled, not the "
-      "log-probabilities that are trained. HINT: leave them out, and lower temperature instead.");
-}
-
 void validate(const RolloutOptions& options, const CommonConfig& config, bool needs_group,
               Problems& problems) {
   check_batches(options, config.training, needs_group, problems);
-  check_rewards(options, config, problems);
+  validate_judges(options, config, problems);
 }
 
 }  // namespace rlhf

@@ -75,13 +75,27 @@ struct RolloutOptions {
 /// Declares the options; the members' values are the defaults.
 void declare(OptionSet& set, RolloutOptions& options);
 
+/// Names that a method had for some of them in older versions; null: none.
+struct OldRolloutNames {
+  const char* max_completion_length = nullptr;
+  const char* reward_model_name_or_path = nullptr;
+};
+/// Those that do not say how completions become batches: of methods with batch keys of their own.
+void declare_rollouts(OptionSet& set, RolloutOptions& options, const OldRolloutNames& old);
+
 /// Fills prompts_per_step's consequences and steps_per_generation. Resolving twice changes nothing
 /// more.
 void resolve(RolloutOptions& options, TrainingOptions& training);
 
+/// The metric that says which model is best, where one is asked for: the evaluation's reward.
+void follow_eval_reward(TrainingOptions& training);
+
 /// Adds a note where the sampler leaves tokens out: training takes every log-probability under the
 /// full softmax, so that its samples are then not quite the policy's.
 void note_sampler(const RolloutOptions& options, std::vector<std::string>* notes);
+
+/// Checks what judges completions, without their batches.
+void validate_judges(const RolloutOptions& options, const CommonConfig& config, Problems& problems);
 
 /// `needs_group`: the method compares the samples of a prompt with each other.
 void validate(const RolloutOptions& options, const CommonConfig& config, bool needs_group,

@@ -9,9 +9,9 @@
 
 #include <torch/types.h>
 
-namespace rlhf {
+#include "rlhf/math/kl_estimator.h"
 
-enum class KlEstimator { k1, k2, k3 };
+namespace rlhf {
 
 /// Log-ratios above this leave the exponential for its tangent: a token that the policy all but
 /// excludes gives a finite value and a finite gradient of the right sign. e^20 is 5e8: no sane

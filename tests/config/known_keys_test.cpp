@@ -66,6 +66,7 @@ std::vector<Command> commands() {
        {},
        {"remove_unused_columns"},
        options_of<RlooConfig>()},
+      {"ppo", "PPOConfig", {}, {}, {}, options_of<PpoConfig>()},
       // TRL's default of the task is that of language models, and wrong for these two.
       {"reward", "RewardConfig", {}, {}, {"lora_task_type"}, options_of<RewardConfig>()},
       {"prm", "PRMConfig", {}, {}, {"lora_task_type"}, options_of<PrmConfig>()},

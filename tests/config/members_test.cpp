@@ -9,7 +9,7 @@ namespace {
 template <class Config>
 class MembersTest : public ConfigFileTest {};
 
-using Configs = ::testing::Types<SftConfig, DpoConfig, KtoConfig, GrpoConfig, RlooConfig,
+using Configs = ::testing::Types<SftConfig, DpoConfig, KtoConfig, GrpoConfig, RlooConfig, PpoConfig,
                                  RewardConfig, PrmConfig>;
 TYPED_TEST_SUITE(MembersTest, Configs);
 

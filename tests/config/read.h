@@ -11,6 +11,7 @@
 #include "rlhf/config/dpo_config.h"
 #include "rlhf/config/grpo_config.h"
 #include "rlhf/config/kto_config.h"
+#include "rlhf/config/ppo_config.h"
 #include "rlhf/config/prm_config.h"
 #include "rlhf/config/reward_config.h"
 #include "rlhf/config/rloo_config.h"
@@ -25,7 +26,8 @@ using Texts = std::vector<std::string>;
 template <class Config = SftConfig>
 Texts with_model_and_data(const Texts& args) {
   Texts all = {"--model_name_or_path", "model", "--dataset_name", "data.jsonl"};
-  if constexpr (std::is_same_v<Config, GrpoConfig> || std::is_same_v<Config, RlooConfig>)
+  if constexpr (std::is_same_v<Config, GrpoConfig> || std::is_same_v<Config, RlooConfig> ||
+                std::is_same_v<Config, PpoConfig>)
     all.insert(all.end(), {"--reward_funcs", "accuracy"});
   all.insert(all.end(), args.begin(), args.end());
   return all;
