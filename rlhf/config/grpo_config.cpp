@@ -176,6 +176,19 @@ void resolve(GrpoConfig& config, std::vector<std::string>* notes) {
   note_sampler(config.grpo.rollout, notes);
   note_dropout(config.lora, config.grpo.rollout.disable_dropout, notes);
   const PolicyLossOptions& loss = config.grpo.loss;
+  if (loss.delta && *loss.delta <= 1.0 + loss.upper() && notes != nullptr) {
+    notes->push_back(fmt::format(
+        "[delta] {} is below the clip's upper bound {}: it stands in its place, and below "
+        "1 nothing is learned from completions that are better than their group. HINT: "
+        "set delta: 4.0 or so.",
+        *loss.delta, 1.0 + loss.upper()));
+  }
+  if (loss.loss_type == PolicyLoss::luspo && notes != nullptr &&
+      loss.importance_sampling_level != ImportanceLevel::sequence) {
+    notes->push_back(
+        "[importance_sampling_level] luspo is made for ratios of sequences. HINT: set "
+        "importance_sampling_level: sequence.");
+  }
   if (loss.loss_type == PolicyLoss::cispo && loss.upper() < 1.0 && notes != nullptr) {
     notes->push_back(fmt::format(
         "[epsilon_high] cispo caps the ratio itself, at {} here: every gradient shrinks by that. "
@@ -194,6 +207,10 @@ void validate(const GrpoConfig& config, Problems& problems) {
            grpo.loss.beta == 0 ? "beta is 0: there is no reference." : "", problems);
   check_unused(grpo, problems);
   check_process(grpo, problems);
+  if (grpo.top_entropy_quantile == 0) {
+    problems.add("top_entropy_quantile", "a share above 0 was expected, got 0.",
+                 "1 learns from every token.");
+  }
   if (grpo.advantage_estimator == GroupEstimator::grpo_passk &&
       grpo.multi_objective_aggregation == RewardAggregation::normalize_then_sum) {
     problems.add("advantage_estimator",

@@ -181,7 +181,9 @@ std::span<const MethodKey> method_keys() { return kMethodKeys; }
 
 void declare_keys_of_other_methods(OptionSet& set, std::string_view method) {
   for (const auto& [name, methods] : kMethodKeys) {
-    if (set.find(name) != nullptr || set.find_inert(name) != nullptr) continue;
+    const bool known = set.find(name) != nullptr || set.find_renamed(name) != nullptr ||
+                       set.find_inert(name) != nullptr;
+    if (known) continue;
     set.add_inert(
         {InertKey::Status::elsewhere, name, nullptr,
          fmt::format("remove it; {} has no such option: it belongs to {}.", method, methods)});

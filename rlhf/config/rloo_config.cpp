@@ -16,6 +16,13 @@ void check_estimator(const RlooOptions& options, Problems& problems) {
     problems.add("normalize_advantages", why, "remove the key.");
   if (options.gamma != 1.0 && estimator != AdvantageEstimator::reinforce_plus_plus)
     problems.add("gamma", why, "remove the key.");
+  if (options.rollout.dynamic_sampling && !needs_group(estimator)) {
+    problems.add("dynamic_sampling",
+                 fmt::format("advantage_estimator {} learns from groups whose "
+                             "rewards are equal, too.",
+                             enum_text(estimator)),
+                 "remove the key.");
+  }
   if (options.rollout.replay_completions && estimator == AdvantageEstimator::remax) {
     problems.add("advantage_estimator",
                  "remax judges a greedy completion of each prompt, replay_completions has none.",

@@ -200,10 +200,7 @@ void resolve(RolloutOptions& options, TrainingOptions& training) {
 }
 
 void follow_eval_reward(TrainingOptions& training) {
-  const bool judges_models = training.load_best_model_at_end ||
-                             training.early_stopping_patience.has_value() ||
-                             training.save_strategy == SaveInterval::best;
-  if (judges_models && !training.metric_for_best_model)
+  if (needs_a_metric(training) && !training.metric_for_best_model)
     training.metric_for_best_model = "eval_reward";
 }
 
@@ -220,6 +217,10 @@ void note_sampler(const RolloutOptions& options, std::vector<std::string>* notes
 
 void validate_judges(const RolloutOptions& options, const CommonConfig& config,
                      Problems& problems) {
+  if (options.top_p == 0) {
+    problems.add("top_p", "a mass above 0 was expected, got 0.",
+                 "set top_k: 1 for the most likely token.");
+  }
   const bool judged = options.reward_funcs || options.reward_model_name_or_path ||
                       options.process_reward_model_name_or_path;
   if (options.replay_completions) {

@@ -48,11 +48,6 @@ bool follows_a_metric(Scheduler scheduler) {
   return scheduler == Scheduler::reduce_lr_on_plateau || scheduler == Scheduler::greedy;
 }
 
-bool needs_a_metric(const TrainingOptions& options) {
-  return options.load_best_model_at_end || options.save_strategy == SaveInterval::best ||
-         options.early_stopping_patience || follows_a_metric(options.lr_scheduler_type);
-}
-
 /// Services that TRL can report to and this program does not serve.
 const Keys& other_services() {
   static const Keys services = {"azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub",
@@ -190,6 +185,11 @@ std::map<std::string, std::string> optim_arguments(const TrainingOptions& option
 }
 
 }  // namespace
+
+bool needs_a_metric(const TrainingOptions& options) {
+  return options.load_best_model_at_end || options.save_strategy == SaveInterval::best ||
+         options.early_stopping_patience || follows_a_metric(options.lr_scheduler_type);
+}
 
 SgdOptions sgd_options(const TrainingOptions& options, Problems& problems) {
   SgdOptions sgd;

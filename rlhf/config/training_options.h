@@ -202,6 +202,9 @@ void validate(const TrainingOptions& options, const ModelOptions& model, Problem
 /// does not fit.
 SgdOptions sgd_options(const TrainingOptions& options, Problems& problems);
 
+/// Whether something follows metric_for_best_model: the best model, early stopping, a schedule.
+bool needs_a_metric(const TrainingOptions& options);
+
 /// Whether a run evaluates at all.
 inline bool evaluates(const TrainingOptions& options) {
   return options.eval_strategy != Interval::no || options.eval_on_start;

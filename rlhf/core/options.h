@@ -116,8 +116,8 @@ class Option {
 /// A key that is known but sets nothing here.
 struct InertKey {
   enum class Status {
-    accepted,  ///< no meaning here: a note says why when it is set
-    refused,   ///< would change the result and is not offered: an error says what to use instead
+    accepted,   ///< no meaning here: a note says why when it is set
+    refused,    ///< would change the result and is not offered: an error says what to use instead
     elsewhere,  ///< belongs to another command: an error says to which
   };
   Status status = Status::accepted;

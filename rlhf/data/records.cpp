@@ -1,5 +1,6 @@
 #include "rlhf/data/records.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "rlhf/core/json_text.h"

@@ -308,6 +308,11 @@ Engine::Engine(const Decoder& decoder, EngineOptions options)
         options.max_rows, options.prefill_tokens, options.cache_bytes);
 }
 
+int64_t cache_bytes_of_sample(const Decoder& decoder, int64_t prompt_tokens, int64_t new_tokens) {
+  return (blocks_for(prompt_tokens) + blocks_for(new_tokens - 1)) *
+         KvCache::block_bytes(decoder.config(), decoder.dtype());
+}
+
 void Engine::check_request(std::span<const Prompt> prompts, const SamplingOptions& options) const {
   Problems problems;
   options.check("generate", problems);

@@ -83,6 +83,10 @@ struct GenerateStats {
   int64_t cache_bytes = 0;    ///< allocated
 };
 
+/// Bytes of keys and values of one sample with its prompt; a request whose largest exceeds
+/// EngineOptions::cache_bytes is an error.
+int64_t cache_bytes_of_sample(const Decoder& decoder, int64_t prompt_tokens, int64_t new_tokens);
+
 class Engine {
  public:
   /// Keeps a reference: the weights may change between calls of generate(), not during one.

@@ -101,8 +101,9 @@ TokenValues process_advantages(std::span<const std::vector<StepReward>> steps,
               step.last_token);
         if (!step.reward) continue;
         const double value = scaled(*step.reward - *own.mean, own, all, scale);
-        for (int64_t t = 0; t <= step.last_token; ++t) row[static_cast<size_t>(t)] += value;
+        row[static_cast<size_t>(step.last_token)] += value;
       }
+      for (size_t t = row.size(); t-- > 1;) row[t - 1] += row[t];
       advantages.push_back(std::move(row));
     }
   }

@@ -248,7 +248,10 @@ Model load_model(const fs::path& folder, const LoadOptions& options) {
   return {.decoder = Decoder(std::move(parsed.config), std::move(tensors)),
           .config = std::move(parsed.json),
           .stored_dtype = std::move(stored_dtype),
-          .folder = folder};
+          .folder = folder,
+          .generation_config = fs::exists(folder / kGenerationConfig)
+                                   ? read_file(folder / kGenerationConfig)
+                                   : std::string()};
 }
 
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options) {
@@ -262,8 +265,8 @@ void save_model(const Model& model, const fs::path& folder, const SaveOptions& o
   }
   require_space(folder, bytes, "the model");
   write_file(folder / kConfig, config_to_write(model, options.dtype).dump(2) + "\n");
-  const auto generation = model.folder / kGenerationConfig;
-  if (fs::exists(generation)) write_file(folder / kGenerationConfig, read_file(generation));
+  if (!model.generation_config.empty())
+    write_file(folder / kGenerationConfig, model.generation_config);
   auto shards = cut_into_shards(std::move(tensors), options.max_shard_bytes);
   if (shards.size() == 1) {
     write_safetensors(folder / kWeights, std::move(shards.front()));

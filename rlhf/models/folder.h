@@ -35,6 +35,9 @@ struct Model {
   Json config;  ///< config.json as it will be written: as read but for task, pad_id and additions
   std::map<std::string, torch::Dtype> stored_dtype;  ///< per tensor name
   fs::path folder;
+  /// generation_config.json as it was read, empty without one: kept, since a checkpoint that a run
+  /// goes on from may be gone when it is written.
+  std::string generation_config{};
 };
 
 /// Reads a folder. UserError with everything wrong: config.json missing or broken, architecture
@@ -51,9 +54,8 @@ struct SaveOptions {
       5'000'000'000;  ///< files are split above it, with model.safetensors.index.json
 };
 
-/// Writes config.json and the weights into an existing folder (as a rule an AtomicFolder's). Other
-/// files of the source folder that belong to the model (generation_config.json) are copied byte for
-/// byte; tokenizer files are the caller's.
+/// Writes config.json and the weights into an existing folder (as a rule an AtomicFolder's). generation_config.json
+/// is written byte for byte as it was read; tokenizer files are the caller's.
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options = {});
 
 }  // namespace rlhf

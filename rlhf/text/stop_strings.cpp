@@ -13,7 +13,10 @@ bool StopStrings::push(int32_t id) {
   const std::string piece = decoder_.push(id);
   const size_t from = text_.size() >= longest_ ? text_.size() - longest_ + 1 : 0;
   text_ += piece;
-  for (const std::string& one : stop_) found_ = std::min(found_, text_.find(one, from));
+  // What the decoder holds back for a later token belongs to the text if none comes.
+  StreamDecoder held = decoder_;
+  const std::string text = text_ + held.flush();
+  for (const std::string& one : stop_) found_ = std::min(found_, text.find(one, from));
   return found_ != std::string::npos;
 }
 

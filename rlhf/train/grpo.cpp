@@ -44,6 +44,16 @@ GroupAdvantages advantages_of(const GrpoOptions& options, const std::vector<doub
   return advantages;
 }
 
+/// Groups of one, which evaluations may have, are no estimator's business here.
+std::vector<bool> flat_groups(const GrpoOptions& options, const std::vector<double>& weights,
+                              const std::vector<Group>& groups) {
+  const auto generations = std::ssize(groups.front().samples);
+  if (options.multi_objective_aggregation == RewardAggregation::normalize_then_sum &&
+      generations > 1)
+    return gdpo_advantages(by_judge(groups, weights.size()), weights, generations).no_spread;
+  return without_spread(rewards_of(groups), generations, options.scale_rewards);
+}
+
 /// Of tokens, by the rewards of steps; a completion that a failure took out has none.
 TokenValues step_advantages(const GrpoOptions& options, const std::vector<Group>& groups) {
   std::vector<std::vector<StepReward>> steps;
@@ -83,14 +93,14 @@ TrainResult train_grpo(GrpoConfig config, const TrainHooks& hooks) {
   const GrpoOptions options = config.grpo;
   const PolicyGradientMethod method{
       .name = "grpo",
-      .config_yaml = resolved_yaml(config),
       .config_table = resolved_table(config),
+      .config_yaml = yaml_of(config),
       .kl = options.loss.beta > 0 ? KlTerm::loss : KlTerm::none,
       .set_advantages = [&options](std::vector<Group>& groups, const std::vector<double>& weights,
                                    Metrics&) { set_advantages(options, weights, groups); },
       .without_spread =
           [&options](const std::vector<Group>& groups, const std::vector<double>& weights) {
-            return advantages_of(options, weights, groups, rewards_of(groups)).no_spread;
+            return flat_groups(options, weights, groups);
           }};
   return train_policy_gradient(std::move(config), method, hooks);
 }

@@ -127,12 +127,16 @@ struct StepBatch {
 /// The step's micro-batches in order; of each slice first the rows that teach.
 std::vector<StepBatch> cut_step(const StepContext& context, const std::vector<Slice>& slices) {
   const bool all_teach = context.grpo().loss.beta > 0 || context.entropy_weight != 0.0;
+  const bool mask_truncated = context.grpo().rollout.mask_truncated_completions;
   std::vector<StepBatch> step;
   for (const auto& slice : slices) {
     for (const bool gradients : {true, false}) {
       std::vector<RolloutRow> rows;
       std::copy_if(slice.rows.begin(), slice.rows.end(), std::back_inserter(rows),
-                   [&](const auto& row) { return (all_teach || teaches(row)) == gradients; });
+                   [&](const auto& row) {
+                     const bool counts = row.sample->counts(mask_truncated);
+                     return (counts && (all_teach || teaches(row))) == gradients;
+                   });
       for (auto& batch : batches_of(rows, microbatch_tokens(context.config.training),
                                     context.policy.config().shared_prefix_limit()))
         step.push_back({.slice = &slice, .batch = std::move(batch), .gradients = gradients});
@@ -233,8 +237,7 @@ GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& poli
                       .entropy_weight = entropy_weight};
   for (const auto& slice : slices) {
     for (const auto& row : slice.rows) {
-      const bool counts =
-          !(config.grpo.rollout.mask_truncated_completions && row.sample->truncated);
+      const bool counts = row.sample->counts(config.grpo.rollout.mask_truncated_completions);
       context.tokens += counts ? static_cast<double>(row.sample->tokens()) : 0.0;
     }
   }

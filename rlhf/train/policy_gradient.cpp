@@ -56,6 +56,29 @@ void check_enough(const GrpoConfig& config, int64_t prompts, const char* what) {
       "steps_per_generation).");
 }
 
+void check_weights(const RolloutOptions& rollout, size_t judges) {
+  if (!rollout.reward_weights || rollout.reward_weights->size() == judges) return;
+  throw UserError(
+      "reward_weights",
+      fmt::format("one weight for each of the {} recorded rewards was expected, got {}.", judges,
+                  rollout.reward_weights->size()),
+      "they stand in the order in which replay_completions names them.");
+}
+
+/// UserError where the keys and values of one completion alone would not fit the budget.
+void check_cache(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
+  const int64_t needed =
+      cache_bytes_of_sample(policy.decoder(), longest_prompt, rollout.max_completion_length);
+  if (needed <= rollout_cache_bytes(rollout)) return;
+  throw UserError(
+      "rollout_cache_gib",
+      fmt::format("{:.2f} GiB for keys and values of a prompt of {} tokens and a completion of {} "
+                  "were expected at least, got {}.",
+                  static_cast<double>(needed) / kGibibyte, longest_prompt,
+                  rollout.max_completion_length, rollout.rollout_cache_gib),
+      "raise it, or set max_prompt_length or max_completion_length lower.");
+}
+
 void read_rows(GrpoConfig& config, const TrainHooks& hooks, PolicyGradientSetup& setup,
                SetupChecks& checks) {
   const auto& rollout = config.grpo.rollout;
@@ -66,6 +89,7 @@ void read_rows(GrpoConfig& config, const TrainHooks& hooks, PolicyGradientSetup&
                            ends_of(*setup.policy, *setup.text));
       check_rows_fit(setup.replay->limits(), setup.policy->config());
       check_enough(config, setup.replay->groups(), "replay_completions");
+      check_weights(rollout, setup.replay->judges().size());
     });
     return;
   }
@@ -81,6 +105,7 @@ void read_rows(GrpoConfig& config, const TrainHooks& hooks, PolicyGradientSetup&
     const RowLimits longest{.longest =
                                 longest_row(*setup.data.train) + rollout.max_completion_length};
     check_rows_fit(longest, setup.policy->config());
+    check_cache(rollout, *setup.policy, longest_row(*setup.data.train));
   });
 }
 
@@ -89,7 +114,7 @@ PolicyGradientSetup set_up(GrpoConfig& config, bool reference, const TrainHooks&
   const auto& rollout = config.grpo.rollout;
   const PolicyRequest request{
       .adapter_dropout = adapter_dropout(config.lora, rollout.disable_dropout),
-      .keeps_start_adapter = reference};
+      .keeps_start_adapter = reference && !rollout.reference.ref_model_name_or_path};
   PolicyGradientSetup setup;
   static_cast<Prepared&>(setup) = prepare_run(
       config, [&](const TextSide*) { return request; }, checks);
@@ -127,7 +152,7 @@ RunParts run_parts(const GrpoConfig& config, const PolicyGradientMethod& method,
       .training = config.training,
       .hooks = hooks,
       .text = *setup.text,
-      .config_yaml = method.config_yaml,
+      .config_yaml = method.config_yaml(config),
       .rows = prompts,
       .data_fingerprint = setup.replay ? setup.replay->fingerprint() : setup.data.train_fingerprint,
       .lengths = {},

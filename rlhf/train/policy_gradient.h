@@ -23,8 +23,9 @@ enum class KlTerm { none, loss, reward };
 /// What one method says of a run.
 struct PolicyGradientMethod {
   std::string name;          ///< as the command is called
-  std::string config_yaml;   ///< the resolved configuration
-  std::string config_table;  ///< the same for people
+  std::string config_table;  ///< the resolved configuration for people
+  /// The same as YAML, with the model options as set-up resolved them.
+  std::function<std::string(const CommonConfig&)> config_yaml;
   KlTerm kl = KlTerm::none;  ///< in the reward: old log-probabilities are known before advantages
   bool greedy_baseline = false;  ///< each prompt's greedy completion is drawn and judged too
 
@@ -41,6 +42,16 @@ struct PolicyGradientMethod {
 /// drawn. UserError, with nothing written, when data, model or options are at fault.
 TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod& method,
                                   const TrainHooks& hooks);
+
+/// config_yaml of a method: `config` with what set-up resolved.
+template <class Config>
+std::function<std::string(const CommonConfig&)> yaml_of(Config config) {
+  return [config = std::move(config)](const CommonConfig& resolved) mutable {
+    config.model = resolved.model;
+    config.lora = resolved.lora;
+    return resolved_yaml(config);
+  };
+}
 
 /// The weighted sums of groups' rewards, completion by completion.
 OptionalRewards rewards_of(const std::vector<Group>& groups);

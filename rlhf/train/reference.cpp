@@ -190,6 +190,8 @@ void mix_into_reference(const Model& reference, const Decoder& policy, double al
   const torch::NoGradGuard no_grad;
   const auto& from = policy.tensors();
   const auto& to = reference.decoder.tensors();
+  check(from.size() == to.size(), "reference", "{} tensors were expected, got {}.", from.size(),
+        to.size());
   for (size_t i = 0; i < to.size(); ++i)
     torch::Tensor(to[i].tensor).mul_(1.0 - alpha).add_(from[i].tensor, alpha);
 }

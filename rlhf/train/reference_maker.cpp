@@ -35,6 +35,15 @@ void check_reference_folder(const RefModelOptions& options, const Policy& policy
                     policy.config().vocab_size, reference.row->class_name, reference.vocab_size),
         "log-probabilities of the same ids must mean the same text.");
   }
+  const DecoderConfig& policy_config = policy.config();
+  if (options.sync_ref_model &&
+      (reference.row != policy_config.row || reference.layers != policy_config.layers ||
+       reference.width != policy_config.width)) {
+    throw UserError("sync_ref_model",
+                    "a reference of the policy's architecture and size was expected: its weights "
+                    "are mixed with the policy's.",
+                    "name another ref_model_name_or_path, or none.");
+  }
 }
 
 std::string fingerprint_of_rows(const std::string& fingerprint, const std::vector<int64_t>& rows) {

@@ -77,6 +77,28 @@ std::vector<StepReward> steps_of(const Record& record, int64_t tokens) {
   return found;
 }
 
+/// As the line says (a stop text leaves no token behind), or else by the last token.
+bool truncated_in(const Record& record, int32_t last, const std::vector<int32_t>& ends) {
+  const Json reason = record.row.contains("finish_reason") ? record.at("finish_reason") : Json();
+  if (reason == "length" || reason == "stop") return reason == "length";
+  if (!reason.is_null()) {
+    throw UserError(
+        record.where,
+        fmt::format("`finish_reason` was expected to be stop or length, got {}.", reason.dump()));
+  }
+  return std::find(ends.begin(), ends.end(), last) == ends.end();
+}
+
+/// Why judges failed; such a completion has no reward, whatever other judges said.
+std::vector<std::string> failures_of(const Record& record) {
+  if (!record.row.contains("failures")) return {};
+  const Json& list = record.at("failures");
+  const bool fits = list.is_array() && std::all_of(list.begin(), list.end(),
+                                                   [](const Json& one) { return one.is_string(); });
+  if (!fits) throw UserError(record.where, "`failures` was expected to be a list of texts.");
+  return list.get<std::vector<std::string>>();
+}
+
 /// Names of rewards and what each line gives for them.
 class Columns {
  public:
@@ -118,7 +140,8 @@ Replay::Replay(const fs::path& path, int64_t num_generations, const std::vector<
       const auto prompt = ids_of(record, "prompt_ids");
       Sample sample;
       sample.ids = ids_of(record, "completion_ids");
-      sample.truncated = std::find(ends.begin(), ends.end(), sample.ids.back()) == ends.end();
+      sample.truncated = truncated_in(record, sample.ids.back(), ends);
+      sample.failures = failures_of(record);
       sample.rewards = columns.values(rewards_of(record));
       sample.steps = steps_of(record, sample.tokens());
       if (line % num_generations == 0) {

@@ -11,8 +11,9 @@
 //
 //   "steps": {"last_tokens": [4, 9], "rewards": [0.9, 0.4]}
 //
-// Lines of a group (num_generations of one prompt) stand together,
-// groups in the order in which they are drawn.
+// `finish_reason` (stop or length) and `failures` (texts) are read where they are there, so that
+// completions.jsonl of a run replays to that run. Lines of a group (num_generations of one prompt)
+// stand together, groups in the order in which they are drawn.
 #pragma once
 
 #include <cstdint>

@@ -46,7 +46,7 @@ Drawn read_drawn(const RlooOptions& options, const std::vector<Group>& groups) {
   for (const auto& group : groups) {
     greedy.push_back(group.greedy_reward);
     for (const auto& sample : group.samples) {
-      const bool counts = !(options.rollout.mask_truncated_completions && sample.truncated);
+      const bool counts = sample.counts(options.rollout.mask_truncated_completions);
       drawn.tokens.push_back(sample.tokens());
       if (options.beta > 0) drawn.kl.push_back(kl_of(sample, counts));
     }
@@ -90,7 +90,7 @@ double mean_kl(const RlooOptions& options, const std::vector<Group>& groups, con
   double tokens = 0.0;
   for (const auto& group : groups) {
     for (const auto& sample : group.samples) {
-      const bool counts = !(options.rollout.mask_truncated_completions && sample.truncated);
+      const bool counts = sample.counts(options.rollout.mask_truncated_completions);
       tokens += counts ? static_cast<double>(sample.tokens()) : 0.0;
     }
   }
@@ -131,8 +131,8 @@ TrainResult train_rloo(RlooConfig config, const TrainHooks& hooks) {
   const RlooOptions& options = config.rloo;
   const PolicyGradientMethod method{
       .name = "rloo",
-      .config_yaml = resolved_yaml(config),
       .config_table = resolved_table(config),
+      .config_yaml = yaml_of(config),
       .kl = options.beta > 0 ? KlTerm::reward : KlTerm::none,
       .greedy_baseline = options.advantage_estimator == AdvantageEstimator::remax,
       .set_advantages = [&options](std::vector<Group>& groups, const std::vector<double>&,

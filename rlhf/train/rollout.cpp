@@ -78,7 +78,7 @@ int64_t Rollout::completion_tokens(bool mask_truncated) const {
   int64_t tokens = 0;
   for (const auto& group : groups) {
     for (const auto& sample : group.samples) {
-      if (!(mask_truncated && sample.truncated)) tokens += sample.tokens();
+      if (sample.counts(mask_truncated)) tokens += sample.tokens();
     }
   }
   return tokens;

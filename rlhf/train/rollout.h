@@ -34,6 +34,8 @@ struct Sample {
   std::vector<StepReward> steps;
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
+  /// Whether training reads it (`mask_truncated_completions` leaves out what is truncated).
+  bool counts(bool mask_truncated) const { return !(mask_truncated && truncated); }
 };
 
 struct Group {

@@ -11,25 +11,28 @@ std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_
   std::vector<RolloutBatch> batches;
   std::vector<PackPrompt> prompts;
   std::vector<RolloutRow> taken;
-  int64_t tokens = 0;
+  int64_t finished = 0;  // tokens of all prompts but the last, which may still get answers
   const auto close = [&] {
     if (!taken.empty())
       batches.push_back({.packed = batch_prompts(prompts, share_limit), .rows = taken});
     prompts.clear();
     taken.clear();
-    tokens = 0;
+    finished = 0;
   };
   for (const auto& row : rows) {
-    const bool shared = !taken.empty() && taken.back().group == row.group;
-    const int64_t prompt = std::ssize(row.group->prompt);
-    const int64_t added = row.sample->tokens() + (shared ? 0 : prompt);
-    if (!taken.empty() && tokens + added > max_tokens) close();
-    if (taken.empty() || taken.back().group != row.group) {
-      prompts.push_back({.ids = row.group->prompt, .answers = {}});
-      tokens += prompt;
+    const bool same = !taken.empty() && taken.back().group == row.group;
+    if (!same && !prompts.empty()) finished += prompts.back().tokens(share_limit);
+    const PackPrompt fresh{.ids = row.group->prompt, .answers = {}};
+    PackPrompt grown = same ? prompts.back() : fresh;
+    grown.answers.push_back({.ids = row.sample->ids, .row = std::ssize(taken)});
+    if (taken.empty() || finished + grown.tokens(share_limit) <= max_tokens) {
+      if (same) prompts.pop_back();
+      prompts.push_back(std::move(grown));
+    } else {
+      close();
+      prompts.push_back(fresh);
+      prompts.back().answers.push_back({.ids = row.sample->ids, .row = 0});
     }
-    tokens += row.sample->tokens();
-    prompts.back().answers.push_back({.ids = row.sample->ids, .row = std::ssize(taken)});
     taken.push_back(row);
   }
   close();
@@ -64,7 +67,7 @@ torch::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, torch::Dev
   auto mask = torch::ones({batch.packed.scored()}, torch::kBool);
   int64_t begin = 0;
   for (const auto& row : batch.rows) {
-    if (mask_truncated && row.sample->truncated)
+    if (!row.sample->counts(mask_truncated))
       mask.narrow(0, begin, row.sample->tokens()).fill_(false);
     begin += row.sample->tokens();
   }

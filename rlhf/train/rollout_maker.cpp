@@ -16,7 +16,6 @@
 namespace rlhf {
 namespace {
 
-constexpr double kGibibyte = 1073741824.0;
 constexpr uint64_t kRoundShift = 40;  // rows are fewer than 2^40
 
 /// The reward model's own tokenizer must be the policy's: it is asked in ids.
@@ -121,14 +120,22 @@ void RolloutMaker::judge_by_rules(const Json& columns, Sample& sample) const {
 
 void RolloutMaker::judge_by_model(std::vector<Group>& groups) const {
   if (!judges_.model) return;
+  const ScoreOptions passes;
   std::vector<PackPrompt> prompts;
   for (const auto& group : groups) {
-    PackPrompt prompt{.ids = group.prompt, .answers = {}};
-    for (const auto& sample : group.samples)
-      prompt.answers.push_back({.ids = sample.ids, .row = std::ssize(prompt.answers)});
-    prompts.push_back(std::move(prompt));
+    // A large group is several: what one pass takes stays bounded.
+    int64_t tokens = passes.max_tokens;
+    for (const auto& sample : group.samples) {
+      if (tokens + sample.tokens() > passes.max_tokens) {
+        prompts.push_back({.ids = group.prompt, .answers = {}});
+        tokens = std::ssize(group.prompt);
+      }
+      auto& answers = prompts.back().answers;
+      answers.push_back({.ids = sample.ids, .row = std::ssize(answers)});
+      tokens += sample.tokens();
+    }
   }
-  const auto scores = rlhf::rewards(judges_.model->decoder, prompts);
+  const auto scores = rlhf::rewards(judges_.model->decoder, prompts, passes);
   const std::string& name = judges_.names.at(groups.front().samples.front().rewards.size());
   size_t next = 0;
   for (auto& group : groups) {
@@ -179,8 +186,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
     seconds_.rewards += seconds_since(judging);
   };
   Engine engine(policy_.decoder(),
-                {.cache_bytes = static_cast<int64_t>(options_.rollout_cache_gib * kGibibyte),
-                 .max_rows = options_.rollout_rows});
+                {.cache_bytes = rollout_cache_bytes(options_), .max_rows = options_.rollout_rows});
   engine.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
   seconds_.sampling = seconds_since(start) - seconds_.rewards;
   const auto judging = std::chrono::steady_clock::now();

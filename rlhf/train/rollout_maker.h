@@ -51,6 +51,11 @@ struct Draw {
   bool greedy = false;  ///< the most likely token at each place, in place of sampling
 };
 
+constexpr double kGibibyte = 1073741824.0;
+inline int64_t rollout_cache_bytes(const RolloutOptions& options) {
+  return static_cast<int64_t>(options.rollout_cache_gib * kGibibyte);
+}
+
 class RolloutMaker {
  public:
   /// Keeps references to all of them.

@@ -14,15 +14,6 @@ namespace {
 constexpr const char* kLog = "completions.jsonl";
 constexpr int64_t kWarnEvery = 20;  // rollouts without a signal
 
-/// Whether the group's rewards differ.
-bool has_spread(const Group& group) {
-  std::set<double> values;
-  for (const auto& sample : group.samples) {
-    if (sample.reward) values.insert(*sample.reward);
-  }
-  return values.size() > 1;
-}
-
 OrderOptions order_options(const RolloutOptions& options, const TrainingOptions& training) {
   return {.strategy = options.shuffle_dataset ? OrderStrategy::random : OrderStrategy::sequential,
           .rows_per_step = prompts_per_generation(options, training),
@@ -65,6 +56,29 @@ Json steps_line(const std::vector<StepReward>& steps) {
     line["rewards"].push_back(step.reward ? Json(*step.reward) : Json(nullptr));
   }
   return line;
+}
+
+/// What says which completions a step trains on.
+Json batches_of_run(const RolloutOptions& options, const TrainingOptions& training) {
+  return {{"per_device_train_batch_size", training.per_device_train_batch_size},
+          {"gradient_accumulation_steps", training.gradient_accumulation_steps},
+          {"steps_per_generation", options.steps_per_generation.value_or(1)},
+          {"num_iterations", options.num_iterations},
+          {"num_generations", options.num_generations}};
+}
+
+/// Other batches would train on other completions than the steps so far: the run that goes on would
+/// be neither the old one nor a new one.
+void check_geometry(const Json& saved, const Json& now) {
+  Problems problems;
+  for (const auto& [key, value] : saved.items()) {
+    if (now.at(key) == value) continue;
+    problems.add(key,
+                 fmt::format("{} as in the run that is resumed was expected, got {}.", value.dump(),
+                             now.at(key).dump()),
+                 "start a new run from the checkpoint's model to train with other batches.");
+  }
+  problems.throw_if_any();
 }
 
 /// Why a rollout teaches nothing.
@@ -153,6 +167,7 @@ RolloutSource::RolloutSource(RolloutParts parts, const fs::path& run_folder, con
     write_file(log_, "");
     return;
   }
+  check_geometry(state.at("batches"), batches_of_run(parts_.options, parts_.training));
   cursor_ = state.at("cursor").get<int64_t>();
   silent_ = state.at("silent").get<int64_t>();
   // Lines that a killed run wrote after its last checkpoint would stand there twice.
@@ -202,8 +217,8 @@ Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, M
   weigh_groups(rollout.groups, parts_.weights);
   parts_.add_logprobs(rollout, first_later, metrics);
   parts_.method.set_advantages(rollout.groups, parts_.weights, metrics);
-  note(rollout, parts_.method.without_spread(rollout.groups, parts_.weights), metrics);
   append(rollout);
+  note(rollout, parts_.method.without_spread(rollout.groups, parts_.weights), metrics);
   return rollout;
 }
 
@@ -236,8 +251,9 @@ std::vector<Group> RolloutSource::sampled(int64_t number, Metrics& metrics) {
         groups[g].greedy_reward = greedy[g].samples.front().reward;
     }
     for (auto& group : groups) {
-      const bool keep = !options.dynamic_sampling || has_spread(group);
-      (keep ? kept : flat).push_back(std::move(group));
+      const bool drop =
+          options.dynamic_sampling && parts_.method.without_spread({group}, parts_.weights).front();
+      (drop ? flat : kept).push_back(std::move(group));
     }
   }
   metrics.emplace_back("time/rollout", seconds.sampling);
@@ -318,7 +334,8 @@ std::string RolloutSource::shown() const {
     for (const auto& sample : group.samples) {
       if (left-- <= 0) return text;
       text += fmt::format("prompt      {}\ncompletion  {}\nreward      {}  advantage {:.3f}\n\n",
-                          parts_.text.tokenizer.decode(group.prompt, true), sample.text,
+                          parts_.text.tokenizer.decode(group.prompt, true),
+                          parts_.text.tokenizer.decode(sample.ids, true),
                           sample.reward ? fmt::format("{:.4g}", *sample.reward) : "none",
                           sample.advantages.empty() ? 0.0F : sample.advantages.front());
       if (options.log_unique_prompts) break;
@@ -328,7 +345,8 @@ std::string RolloutSource::shown() const {
 }
 
 Json RolloutSource::state() const {
-  return {{"cursor", cursor_},
+  return {{"batches", batches_of_run(parts_.options, parts_.training)},
+          {"cursor", cursor_},
           {"silent", silent_},
           {"completions_bytes", fs::exists(log_) ? fs::file_size(log_) : 0}};
 }

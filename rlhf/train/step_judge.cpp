@@ -21,11 +21,9 @@ Model load_judge(const fs::path& folder, torch::Device device) {
 }
 
 /// Takes over what the judge said of the steps of one completion.
-void note_steps(Sample& sample, std::span<const int64_t> ends, std::span<const float> rewards,
-                const std::string& name) {
-  sample.steps.clear();
+void note_steps(Sample& sample, std::span<const float> rewards, const std::string& name) {
   double sum = 0.0;
-  for (size_t i = 0; i < ends.size(); ++i) {
+  for (size_t i = 0; i < rewards.size(); ++i) {
     const auto reward = static_cast<double>(rewards[i]);
     if (!std::isfinite(reward)) {
       sample.failures.push_back(fmt::format("{}: {} at step {}", name, reward, i + 1));
@@ -33,28 +31,36 @@ void note_steps(Sample& sample, std::span<const int64_t> ends, std::span<const f
       sample.steps.clear();
       return;
     }
-    sample.steps.push_back({.last_token = ends[i], .reward = reward});
+    sample.steps[i].reward = reward;
     sum += reward;
   }
-  sample.rewards.push_back(sum / static_cast<double>(ends.size()));
+  sample.rewards.push_back(sum / static_cast<double>(rewards.size()));
 }
 
 }  // namespace
 
-std::vector<int64_t> step_ends(const Tokenizer& tokenizer, std::span<const int32_t> ids,
-                               const std::string& separator) {
+Steps find_steps(const Tokenizer& tokenizer, std::span<const int32_t> ids,
+                 const std::string& separator) {
   StreamDecoder decoder(tokenizer, /*skip_special_tokens=*/true);
-  std::vector<int64_t> ends;
+  Steps steps;
   std::string open;  // text of the step that has not ended
   for (size_t t = 0; t < ids.size(); ++t) {
+    const size_t from = open.size() >= separator.size() ? open.size() - separator.size() + 1 : 0;
     open += decoder.push(ids[t]);
-    const size_t found = open.rfind(separator);
-    const bool last = t + 1 == ids.size();
-    if (found == std::string::npos && !last) continue;
-    ends.push_back(static_cast<int64_t>(t));
-    open = found == std::string::npos ? "" : open.substr(found + separator.size());
+    // What the decoder still holds back belongs to this token, too.
+    StreamDecoder held = decoder;
+    const std::string rest = held.flush();
+    const size_t found = (open + rest).find(separator, from);
+    if (found == std::string::npos) continue;
+    steps.ends.push_back(static_cast<int64_t>(t));
+    // A token that ends several steps ends them as one.
+    const std::string text = open + rest;
+    open = text.substr(text.rfind(separator) + separator.size());
+    decoder = StreamDecoder(tokenizer, /*skip_special_tokens=*/true);
   }
-  return ends;
+  open += decoder.flush();
+  steps.open = !open.empty() || steps.ends.empty();
+  return steps;
 }
 
 StepJudge::StepJudge(const fs::path& folder, std::string separator, torch::Device device)
@@ -62,32 +68,37 @@ StepJudge::StepJudge(const fs::path& folder, std::string separator, torch::Devic
 
 void StepJudge::judge(const Tokenizer& tokenizer, const std::string& name,
                       std::vector<Group>& groups) const {
+  const auto closing = tokenizer.encode(separator_, /*add_special_tokens=*/false);
   std::vector<std::vector<int32_t>> ids;
-  std::vector<std::vector<int64_t>> ends;
-  for (const auto& group : groups) {
-    for (const auto& sample : group.samples) {
-      ends.push_back(step_ends(tokenizer, sample.ids, separator_));
-      ids.push_back(group.prompt);
-      ids.back().insert(ids.back().end(), sample.ids.begin(), sample.ids.end());
+  std::vector<std::vector<int64_t>> ends;  // in the row
+  std::vector<Sample*> samples;
+  for (auto& group : groups) {
+    for (auto& sample : group.samples) {
+      const Steps steps = find_steps(tokenizer, sample.ids, separator_);
+      std::vector<int32_t> row = group.prompt;
+      row.insert(row.end(), sample.ids.begin(), sample.ids.end());
+      ends.push_back(steps.ends);
+      for (int64_t& end : ends.back()) end += std::ssize(group.prompt);
+      if (steps.open) {
+        // The judge knows a step by the separator behind it.
+        const auto last = std::span(sample.ids).last(1);
+        if (!sample.truncated && tokenizer.decode(last, /*skip_special_tokens=*/true).empty())
+          row.pop_back();
+        row.insert(row.end(), closing.begin(), closing.end());
+        ends.back().push_back(std::ssize(row) - 1);
+      }
+      ids.push_back(std::move(row));
+      samples.push_back(&sample);
+      sample.steps.clear();
+      for (const int64_t end : steps.ends)
+        sample.steps.push_back({.last_token = end, .reward = {}});
+      if (steps.open) sample.steps.push_back({.last_token = sample.tokens() - 1, .reward = {}});
     }
   }
   std::vector<StepsRow> rows;
-  size_t next = 0;
-  for (const auto& group : groups) {
-    for (size_t i = 0; i < group.samples.size(); ++i, ++next) {
-      StepsRow row{.ids = ids[next], .ends = ends[next]};
-      for (int64_t& end : row.ends) end += std::ssize(group.prompt);
-      rows.push_back(std::move(row));
-    }
-  }
+  for (size_t i = 0; i < ids.size(); ++i) rows.push_back({.ids = ids[i], .ends = ends[i]});
   const auto rewards = step_rewards(model_.decoder, rows);
-  next = 0;
-  for (auto& group : groups) {
-    for (auto& sample : group.samples) {
-      note_steps(sample, ends[next], rewards[next], name);
-      ++next;
-    }
-  }
+  for (size_t i = 0; i < samples.size(); ++i) note_steps(*samples[i], rewards[i], name);
 }
 
 }  // namespace rlhf

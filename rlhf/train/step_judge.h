@@ -1,10 +1,11 @@
 // Process supervision (Shao et al., DeepSeekMath, arXiv 2402.03300, section 4.1.3): a process reward
 // model judges every step of a completion.
 //
-// A step ends with the token in which its separator is complete, and the last one with the
-// completion. The judge reads the sampled ids as they stand, prompt before completion, and judges a
-// step at the token that ends it: so it must have been trained with the same separator, and have
-// the policy's tokenizer.
+// A step ends with the token in which its separator is complete; text behind the last separator is
+// the last step and ends with the completion. The judge reads the sampled ids as they stand, prompt
+// before completion, and judges a step at the token that ends it; where the last step has no
+// separator, the judge reads one in place of the end token, since that is where `rlhf prm` put its
+// labels. So it must have been trained with the same separator, and have the policy's tokenizer.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,13 @@
 
 namespace rlhf {
 
-/// Tokens that end a step, rising; the last token is always one. `ids` is not empty.
-std::vector<int64_t> step_ends(const Tokenizer& tokenizer, std::span<const int32_t> ids,
-                               const std::string& separator);
+struct Steps {
+  std::vector<int64_t> ends;  ///< tokens with which a separator is complete, rising
+  bool open = false;          ///< a last step without one follows; always where there is no other
+};
+/// `ids` of a completion, not empty.
+Steps find_steps(const Tokenizer& tokenizer, std::span<const int32_t> ids,
+                 const std::string& separator);
 
 class StepJudge {
  public:

@@ -22,9 +22,12 @@ std::vector<int32_t> eos_ids(const Json& config) {
 
 std::vector<int32_t> find_stop_ids(const Model& model, const Tokenizer* tokenizer) {
   std::vector<int32_t> ids;
-  if (const fs::path path = model.folder / "generation_config.json"; fs::exists(path)) {
-    const Json config = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-    if (!config.is_object()) throw UserError(path.string(), "a JSON object was expected.");
+  if (!model.generation_config.empty()) {
+    const Json config = Json::parse(model.generation_config, nullptr, /*allow_exceptions=*/false);
+    if (!config.is_object()) {
+      throw UserError((model.folder / "generation_config.json").string(),
+                      "a JSON object was expected.");
+    }
     ids = eos_ids(config);
   }
   if (ids.empty()) ids = eos_ids(model.config);

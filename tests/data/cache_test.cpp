@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <numeric>
 
 #include "rlhf/core/threads.h"

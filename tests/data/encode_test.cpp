@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/data/model_folder.h"
 #include "tests/data/temporary.h"
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "rlhf/core/random.h"
 #include "tests/data/temporary.h"
 

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "policy_case.h"
+#include "rlhf/generate/score.h"
 #include "tests/support/gzip.h"
 
 namespace rlhf {
@@ -20,6 +21,11 @@ std::vector<Json> lines_of(const fs::path& run) {
       line.erase(name);
   }
   return lines;
+}
+
+/// What a reward model says of one completion.
+float rewards_of_alone(const Model& model, const std::vector<PackPrompt>& prompts) {
+  return rewards(model.decoder, prompts).front();
 }
 
 struct ResumeCase {
@@ -170,6 +176,136 @@ TEST(PolicyRun, ABrokenReplayIsListedLineByLine) {
   expect_says(text, "replay.jsonl:1");
   expect_says(text, "replay.jsonl:2");
   expect_says(text, "multiple of num_generations");
+}
+
+std::vector<Json> completions_of(const fs::path& run) {
+  std::vector<Json> lines;
+  std::ifstream in(run / "completions.jsonl");
+  for (std::string text; std::getline(in, text);) lines.push_back(Json::parse(text));
+  return lines;
+}
+
+TEST(PolicyRun, DynamicSamplingKeepsGroupsThatDiffer) {
+  const fs::path folder = testing::scratch("policy_dynamic");
+  testing::train_grpo_with(sampling(folder, "run",
+                                    {"--dynamic_sampling", "true", "--num_generations", "2",
+                                     "--max_completion_length", "4", "--max_steps", "4"}));
+  double dropped = 0.0;
+  for (const Json& line : testing::metrics_of(folder / "run"))
+    dropped += line.at("sampling/dropped_groups").get<double>();
+  EXPECT_GT(dropped, 0.0);
+  const auto lines = completions_of(folder / "run");
+  ASSERT_EQ(lines.size(), 32U);
+  for (size_t i = 0; i < lines.size(); i += 2)
+    EXPECT_NE(lines[i].at("reward"), lines[i + 1].at("reward")) << i;
+}
+
+TEST(PolicyRun, ARewardModelJudgesBesideARule) {
+  const fs::path folder = testing::scratch("policy_reward_model");
+  const fs::path judge = testing::fixtures() / "preference" / "reward_model";
+  testing::train_grpo_with(sampling(folder, "run",
+                                    {"--reward_model_name_or_path", judge.string(),
+                                     "--reward_weights", "2", "0.5", "--max_steps", "2"}));
+  const Model model = load_model(judge);
+  for (const Json& line : completions_of(folder / "run")) {
+    const auto prompt = line.at("prompt_ids").get<std::vector<int32_t>>();
+    const auto ids = line.at("completion_ids").get<std::vector<int32_t>>();
+    const std::vector<PackPrompt> alone = {{.ids = prompt, .answers = {{.ids = ids, .row = 0}}}};
+    const Json& rewards = line.at("rewards");
+    EXPECT_NEAR(rewards.at("reward_model").get<double>(),
+                static_cast<double>(rewards_of_alone(model, alone)), 1e-5);
+    EXPECT_NEAR(line.at("reward").get<double>(),
+                2.0 * rewards.at("digit_share").get<double>() +
+                    0.5 * rewards.at("reward_model").get<double>(),
+                1e-9);
+  }
+}
+
+// What a run wrote replays to that run: also where a judge failed, and where a text ended it.
+TEST(PolicyRun, FailuresAndStopTextsReplay) {
+  const fs::path folder = testing::scratch("policy_failures");
+  const auto line = [](double reward, const char* reason, bool failed) {
+    Json made = {{"prompt_ids", {20, 15, 21}},
+                 {"completion_ids", {22, 23}},
+                 {"rewards", {{"a", reward}}},
+                 {"finish_reason", reason}};
+    if (failed) made["failures"] = {"b: nan"};
+    return made.dump() + "\n";
+  };
+  write_file(folder / "replay.jsonl", line(1, "stop", false) + line(3, "stop", false) +
+                                          line(7, "length", false) + line(9, "stop", true));
+  testing::train_grpo_with(testing::grpo_arguments(
+      folder / "run", {"--replay_completions", (folder / "replay.jsonl").string(),
+                       "--per_device_train_batch_size", "4", "--max_steps", "1"}));
+  const Json metrics = testing::metrics_of(folder / "run").front();
+  EXPECT_DOUBLE_EQ(metrics.at("reward").get<double>(), 11.0 / 3.0);
+  EXPECT_DOUBLE_EQ(metrics.at("completions/clipped_ratio").get<double>(), 0.25);
+  EXPECT_DOUBLE_EQ(metrics.at("rewards/failed_ratio").get<double>(), 0.25);
+}
+
+TEST(PolicyRun, WhatCannotRunIsRefusedBeforeAnythingIsWritten) {
+  const fs::path folder = testing::scratch("policy_early");
+  expect_says(refusal(sampling(folder, "run", {"--top_p", "0"})), "top_p");
+  expect_says(refusal(sampling(folder, "run", {"--top_entropy_quantile", "0"})),
+              "top_entropy_quantile");
+  expect_says(refusal(sampling(folder, "run", {"--rollout_cache_gib", "1e-6"})),
+              "rollout_cache_gib");
+  expect_says(
+      refusal(testing::replay_arguments(folder / "run", {"--reward_weights", "1", "2", "3"})),
+      "reward_weights");
+  EXPECT_FALSE(fs::exists(folder / "run"));
+}
+
+TEST(PolicyRun, EvaluationsMayHaveGroupsOfOne) {
+  const fs::path folder = testing::scratch("policy_eval_one");
+  for (const Arguments& options : {Arguments{"--advantage_estimator", "grpo_passk"},
+                                   Arguments{"--multi_objective_aggregation", "normalize_then_sum"},
+                                   Arguments{"--lr_scheduler_type", "reduce_lr_on_plateau"}}) {
+    const auto result = testing::train_grpo_with(
+        sampling(folder, options.back(),
+                 with(options, {"--eval_strategy", "steps", "--eval_steps", "2",
+                                "--test_split_size", "4", "--num_generations_eval", "1"})));
+    EXPECT_EQ(result.end, TrainEnd::done);
+    EXPECT_TRUE(result.metrics.contains("eval_reward"));
+  }
+}
+
+// Stops a run behind `step` steps and goes on with `more`.
+TrainEnd resumed(const fs::path& folder, const Arguments& first, const Arguments& more) {
+  int64_t steps = 0;
+  const TrainHooks stop{.on_progress = [&](const Progress& p) { steps = p.step; },
+                        .should_stop = [&] { return steps == 2; }};
+  testing::train_grpo_with(sampling(folder, "run", first), stop);
+  return testing::train_grpo_with(
+             sampling(folder, "run", with(more, {"--resume_from_checkpoint", "true"})))
+      .end;
+}
+
+TEST(PolicyRun, OtherBatchesAreRefusedWhenItGoesOn) {
+  const Arguments first = {"--num_iterations", "2", "--gradient_accumulation_steps", "2"};
+  try {
+    resumed(testing::scratch("policy_geometry"), first,
+            {"--num_iterations", "2", "--gradient_accumulation_steps", "1"});
+    FAIL() << "it went on";
+  } catch (const UserError& error) {
+    expect_says(error.what(), "gradient_accumulation_steps");
+  }
+}
+
+TEST(PolicyRun, GenerationConfigOutlivesTheCheckpointItCameFrom) {
+  const fs::path folder = testing::scratch("policy_generation_config");
+  const Arguments options = {"--save_strategy",    "steps", "--save_steps", "1",
+                             "--save_total_limit", "1"};
+  EXPECT_EQ(resumed(folder, options, options), TrainEnd::done);
+  const std::string expected = read_file(testing::fixtures() / "model" / "generation_config.json");
+  EXPECT_EQ(read_file(folder / "run" / "generation_config.json"), expected);
+  EXPECT_EQ(read_file(folder / "run" / "checkpoint-6" / "generation_config.json"), expected);
+}
+
+TEST(PolicyRun, TheRunFolderSaysWhichTypeWasChosen) {
+  const fs::path folder = testing::scratch("policy_dtype");
+  testing::train_grpo_with(sampling(folder, "run", {"--dtype", "auto", "--max_steps", "1"}));
+  EXPECT_EQ(read_file(folder / "run" / "config.yaml").find("dtype: auto"), std::string::npos);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "policy_case.h"
 #include "rlhf/generate/score.h"
+#include "rlhf/text/stop_strings.h"
 #include "rlhf/train/step_judge.h"
 
 namespace rlhf {
@@ -16,23 +17,47 @@ const fs::path& step_model() {
   return folder;
 }
 
-std::vector<int64_t> ends_in(const std::string& text, const std::string& separator,
-                             int32_t stop = -1) {
+Steps steps_in(const std::string& text, const std::string& separator, int32_t stop = -1) {
   const auto tokenizer = Tokenizer::load(testing::fixtures() / "model");
   auto ids = tokenizer.encode(text, /*add_special_tokens=*/false);
   if (stop >= 0) ids.push_back(stop);
-  return step_ends(tokenizer, ids, separator);
+  return find_steps(tokenizer, ids, separator);
 }
 
 using Ends = std::vector<int64_t>;
+using Ends32 = std::vector<int32_t>;
 
-TEST(StepEnds, StandWhereTheSeparatorIsComplete) {
-  EXPECT_EQ(ends_in("1+2;3;4", ";"), (Ends{3, 5, 6}));
-  EXPECT_EQ(ends_in("1;;2;;", ";;"), (Ends{2, 5}));
-  EXPECT_EQ(ends_in("12", ";"), (Ends{1}));
-  EXPECT_EQ(ends_in(";", ";"), (Ends{0}));
-  // A stop token behind the last separator is a step of its own: the completion's end.
-  EXPECT_EQ(ends_in("1;", ";", 1), (Ends{1, 2}));
+TEST(Steps, EndWhereTheSeparatorIsComplete) {
+  EXPECT_EQ(steps_in("1+2;3;4", ";").ends, (Ends{3, 5}));
+  EXPECT_EQ(steps_in("1;;2;;", ";;").ends, (Ends{2, 5}));
+  EXPECT_EQ(steps_in("12", ";").ends, Ends{});
+  EXPECT_EQ(steps_in(";", ";").ends, Ends{0});
+}
+
+TEST(Steps, ALastOneMayLackItsSeparator) {
+  EXPECT_TRUE(steps_in("1;2", ";").open);
+  EXPECT_FALSE(steps_in("1;", ";").open);
+  // A stop token is no text: nothing follows the last separator. Alone it is all there is.
+  EXPECT_FALSE(steps_in("1;", ";", 1).open);
+  EXPECT_TRUE(steps_in("", ";", 1).open);
+  EXPECT_TRUE(steps_in("12", ";", 1).open);
+}
+
+// In vocabularies of the Llama 2 kind a new line is the byte token <0x0A>, whose text a decoder holds
+// back until a token follows that is no byte.
+TEST(Steps, EndWithAByteToken) {
+  const Json tokenizer = Json::parse(R"({
+    "added_tokens": [], "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+    "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+    "model": {"type": "BPE", "byte_fallback": true, "unk_token": "a", "fuse_unk": false,
+              "vocab": {"a": 0, "b": 1, "<0x0A>": 2}, "merges": []}})");
+  const auto made = Tokenizer::from_json(tokenizer, Json::object());
+  EXPECT_EQ(find_steps(made, Ends32{0, 2, 1, 2}, "\n").ends, (Ends{1, 3}));
+  const std::vector<std::string> stop = {"\n"};
+  StopStrings watch(made, stop);
+  EXPECT_FALSE(watch.push(0));
+  EXPECT_TRUE(watch.push(2));
+  EXPECT_EQ(watch.cut_text(), "a");
 }
 
 void write_replay(const fs::path& file, const std::vector<Json>& lines) {
@@ -98,11 +123,18 @@ TEST(ProcessSupervision, AProcessRewardModelJudgesEveryStep) {
     const auto ends = row.at("steps").at("last_tokens").get<std::vector<int64_t>>();
     const auto rewards = row.at("steps").at("rewards").get<std::vector<double>>();
     several += ends.size() > 1 ? 1 : 0;
-    // What scoring says of the same ids alone, at the same places.
+    // What scoring says of the same ids alone, at the same places. The last step here ends with the
+    // completion: with the separator, 1, in place of the stop token where it lacks its own.
     auto ids = row.at("prompt_ids").get<std::vector<int32_t>>();
     StepsRow alone{.ids = {}, .ends = ends};
     for (auto& end : alone.ends) end += std::ssize(ids);
     for (const int32_t id : row.at("completion_ids").get<std::vector<int32_t>>()) ids.push_back(id);
+    constexpr int32_t kOne = 21;
+    if (ids[static_cast<size_t>(alone.ends.back())] != kOne) {
+      if (row.at("finish_reason") == "stop") ids.pop_back();
+      ids.push_back(kOne);
+      alone.ends.back() = std::ssize(ids) - 1;
+    }
     alone.ids = ids;
     const auto expected = step_rewards(judge.decoder, std::span(&alone, 1)).front();
     ASSERT_EQ(rewards.size(), expected.size());

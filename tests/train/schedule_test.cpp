@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "rlhf/core/file.h"
 
 namespace rlhf {
