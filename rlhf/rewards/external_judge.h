@@ -24,10 +24,10 @@ namespace rlhf {
 
 /// What a judge said of one item.
 struct JudgeAnswer {
-  int64_t id = 0;                ///< of the question
-  std::optional<double> reward;  ///< none: it does not apply, or there is a failure
-  std::string failure;           ///< "timed out after 30 s", "worker died (signal 9)"; empty: none
-  bool timed_out = false;        ///< the failure is one of time
+  int64_t id = 0;                  ///< of the question
+  std::optional<double> reward{};  ///< none: it does not apply, or there is a failure
+  std::string failure{};   ///< "timed out after 30 s", "worker died (signal 9)"; empty: none
+  bool timed_out = false;  ///< the failure is one of time
 };
 
 class ExternalJudge {
