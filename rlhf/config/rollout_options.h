@@ -52,6 +52,8 @@ struct RolloutOptions {
   std::optional<std::string> reward_model_name_or_path;
   std::optional<std::vector<double>> reward_weights;
   double reward_failure_limit = 0.5;
+  int64_t reward_workers = 2;
+  double reward_timeout = 60.0;  ///< seconds
 
   // Rows
   bool mask_truncated_completions = false;

@@ -262,8 +262,10 @@ void WorkerPool::Crew::restart_absent(size_t waiting) {
   while (needs_restart(waiting) && Clock::now() >= next_start_) {
     start(*std::find_if(workers_.begin(), workers_.end(),
                         [](const Worker& worker) { return worker.state == State::absent; }));
-    next_start_ = Clock::now() + kFirstPause * (1 << restarts_in_vain_) / 2;
-    if (restarts_in_vain_++ == 0) next_start_ = {};
+    // The first is made at once, and so is the second: one fault alone costs no time.
+    const int before = restarts_in_vain_++;
+    next_start_ =
+        before == 0 ? Clock::time_point{} : Clock::now() + kFirstPause * (1 << (before - 1));
   }
   if (count(State::absent) == workers_.size() && restarts_in_vain_ == kFruitlessRestarts) {
     desk_.fail_waiting(fmt::format("given up after {} restarts without an answer, the last: {}",

@@ -136,7 +136,7 @@ void evaluate_and_note(const GrpoConfig& config, const GrpoSetup& setup, Rollout
   const auto start = std::chrono::steady_clock::now();
   const auto& rollout = config.grpo.rollout;
   auto groups = maker.groups(*setup.data.eval, all_rows(setup.data.eval->rows()),
-                             rollout.eval_generations(), kEvaluationDraw, /*round=*/0);
+                             rollout.eval_generations(), kEvaluationDraw, /*round=*/0, run.step());
   weigh_groups(groups, setup.judges->weights);
   const auto no_spread = set_advantages(config.grpo, setup.judges->weights, groups);
   run.note_evaluation(rollout_metrics(groups, setup.judges->names, no_spread, "eval_"),

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +15,7 @@
 #include "rlhf/config/rollout_options.h"
 #include "rlhf/data/prompts.h"
 #include "rlhf/generate/engine.h"
+#include "rlhf/rewards/external_judge.h"
 #include "rlhf/rewards/rules.h"
 #include "rlhf/train/policy.h"
 #include "rlhf/train/rollout.h"
@@ -21,18 +23,26 @@
 
 namespace rlhf {
 
-/// What judges completions: rules, then a reward model.
+/// A judge outside the program and its place among all judges.
+struct OutsideJudge {
+  size_t place;
+  std::unique_ptr<ExternalJudge> judge;
+};
+
+/// What judges completions: those of reward_funcs in their order, then a reward model.
 struct Judges {
   std::vector<RewardRule> rules;
+  std::vector<size_t> rule_places;  ///< of each rule among all judges
+  std::vector<OutsideJudge> outside;
   std::optional<Model> model;
-  std::vector<std::string> names;  ///< of all, rules first
+  std::vector<std::string> names;  ///< of all
   std::vector<double> weights;     ///< of all
 
   /// Of each list a data row must have one column.
   std::vector<std::vector<std::string>> required_columns() const;
 };
-/// UserError with everything wrong: unknown rewards, weights that do not fit, a folder that holds
-/// no reward model or one with another tokenizer. `text` may be null where it could not be read.
+/// Starts reward workers. UserError with everything wrong: unknown rewards, weights that do not fit,
+/// commands that do not start, a folder that holds no reward model or one with another tokenizer. `text` may be null where it could not be read.
 Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::Device device);
 
 /// Seconds of the last draw.
@@ -48,9 +58,9 @@ class RolloutMaker {
                const TextSide& text, const Judges& judges);
 
   /// `generations` samples of each of the prompts `rows`, judged. `draw` and `round` name the
-  /// random streams.
+  /// random streams; judges outside are told the `step`, optimizer steps done.
   std::vector<Group> groups(const PromptDataset& prompts, std::span<const int64_t> rows,
-                            int64_t generations, uint64_t draw, uint64_t round);
+                            int64_t generations, uint64_t draw, uint64_t round, int64_t step);
 
   const RolloutSeconds& seconds() const { return seconds_; }
   /// Ids that end a completion.
@@ -58,6 +68,8 @@ class RolloutMaker {
 
  private:
   void judge_by_rules(const Json& columns, Sample& sample) const;
+  /// Waits for what the judges outside say of the questions that began with `first`.
+  void hear_outside(int64_t first, const std::vector<Sample*>& asked) const;
   void judge_by_model(std::vector<Group>& groups) const;
 
   const RolloutOptions& options_;
@@ -67,6 +79,7 @@ class RolloutMaker {
   const Judges& judges_;
   std::vector<int32_t> stop_ids_;
   RolloutSeconds seconds_;
+  int64_t questions_ = 0;  // asked so far; each is asked of every judge outside
 };
 
 }  // namespace rlhf

@@ -58,6 +58,23 @@ void add_moments(Metrics& metrics, const std::string& mean, const std::string& d
   if (moments.deviation) metrics.emplace_back(deviation, *moments.deviation);
 }
 
+/// Of each judge that failed: how often its time was over, and how often for another cause.
+void add_failures(Metrics& metrics, const Rollout& rollout,
+                  const std::vector<std::string>& judges) {
+  for (const auto& judge : judges) {
+    double errors = 0.0;
+    double timeouts = 0.0;
+    for_each_sample(rollout.groups, [&](const Group&, const Sample& sample) {
+      for (const auto& failure : sample.failures) {
+        if (failure.judge == judge) (failure.timed_out ? timeouts : errors) += 1.0;
+      }
+    });
+    if (errors + timeouts == 0.0) continue;
+    metrics.emplace_back("rewards/" + judge + "/errors", errors);
+    metrics.emplace_back("rewards/" + judge + "/timeouts", timeouts);
+  }
+}
+
 /// Why a rollout teaches nothing.
 std::string cause_of_silence(const Rollout& rollout) {
   OptionalRewards rewards;
@@ -188,7 +205,7 @@ Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, M
     const int64_t whole = parts_.replay->groups() / groups;
     rollout.groups = parts_.replay->take(number % whole * groups, groups);
   } else {
-    rollout.groups = sampled(number, metrics);
+    rollout.groups = sampled(number, step, metrics);
   }
   weigh_groups(rollout.groups, parts_.weights);
   const auto no_spread = parts_.set_advantages(rollout);
@@ -198,7 +215,7 @@ Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, M
   return rollout;
 }
 
-std::vector<Group> RolloutSource::sampled(int64_t number, Metrics& metrics) {
+std::vector<Group> RolloutSource::sampled(int64_t number, int64_t step, Metrics& metrics) {
   const auto& options = parts_.options;
   const int64_t wanted = prompts_per_generation(options, parts_.training);
   const int64_t rounds = options.dynamic_sampling ? options.dynamic_sampling_rounds : 1;
@@ -209,8 +226,9 @@ std::vector<Group> RolloutSource::sampled(int64_t number, Metrics& metrics) {
   int64_t round = 0;
   for (; round < rounds && std::ssize(kept) < wanted; ++round) {
     const auto rows = order_->batch(cursor_++);
-    auto groups = parts_.maker->groups(*parts_.prompts, rows, options.num_generations,
-                                       static_cast<uint64_t>(number), static_cast<uint64_t>(round));
+    auto groups =
+        parts_.maker->groups(*parts_.prompts, rows, options.num_generations,
+                             static_cast<uint64_t>(number), static_cast<uint64_t>(round), step);
     sampling += parts_.maker->seconds().sampling;
     judging += parts_.maker->seconds().rewards;
     weigh_groups(groups, parts_.weights);
@@ -243,13 +261,14 @@ void RolloutSource::note(const Rollout& rollout, const std::vector<bool>& no_spr
   for_each_sample(rollout.groups, [&](const Group&, const Sample& sample) {
     if (!sample.failures.empty()) {
       failed += 1.0;
-      example = sample.failures.front();
+      example = sample.failures.front().text();
     }
     teaches = teaches || std::any_of(sample.advantages.begin(), sample.advantages.end(),
                                      [](float value) { return value != 0.0F; });
   });
   const double share = failed / static_cast<double>(rollout.samples());
   if (failed > 0.0) metrics.emplace_back("rewards/failed_ratio", share);
+  add_failures(metrics, rollout, parts_.judges);
   if (share > parts_.options.reward_failure_limit) {
     fail("rewards",
          fmt::format("{:.0f}% of the completions got no reward for errors, such as {}.",
@@ -281,7 +300,7 @@ void RolloutSource::append(const Rollout& rollout) {
                  {"prompt_ids", group.prompt},
                  {"completion_ids", sample.ids}};
     if (parts_.prompts != nullptr) line["row"] = parts_.prompts->source(group.row);
-    if (!sample.failures.empty()) line["failures"] = sample.failures;
+    for (const auto& failure : sample.failures) line["failures"].push_back(failure.text());
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
   });
   append_file(log_, lines);

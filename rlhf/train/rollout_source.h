@@ -71,7 +71,7 @@ class RolloutSource {
 
  private:
   Rollout draw(int64_t number, int64_t step, int64_t first_later, Metrics& metrics);
-  std::vector<Group> sampled(int64_t number, Metrics& metrics);
+  std::vector<Group> sampled(int64_t number, int64_t step, Metrics& metrics);
   void weigh(Rollout& rollout) const;
   void note(const Rollout& rollout, const std::vector<bool>& no_spread, Metrics& metrics);
   void append(const Rollout& rollout);

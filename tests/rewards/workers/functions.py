@@ -2,10 +2,38 @@
 import asyncio
 import os
 import sys
+import time
 
 
 def digits(completions, **kwargs):
     return [sum(c in "0123456789" for c in text) / max(1, len(text)) for text in completions]
+
+
+def digit_share(completions, **kwargs):
+    """The rule of the same name: of the text's bytes."""
+    return [
+        sum(48 <= byte <= 57 for byte in text.encode()) / len(text.encode()) if text else 0.0
+        for text in completions
+    ]
+
+
+def hangs_or_fails(prompts, completions, answer, **kwargs):
+    """For rows {"prompt": "i+2i=", "answer": "3i"}: hangs at i = 1, fails at i = 2."""
+    if prompts[0] == "1+2=":
+        time.sleep(1000)
+    if answer[0] == "6":
+        raise ValueError("six")
+    return digit_share(completions)
+
+
+def step(trainer_state, **kwargs):
+    return [trainer_state.global_step]
+
+
+def chats(prompts, completions, **kwargs):
+    (message,) = completions[0]
+    assert prompts[0][-1]["role"] == "user" and message["role"] == "assistant"
+    return digit_share([message["content"]])
 
 
 async def later(prompts, completions, **kwargs):
