@@ -10,6 +10,8 @@
 //   answer    {"id": 7, "reward": 0.5}    null: it does not apply
 //             {"id": 7, "error": "what went wrong"}
 //
+// The id that a judge sees may be the transport's own; JudgeAnswer has the one that was submitted.
+//
 // An item that cannot be judged costs its own reward, never the run: its answer says why.
 #pragma once
 

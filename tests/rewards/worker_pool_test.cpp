@@ -163,6 +163,16 @@ TEST(WorkerPool, StderrIsDrained) {
   for (const auto& answer : ask(one, {"stderr", "stderr", "answer"})) expect_right(answer);
 }
 
+TEST(WorkerPool, JudgesBeforeAnyoneWaits) {
+  const fs::path file = scratch_file("mark");
+  auto one = pool(1);
+  one.submit(question(1, "mark", file.string()));
+  for (int i = 0; i < 3000 && !fs::exists(file); ++i) usleep(20'000);  // a minute at most
+  EXPECT_TRUE(fs::exists(file));
+  expect_right(one.collect()[0]);
+  fs::remove(file);
+}
+
 TEST(WorkerPool, LargeQuestionsArrive) {
   auto two = pool(2);
   for (int64_t id = 0; id < 6; ++id)

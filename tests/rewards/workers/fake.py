@@ -46,6 +46,8 @@ def act(question, last_id):
         sys.stderr.write("out of luck\n")
         sys.stderr.flush()
         os._exit(3)
+    if what == "mark":
+        open(question["prompt"], "w").close()
     if what in ("hang", "late"):
         time.sleep(1000 if what == "hang" else 2.0)
     if what == "stderr":
