@@ -166,6 +166,7 @@ TEST(WorkerPool, StderrIsDrained) {
 TEST(WorkerPool, JudgesBeforeAnyoneWaits) {
   const fs::path file = scratch_file("mark");
   auto one = pool(1);
+  usleep(100'000);  // by now the pool's thread has nothing to do, and sleeps
   one.submit(question(1, "mark", file.string()));
   for (int i = 0; i < 3000 && !fs::exists(file); ++i) usleep(20'000);  // a minute at most
   EXPECT_TRUE(fs::exists(file));
