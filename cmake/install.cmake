@@ -15,3 +15,4 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/rlhfConfigVersion.cmake C
 install(FILES ${PROJECT_BINARY_DIR}/rlhfConfig.cmake ${PROJECT_BINARY_DIR}/rlhfConfigVersion.cmake
               cmake/torch.cmake cmake/torch_check.cpp
         DESTINATION ${RLHF_PACKAGE_DIR})
+install(PROGRAMS share/reward_worker.py DESTINATION ${CMAKE_INSTALL_DATADIR}/rlhf)

@@ -78,6 +78,11 @@ void declare_rewards(OptionSet& set, RolloutOptions& options, const OldRolloutNa
           "The run stops where more than this share of a batch's completions got no reward for "
           "errors.")
       .between(0, 1);
+  set.add("reward_workers", options.reward_workers, "Processes of each reward that is a command.")
+      .at_least(1);
+  set.add("reward_timeout", options.reward_timeout,
+          "Seconds that a judge outside the program has for a completion.")
+      .above(0);
 }
 
 void declare_rows(OptionSet& set, RolloutOptions& options) {

@@ -54,6 +54,8 @@ struct RolloutOptions {
   std::string step_separator = "\n";
   std::optional<std::vector<double>> reward_weights;
   double reward_failure_limit = 0.5;
+  int64_t reward_workers = 2;
+  double reward_timeout = 60.0;  ///< seconds
 
   // Rows
   bool mask_truncated_completions = false;

@@ -10,6 +10,8 @@
 //   answer    {"id": 7, "reward": 0.5}    null: it does not apply
 //             {"id": 7, "error": "what went wrong"}
 //
+// The id that a judge sees may be the transport's own; JudgeAnswer has the one that was submitted.
+//
 // An item that cannot be judged costs its own reward, never the run: its answer says why.
 #pragma once
 
@@ -24,10 +26,10 @@ namespace rlhf {
 
 /// What a judge said of one item.
 struct JudgeAnswer {
-  int64_t id = 0;                ///< of the question
-  std::optional<double> reward;  ///< none: it does not apply, or there is a failure
-  std::string failure;           ///< "timed out after 30 s", "worker died (signal 9)"; empty: none
-  bool timed_out = false;        ///< the failure is one of time
+  int64_t id = 0;                  ///< of the question
+  std::optional<double> reward{};  ///< none: it does not apply, or there is a failure
+  std::string failure{};   ///< "timed out after 30 s", "worker died (signal 9)"; empty: none
+  bool timed_out = false;  ///< the failure is one of time
 };
 
 class ExternalJudge {

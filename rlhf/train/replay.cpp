@@ -90,13 +90,20 @@ bool truncated_in(const Record& record, int32_t last, const std::vector<int32_t>
 }
 
 /// Why judges failed; such a completion has no reward, whatever other judges said.
-std::vector<std::string> failures_of(const Record& record) {
+std::vector<JudgeFailure> failures_of(const Record& record) {
   if (!record.row.contains("failures")) return {};
   const Json& list = record.at("failures");
   const bool fits = list.is_array() && std::all_of(list.begin(), list.end(),
                                                    [](const Json& one) { return one.is_string(); });
   if (!fits) throw UserError(record.where, "`failures` was expected to be a list of texts.");
-  return list.get<std::vector<std::string>>();
+  std::vector<JudgeFailure> failures;
+  for (const Json& one : list) {
+    const auto text = one.get<std::string>();
+    const size_t end = std::min(text.find(": "), text.size());
+    failures.push_back(
+        {.judge = text.substr(0, end), .reason = text.substr(std::min(end + 2, text.size()))});
+  }
+  return failures;
 }
 
 /// Names of rewards and what each line gives for them.

@@ -17,6 +17,15 @@
 
 namespace rlhf {
 
+/// A judge that could not judge a completion.
+struct JudgeFailure {
+  std::string judge;
+  std::string reason;
+  bool timed_out = false;
+
+  std::string text() const { return judge + ": " + reason; }
+};
+
 struct Sample {
   // What training needs; part of a checkpoint.
   std::vector<int32_t> ids;         ///< stop token included; never empty
@@ -29,7 +38,7 @@ struct Sample {
   std::string text;
   std::vector<std::optional<double>> rewards;  ///< by judge; none: it does not apply, or failed
   std::optional<double> reward;                ///< weighted sum; none: it leaves the statistics
-  std::vector<std::string> failures;           ///< `accuracy: timed out`
+  std::vector<JudgeFailure> failures;
   /// Of a process reward model, whose mean is the last of `rewards`; empty without one.
   std::vector<StepReward> steps;
 

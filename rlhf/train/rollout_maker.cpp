@@ -8,6 +8,8 @@
 #include "rlhf/core/error.h"
 #include "rlhf/generate/score.h"
 #include "rlhf/math/advantages.h"
+#include "rlhf/rewards/external_options.h"
+#include "rlhf/rewards/worker_pool.h"
 #include "rlhf/text/stop_strings.h"
 #include "rlhf/text/tokenizer_json.h"
 #include "rlhf/train/run.h"
@@ -40,6 +42,44 @@ Model load_reward_model(const fs::path& folder, torch::Device device) {
   return load_model(folder, {.dtype = torch::kFloat32, .device = device});
 }
 
+/// Commands become workers; one that does not start is a problem beside the others.
+void start_workers(const RewardEntries& entries, const RolloutOptions& options, Judges& judges,
+                   Problems& problems) {
+  for (const auto& entry : entries.workers) {
+    if (entry.command.empty()) continue;  // named already
+    try {
+      judges.outside.push_back({.place = entry.judge,
+                                .judge = std::make_unique<WorkerPool>(
+                                    WorkerPoolOptions{.name = entry.name,
+                                                      .command = entry.command,
+                                                      .workers = options.reward_workers,
+                                                      .timeout = options.reward_timeout})});
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
+  }
+}
+
+/// What judges outside are asked of a completion; rows of messages are asked in messages. `columns`
+/// is the whole row.
+Json question_of(int64_t id, const Group& group, const Sample& sample, const Json& columns,
+                 const Tokenizer& tokenizer, int64_t step) {
+  Json question = {{"id", id}, {"name", ""}, {"prompt", columns.value("prompt", Json())}};
+  if (question["prompt"].is_null())  // a row of ids
+    question["prompt"] = tokenizer.decode(group.prompt, /*skip_special_tokens=*/false);
+  question["completion"] = sample.text;
+  if (question["prompt"].is_array())
+    question["completion"] = Json::array({{{"role", "assistant"}, {"content", sample.text}}});
+  question["prompt_ids"] = group.prompt;
+  question["completion_ids"] = sample.ids;
+  question["step"] = step;
+  Json rest = columns;
+  rest.erase("prompt");
+  rest.erase("prompt_ids");
+  question["columns"] = std::move(rest);
+  return question;
+}
+
 SamplingOptions sampling_options(const RolloutOptions& options, const Draw& draw,
                                  const std::vector<int32_t>& stop_ids, uint64_t seed) {
   return {.temperature = draw.greedy ? 0.0 : options.temperature,
@@ -67,9 +107,11 @@ std::vector<std::vector<std::string>> Judges::required_columns() const {
 Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::Device device) {
   Judges judges;
   Problems problems;
-  judges.rules = read_reward_rules(Json(options.reward_funcs.value_or(std::vector<Json>{})),
-                                   options.max_completion_length, problems);
-  for (const auto& rule : judges.rules) judges.names.push_back(rule.name);
+  auto entries = split_reward_funcs(options.reward_funcs.value_or(std::vector<Json>{}), problems);
+  judges.rules = read_reward_rules(entries.rules, options.max_completion_length, problems);
+  judges.rule_places = entries.rule_judges;
+  start_workers(entries, options, judges, problems);
+  judges.names = std::move(entries.names);
   if (options.reward_model_name_or_path) {
     const fs::path folder = *options.reward_model_name_or_path;
     try {
@@ -78,6 +120,7 @@ Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::D
     } catch (const UserError& error) {
       problems.add(error);
     }
+    judges.model_place = judges.names.size();
     judges.names.push_back(fs::weakly_canonical(folder).filename().string());
   }
   if (options.process_reward_model_name_or_path) {
@@ -110,11 +153,26 @@ RolloutMaker::RolloutMaker(const RolloutOptions& options, uint64_t seed, const P
       stop_ids_(find_stop_ids(policy.model, &text.tokenizer)) {}
 
 void RolloutMaker::judge_by_rules(const Json& columns, Sample& sample) const {
-  for (const auto& rule : judges_.rules) {
+  for (size_t i = 0; i < judges_.rules.size(); ++i) {
+    const auto& rule = judges_.rules[i];
     const auto value = rule.score({.text = sample.text, .ids = sample.ids, .columns = columns});
     const bool finite = !value || std::isfinite(*value);
-    if (!finite) sample.failures.push_back(fmt::format("{}: {}", rule.name, *value));
-    sample.rewards.push_back(finite ? value : std::nullopt);
+    if (!finite) sample.failures.push_back({.judge = rule.name, .reason = fmt::to_string(*value)});
+    sample.rewards[judges_.rule_places[i]] = finite ? value : std::nullopt;
+  }
+}
+
+void RolloutMaker::hear_outside(int64_t first, const std::vector<Sample*>& asked) const {
+  for (const auto& [place, judge] : judges_.outside) {
+    for (auto& answer : judge->collect()) {
+      if (answer.id < first) continue;  // of a draw that was broken off
+      Sample& sample = *asked.at(static_cast<size_t>(answer.id - first));
+      sample.rewards[place] = answer.reward;
+      if (!answer.failure.empty())
+        sample.failures.push_back({.judge = judges_.names[place],
+                                   .reason = std::move(answer.failure),
+                                   .timed_out = answer.timed_out});
+    }
   }
 }
 
@@ -136,14 +194,15 @@ void RolloutMaker::judge_by_model(std::vector<Group>& groups) const {
     }
   }
   const auto scores = rlhf::rewards(judges_.model->decoder, prompts, passes);
-  const std::string& name = judges_.names.at(groups.front().samples.front().rewards.size());
   size_t next = 0;
   for (auto& group : groups) {
     for (auto& sample : group.samples) {
       const double score = scores.at(next++);
       const bool finite = std::isfinite(score);
-      if (!finite) sample.failures.push_back(fmt::format("{}: {}", name, score));
-      sample.rewards.push_back(finite ? std::optional(score) : std::nullopt);
+      if (!finite)
+        sample.failures.push_back(
+            {.judge = judges_.names[judges_.model_place], .reason = fmt::to_string(score)});
+      sample.rewards[judges_.model_place] = finite ? std::optional(score) : std::nullopt;
     }
   }
 }
@@ -165,6 +224,8 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
   }
   const auto start = std::chrono::steady_clock::now();
   seconds_ = {};
+  const int64_t first_question = questions_;
+  std::vector<Sample*> asked;
   std::map<std::pair<int64_t, int64_t>, StopStrings> watches;
   GenerateCallbacks callbacks;
   if (!options_.stop.empty()) {
@@ -175,14 +236,25 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
     };
   }
   callbacks.on_finished = [&](int64_t prompt, int64_t index, const Completion& completion) {
-    auto& sample = groups[static_cast<size_t>(prompt)].samples[static_cast<size_t>(index)];
+    auto& group = groups[static_cast<size_t>(prompt)];
+    auto& sample = group.samples[static_cast<size_t>(index)];
     sample.ids = completion.ids;
     sample.truncated = completion.finish_reason == FinishReason::length;
     const auto watch = watches.find({prompt, index});
     const auto cut = watch == watches.end() ? std::nullopt : watch->second.cut_text();
     sample.text = cut ? *cut : text_.tokenizer.decode(sample.ids, /*skip_special_tokens=*/true);
     const auto judging = std::chrono::steady_clock::now();
-    judge_by_rules(columns[static_cast<size_t>(prompt)], sample);
+    const Json& row = columns[static_cast<size_t>(prompt)];
+    sample.rewards.resize(judges_.names.size());
+    judge_by_rules(row, sample);
+    if (!judges_.outside.empty()) {
+      Json question = question_of(questions_++, group, sample, row, text_.tokenizer, draw.step);
+      for (const auto& [place, judge] : judges_.outside) {
+        question["name"] = judges_.names[place];
+        judge->submit(question);
+      }
+      asked.push_back(&sample);
+    }
     seconds_.rewards += seconds_since(judging);
   };
   Engine engine(policy_.decoder(),
@@ -190,6 +262,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
   engine.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
   seconds_.sampling = seconds_since(start) - seconds_.rewards;
   const auto judging = std::chrono::steady_clock::now();
+  hear_outside(first_question, asked);
   judge_by_model(groups);
   if (judges_.steps) judges_.steps->judge(text_.tokenizer, judges_.names.back(), groups);
   seconds_.rewards += seconds_since(judging);

@@ -81,6 +81,23 @@ void check_geometry(const Json& saved, const Json& now) {
   problems.throw_if_any();
 }
 
+/// Of each judge that failed: how often its time was over, and how often for another cause.
+void add_failures(Metrics& metrics, const Rollout& rollout,
+                  const std::vector<std::string>& judges) {
+  for (const auto& judge : judges) {
+    double errors = 0.0;
+    double timeouts = 0.0;
+    for_each_sample(rollout.groups, [&](const Group&, const Sample& sample) {
+      for (const auto& failure : sample.failures) {
+        if (failure.judge == judge) (failure.timed_out ? timeouts : errors) += 1.0;
+      }
+    });
+    if (errors + timeouts == 0.0) continue;
+    metrics.emplace_back("rewards/" + judge + "/errors", errors);
+    metrics.emplace_back("rewards/" + judge + "/timeouts", timeouts);
+  }
+}
+
 /// Why a rollout teaches nothing.
 std::string cause_of_silence(const Rollout& rollout) {
   OptionalRewards rewards;
@@ -212,7 +229,7 @@ Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, M
     const int64_t whole = parts_.replay->groups() / groups;
     rollout.groups = parts_.replay->take(number % whole * groups, groups);
   } else {
-    rollout.groups = sampled(number, metrics);
+    rollout.groups = sampled(number, step, metrics);
   }
   weigh_groups(rollout.groups, parts_.weights);
   parts_.add_logprobs(rollout, first_later, metrics);
@@ -222,7 +239,7 @@ Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, M
   return rollout;
 }
 
-std::vector<Group> RolloutSource::sampled(int64_t number, Metrics& metrics) {
+std::vector<Group> RolloutSource::sampled(int64_t number, int64_t step, Metrics& metrics) {
   const auto& options = parts_.options;
   const int64_t wanted = prompts_per_generation(options, parts_.training);
   const int64_t rounds = options.dynamic_sampling ? options.dynamic_sampling_rounds : 1;
@@ -241,7 +258,8 @@ std::vector<Group> RolloutSource::sampled(int64_t number, Metrics& metrics) {
     const auto rows = order_->batch(cursor_++);
     Draw draw{.generations = options.num_generations,
               .draw = static_cast<uint64_t>(number),
-              .round = static_cast<uint64_t>(round)};
+              .round = static_cast<uint64_t>(round),
+              .step = step};
     auto groups = drawn(rows, draw);
     if (parts_.method.greedy_baseline) {
       draw.greedy = true;
@@ -280,13 +298,14 @@ void RolloutSource::note(const Rollout& rollout, const std::vector<bool>& no_spr
   for_each_sample(rollout.groups, [&](const Group&, const Sample& sample) {
     if (!sample.failures.empty()) {
       failed += 1.0;
-      example = sample.failures.front();
+      example = sample.failures.front().text();
     }
     teaches = teaches || std::any_of(sample.advantages.begin(), sample.advantages.end(),
                                      [](float value) { return value != 0.0F; });
   });
   const double share = failed / static_cast<double>(rollout.samples());
   if (failed > 0.0) metrics.emplace_back("rewards/failed_ratio", share);
+  add_failures(metrics, rollout, parts_.judges);
   if (share > parts_.options.reward_failure_limit) {
     fail("rewards",
          fmt::format("{:.0f}% of the completions got no reward for errors, such as {}.",
@@ -318,7 +337,7 @@ void RolloutSource::append(const Rollout& rollout) {
                  {"prompt_ids", group.prompt},
                  {"completion_ids", sample.ids}};
     if (parts_.prompts != nullptr) line["row"] = parts_.prompts->source(group.row);
-    if (!sample.failures.empty()) line["failures"] = sample.failures;
+    for (const auto& failure : sample.failures) line["failures"].push_back(failure.text());
     if (!sample.steps.empty()) line["steps"] = steps_line(sample.steps);
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
   });

@@ -70,7 +70,7 @@ class RolloutSource {
 
  private:
   Rollout draw(int64_t number, int64_t step, int64_t first_later, Metrics& metrics);
-  std::vector<Group> sampled(int64_t number, Metrics& metrics);
+  std::vector<Group> sampled(int64_t number, int64_t step, Metrics& metrics);
   void note(const Rollout& rollout, const std::vector<bool>& no_spread, Metrics& metrics);
   void append(const Rollout& rollout);
   int64_t period() const;

@@ -26,15 +26,15 @@ void note_steps(Sample& sample, std::span<const float> rewards, const std::strin
   for (size_t i = 0; i < rewards.size(); ++i) {
     const auto reward = static_cast<double>(rewards[i]);
     if (!std::isfinite(reward)) {
-      sample.failures.push_back(fmt::format("{}: {} at step {}", name, reward, i + 1));
-      sample.rewards.push_back(std::nullopt);
+      sample.failures.push_back(
+          {.judge = name, .reason = fmt::format("{} at step {}", reward, i + 1)});
       sample.steps.clear();
       return;
     }
     sample.steps[i].reward = reward;
     sum += reward;
   }
-  sample.rewards.push_back(sum / static_cast<double>(rewards.size()));
+  sample.rewards.back() = sum / static_cast<double>(rewards.size());
 }
 
 }  // namespace

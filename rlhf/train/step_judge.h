@@ -33,7 +33,7 @@ class StepJudge {
   /// two).
   StepJudge(const fs::path& folder, std::string separator, torch::Device device);
 
-  /// Fills `steps` of every sample and appends their mean to its rewards. A step whose reward is
+  /// Fills `steps` of every sample and sets the last of its rewards to their mean. A step whose reward is
   /// not finite is a failure of its sample, named `name`.
   void judge(const Tokenizer& tokenizer, const std::string& name, std::vector<Group>& groups) const;
 

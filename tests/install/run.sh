@@ -7,6 +7,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cmake --install "$build" --prefix "$scratch/prefix" >/dev/null
 test -x "$scratch/prefix/bin/rlhf"
+test -x "$scratch/prefix/share/rlhf/reward_worker.py"
 cmake -G Ninja -S "$source/tests/install" -B "$scratch/build" -DCMAKE_BUILD_TYPE=Release -Drlhf_DIR="$(dirname "$(find "$scratch/prefix" -name rlhfConfig.cmake)")" "$@" >"$scratch/log" 2>&1 &&
   cmake --build "$scratch/build" >>"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
 "$scratch/build/consumer"
