@@ -118,8 +118,9 @@ void declare_inert(OptionSet& set) {
            {"ds3_gather_for_generation", true}}) {
     set.add_inert({kAccepted, name, harmless, kOwnEngine});
   }
-  set.add_inert({InertKey::Status::refused, "vllm_structured_outputs_regex", nullptr,
-                 "remove it; reward the form you want, with think_format or a reward model."});
+  set.add_inert(
+      {InertKey::Status::refused, "vllm_structured_outputs_regex", nullptr,
+       "remove it; reward the form you want with reward_funcs: {name: regex, pattern: ...}."});
   set.add_inert({kAccepted, "log_multimodal", true, "rows are text."});
 }
 

@@ -9,6 +9,7 @@
 #include "rlhf/core/options.h"
 #include "rlhf/rewards/accuracy.h"
 #include "rlhf/rewards/ascii.h"
+#include "rlhf/rewards/regex_rule.h"
 
 namespace rlhf {
 namespace {
@@ -29,6 +30,10 @@ struct Parameters {
   double max_penalty = -1.0;
   int64_t max_completion_len = 0;
   int64_t soft_punish_cache = 0;
+  std::string pattern;
+  std::string flags;
+  bool full = false;
+  std::optional<RegexRule> regex;  ///< made of the three above
 };
 
 using Score = std::optional<double> (*)(const Parameters&, const RewardInput&);
@@ -115,6 +120,10 @@ std::optional<double> score_digits(const Parameters&, const RewardInput& input) 
   return static_cast<double>(digits) / static_cast<double>(input.text.size());
 }
 
+std::optional<double> score_regex(const Parameters& parameters, const RewardInput& input) {
+  return parameters.regex->matches(input.text) ? 1.0 : 0.0;
+}
+
 struct Rule {
   std::string_view name;
   std::vector<std::string_view> trl_names;
@@ -146,7 +155,8 @@ const std::vector<Rule>& rules() {
        {"max_completion_len", "soft_punish_cache"},
        false,
        score_overlong},
-      {"digit_share", {}, {}, false, score_digits}};
+      {"digit_share", {}, {}, false, score_digits},
+      {"regex", {}, {"pattern", "full", "flags"}, false, score_regex}};
   return all;
 }
 
@@ -182,6 +192,9 @@ void declare(OptionSet& set, const Rule& rule, Parameters& parameters) {
       set.add("max_completion_len", parameters.max_completion_len, "L.").at_least(1);
     if (name == "soft_punish_cache")
       set.add("soft_punish_cache", parameters.soft_punish_cache, "c.").at_least(0);
+    if (name == "pattern") set.add("pattern", parameters.pattern, "Regular expression.");
+    if (name == "full") set.add("full", parameters.full, "The whole text must match.");
+    if (name == "flags") set.add("flags", parameters.flags, "Letters of i, s, m, x.");
   }
 }
 
@@ -198,6 +211,7 @@ void read_one(const Json& entry, int64_t longest, std::vector<RewardRule>& made,
   }
   const auto text = name.get<std::string>();
   const Rule* rule = find_rule(text);
+  if (rule == nullptr && map && entry.contains("pattern")) rule = find_rule("regex");
   if (rule == nullptr) {
     const auto nearest = nearest_name(text, reward_rule_names());
     problems.add("reward_funcs", fmt::format("a known reward was expected, got {}.", text),
@@ -219,6 +233,14 @@ void read_one(const Json& entry, int64_t longest, std::vector<RewardRule>& made,
   if (rule->name == "length" && parameters.target == 0)
     problems.add("reward_funcs.length", "a `target` in tokens was expected.",
                  "write {name: length, target: 200}.");
+  if (rule->name == "regex") {
+    try {
+      parameters.regex.emplace(parameters.pattern, parameters.flags, parameters.full,
+                               "reward_funcs." + text);
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
+  }
   made.push_back(
       {.name = text,
        .columns = rule->needs_solution ? solution_columns(parameters) : std::vector<std::string>{},

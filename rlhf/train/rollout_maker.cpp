@@ -103,7 +103,12 @@ RolloutMaker::RolloutMaker(const RolloutOptions& options, uint64_t seed, const P
 
 void RolloutMaker::judge_by_rules(const Json& columns, Sample& sample) const {
   for (const auto& rule : judges_.rules) {
-    const auto value = rule.score({.text = sample.text, .ids = sample.ids, .columns = columns});
+    std::optional<double> value;
+    try {
+      value = rule.score({.text = sample.text, .ids = sample.ids, .columns = columns});
+    } catch (const Error& error) {
+      sample.failures.push_back(fmt::format("{}: {}", rule.name, error.what()));
+    }
     const bool finite = !value || std::isfinite(*value);
     if (!finite) sample.failures.push_back(fmt::format("{}: {}", rule.name, *value));
     sample.rewards.push_back(finite ? value : std::nullopt);
