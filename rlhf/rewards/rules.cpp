@@ -9,6 +9,7 @@
 #include "rlhf/core/options.h"
 #include "rlhf/rewards/accuracy.h"
 #include "rlhf/rewards/ascii.h"
+#include "rlhf/rewards/plugin_rule.h"
 #include "rlhf/rewards/regex_rule.h"
 
 namespace rlhf {
@@ -198,6 +199,31 @@ void declare(OptionSet& set, const Rule& rule, Parameters& parameters) {
   }
 }
 
+/// Opens the shared library of an entry with a `plugin`; all other keys are for the library.
+void read_plugin(const Json& entry, const std::string& name, std::vector<RewardRule>& made,
+                 Problems& problems) {
+  const Json& path = entry.at("plugin");
+  if (!path.is_string()) {
+    problems.add("reward_funcs." + name,
+                 fmt::format("`plugin` was expected to be the path of a shared library, got {}.",
+                             path.dump()));
+    return;
+  }
+  if (find_rule(name) != nullptr) {
+    problems.add("reward_funcs." + name, "a plugin was expected to have a name of its own.",
+                 "choose a name that is no rule's.");
+    return;
+  }
+  Json parameters = entry;
+  parameters.erase("name");
+  parameters.erase("plugin");
+  try {
+    made.push_back(open_plugin_rule(name, path.get<std::string>(), parameters));
+  } catch (const UserError& error) {
+    problems.add(error);
+  }
+}
+
 /// Reads one entry of reward_funcs.
 void read_one(const Json& entry, int64_t longest, std::vector<RewardRule>& made,
               Problems& problems) {
@@ -210,6 +236,10 @@ void read_one(const Json& entry, int64_t longest, std::vector<RewardRule>& made,
     return;
   }
   const auto text = name.get<std::string>();
+  if (map && entry.contains("plugin")) {
+    read_plugin(entry, text, made, problems);
+    return;
+  }
   const Rule* rule = find_rule(text);
   if (rule == nullptr && map && entry.contains("pattern")) rule = find_rule("regex");
   if (rule == nullptr) {

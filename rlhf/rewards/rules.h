@@ -38,9 +38,10 @@ namespace rlhf {
 
 /// A completion to be judged.
 struct RewardInput {
-  std::string_view text;         ///< without special tokens, cut before a stop string
-  std::span<const int32_t> ids;  ///< stop token included
-  const Json& columns;           ///< the data row
+  std::string_view text;                  ///< without special tokens, cut before a stop string
+  std::span<const int32_t> ids;           ///< stop token included
+  const Json& columns;                    ///< the data row
+  std::span<const int32_t> prompt_ids{};  ///< may be empty: the caller does not say
 };
 
 /// A rule with its parameters.
@@ -52,7 +53,7 @@ struct RewardRule {
 };
 
 /// Reads `reward_funcs`: a name, a map `{name: cosine, max_len: 1000}`, or a list of these. A map
-/// with a `pattern` is a `regex` under any name, so that there can be several. Every problem (unknown name or parameter with the nearest one, value out of range) goes into
+/// with a `plugin` is a shared library's (plugin.h), one with a `pattern` is a `regex` under any name, so that there can be several. Every problem (unknown name or parameter with the nearest one, value out of range) goes into
 /// `problems`; `longest` is the run's max_completion_length, the default of lengths.
 std::vector<RewardRule> read_reward_rules(const Json& reward_funcs, int64_t longest,
                                           Problems& problems);
