@@ -197,7 +197,7 @@ class HttpJudge final : public ExternalJudge {
     httplib::Request request;
     request.method = "POST";
     request.path = url_.path;
-    request.headers = {{"Host", url_.authority}, {"Content-Type", "application/json"}};
+    request.headers = {{"Content-Type", "application/json"}};
     request.body = item.body;
     // The limits above are for each read: a service that drips is cut off here.
     request.content_receiver = [&](const char* data, size_t size, uint64_t, uint64_t) {

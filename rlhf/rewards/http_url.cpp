@@ -49,13 +49,12 @@ HttpUrl read_http_url(const std::string& url) {
   const std::string_view rest =
       std::string_view(url).substr((parts.secure ? kSecure : kPlain).size());
   const size_t end = std::min(rest.find_first_of("/?"), rest.size());
-  parts.authority = rest.substr(0, end);
+  const std::string_view authority = rest.substr(0, end);
   parts.path = rest.substr(end);
   if (!parts.path.starts_with('/')) parts.path.insert(size_t{0}, size_t{1}, '/');
   const auto outside_paths = [](char c) { return c <= ' ' || c > '~' || c == '#'; };
   if (std::any_of(parts.path.begin(), parts.path.end(), outside_paths)) refuse(url);
 
-  const std::string_view authority = parts.authority;
   const bool bracketed = authority.starts_with('[');
   const size_t host_end =
       std::min(bracketed ? authority.find(']') : authority.find(':'), authority.size());

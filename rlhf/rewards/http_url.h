@@ -7,11 +7,10 @@ namespace rlhf {
 
 /// `http://host:port/path?query`, taken apart.
 struct HttpUrl {
-  bool secure = false;    ///< https
-  std::string authority;  ///< host and port as written: the header Host
-  std::string host;       ///< name or address, without the brackets of IPv6
-  int port = 80;          ///< where none is written: 80, or 443 with https
-  std::string path;       ///< with its query; at least `/`
+  bool secure = false;  ///< https
+  std::string host;     ///< name or address, without the brackets of IPv6
+  int port = 80;        ///< where none is written: 80, or 443 with https
+  std::string path;     ///< with its query; at least `/`
 };
 
 /// UserError for anything else, a user's name or a fragment included.

@@ -46,7 +46,7 @@ class Service {
  public:
   using Handler = std::function<void(const Json& question, httplib::Response& response)>;
 
-  explicit Service(Handler handler) {
+  explicit Service(Handler handler, const std::string& address = "127.0.0.1") : address_(address) {
     server_.new_task_queue = [] { return new httplib::ThreadPool(16); };
     server_.Post("/judge", [this, handler](const auto& request, auto& response) {
       if (request.get_header_value("Content-Type") != "application/json" ||
@@ -56,18 +56,24 @@ class Service {
       }
       handler(Json::parse(request.body), response);
     });
-    port_ = server_.bind_to_any_port("127.0.0.1");
+    port_ = server_.bind_to_any_port(address);
+    if (port_ <= 0) return;  // no such address on this machine
     thread_ = std::thread([this] { server_.listen_after_bind(); });
     while (!server_.is_running()) std::this_thread::yield();
   }
   ~Service() {
     server_.stop();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
-  std::string authority() const { return fmt::format("127.0.0.1:{}", port_); }
+  bool listens() const { return port_ > 0; }
+  std::string authority() const {
+    return fmt::format(fmt::runtime(address_.find(':') == std::string::npos ? "{}:{}" : "[{}]:{}"),
+                       address_, port_);
+  }
   std::string url() const { return fmt::format("http://{}/judge?key=a%20b", authority()); }
 
  private:
+  std::string address_;
   httplib::Server server_;
   int port_ = 0;
   std::thread thread_;
@@ -170,6 +176,7 @@ TEST(HttpJudge, AnswersComeInTheOrderOfTheQuestions) {
 TEST(HttpJudge, QuestionsTravelBeforeTheyAreCollected) {
   constexpr int kConnections = 3;
   Gate all_there;
+  Gate go_on;
   std::atomic<int> there = 0;
   std::atomic<int> most = 0;
   Service service([&](const Json& asked, httplib::Response& response) {
@@ -177,15 +184,30 @@ TEST(HttpJudge, QuestionsTravelBeforeTheyAreCollected) {
     for (int before = most; before < now && !most.compare_exchange_weak(before, now);) {
     }
     if (now == kConnections) all_there.open();
-    all_there.wait();
+    go_on.wait();
     --there;
     answer_json(response, {{"id", asked.at("id")}, {"reward", 1}});
   });
   const auto judge = open_http_judge(service.url(), kConnections, kPatient);
   for (int64_t i = 0; i < 20; ++i) judge->submit(question(i));
   all_there.wait();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // a fourth would have come by now
+  go_on.open();
   for (const auto& answer : judge->collect()) EXPECT_EQ(answer.reward, 1.0);
   EXPECT_EQ(most, kConnections);
+}
+
+// The service compares the header Host, in which the address has brackets.
+TEST(HttpJudge, AnAddressMayBeOfIpv6) {
+  Service service(
+      [](const Json& asked, httplib::Response& response) {
+        answer_json(response, {{"id", asked.at("id")}, {"reward", 1}});
+      },
+      "::1");
+  if (!service.listens()) GTEST_SKIP() << "this machine has no ::1";
+  const auto answer = ask(*open_http_judge(service.url(), 1, kPatient), {question(0)}).at(0);
+  EXPECT_EQ(answer.failure, "");
+  EXPECT_EQ(answer.reward, 1.0);
 }
 
 TEST(HttpJudge, ReadsEveryKindOfAnswer) {
@@ -266,8 +288,8 @@ TEST(HttpJudge, AServiceThatIsNotThereFailsTheItem) {
   }
 }
 
-// Writing to a connection that the other side has closed raises SIGPIPE, which would end the
-// program; 8 MB are more than the sockets' buffers hold.
+// 8 MB are more than the sockets' buffers hold: the first question is cut off while it is written,
+// the second when it has been.
 TEST(HttpJudge, AServiceThatHangsUpFailsTheItem) {
   RawService service([](int socket) {
     char byte = 0;
@@ -310,7 +332,6 @@ TEST(HttpJudge, SpeaksTlsOrSaysThatItCannot) {
 TEST(HttpUrl, IsTakenApart) {
   const auto full = read_http_url("http://judge.example:8080/a/b?c=d");
   EXPECT_FALSE(full.secure);
-  EXPECT_EQ(full.authority, "judge.example:8080");
   EXPECT_EQ(full.host, "judge.example");
   EXPECT_EQ(full.port, 8080);
   EXPECT_EQ(full.path, "/a/b?c=d");
@@ -322,7 +343,6 @@ TEST(HttpUrl, IsTakenApart) {
   EXPECT_EQ(read_http_url("http://h").port, 80);
   const auto six = read_http_url("http://[fe80::1]:65535/");
   EXPECT_EQ(six.host, "fe80::1");
-  EXPECT_EQ(six.authority, "[fe80::1]:65535");
   EXPECT_EQ(six.port, 65535);
   EXPECT_EQ(read_http_url("http://[::1]").port, 80);
 }
