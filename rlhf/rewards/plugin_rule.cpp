@@ -3,7 +3,9 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <cstring>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <utility>
 
