@@ -78,7 +78,8 @@ void declare_rewards(OptionSet& set, RolloutOptions& options, const OldRolloutNa
           "The run stops where more than this share of a batch's completions got no reward for "
           "errors.")
       .between(0, 1);
-  set.add("reward_workers", options.reward_workers, "Processes of each reward that is a command.")
+  set.add("reward_workers", options.reward_workers,
+          "Processes of each reward that is a command; questions under way at one that is a url.")
       .at_least(1);
   set.add("reward_timeout", options.reward_timeout,
           "Seconds that a judge outside the program has for a completion.")
@@ -129,8 +130,9 @@ void declare_inert(OptionSet& set) {
            {"ds3_gather_for_generation", true}}) {
     set.add_inert({kAccepted, name, harmless, kOwnEngine});
   }
-  set.add_inert({InertKey::Status::refused, "vllm_structured_outputs_regex", nullptr,
-                 "remove it; reward the form you want, with think_format or a reward model."});
+  set.add_inert(
+      {InertKey::Status::refused, "vllm_structured_outputs_regex", nullptr,
+       "remove it; reward the form you want with reward_funcs: {name: regex, pattern: ...}."});
   set.add_inert({kAccepted, "log_multimodal", true, "rows are text."});
 }
 

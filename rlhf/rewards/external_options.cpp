@@ -15,19 +15,26 @@ std::string name_of(const Json& entry) {
   return name.is_string() ? name.get<std::string>() : "";
 }
 
-WorkerEntry read_worker(const Json& entry, size_t judge, Problems& problems) {
-  WorkerEntry worker{.name = {}, .command = {}, .judge = judge};
+OutsideEntry read_outside(const Json& entry, size_t judge, Problems& problems) {
+  OutsideEntry worker{.name = {}, .command = {}, .url = {}, .judge = judge};
   OptionSet set;
   set.add("name", worker.name, "Name in logs.");
   set.add("command", worker.command, "For /bin/sh -c.");
+  set.add("url", worker.url, "http:// or https:// address.");
   const std::string name = name_of(entry);
   set.apply(parse_config_text(entry.dump(), kWhere), "",
             name.empty() ? kWhere : fmt::format("{}.{}", kWhere, name), problems, nullptr);
   if (name.empty())
+    problems.add(
+        kWhere,
+        fmt::format("a `name` beside `command` or `url` was expected, got {}.", entry.dump()),
+        "write {name: my_reward, command: \"python3 …\"}.");
+  if (!worker.command.empty() && !worker.url.empty()) {
     problems.add(kWhere,
-                 fmt::format("a `name` beside `command` was expected, got {}.", entry.dump()),
-                 "write {name: my_reward, command: \"python3 …\"}.");
-  if (worker.command.empty())
+                 fmt::format("a command or a url was expected, got both: {}.", entry.dump()),
+                 "make it two entries.");
+  }
+  if (worker.command.empty() && worker.url.empty())
     problems.add(kWhere, fmt::format("a command was expected, got {}.", entry.dump()),
                  "write {name: my_reward, command: \"python3 …\"}.");
   return worker;
@@ -56,8 +63,8 @@ RewardEntries split_reward_funcs(const std::vector<Json>& reward_funcs, Problems
   for (const Json& entry : reward_funcs) {
     const size_t judge = entries.names.size();
     entries.names.push_back(name_of(entry));
-    if (entry.is_object() && entry.contains("command")) {
-      entries.workers.push_back(read_worker(entry, judge, problems));
+    if (entry.is_object() && (entry.contains("command") || entry.contains("url"))) {
+      entries.outside.push_back(read_outside(entry, judge, problems));
     } else {
       entries.rules.push_back(entry);
       entries.rule_judges.push_back(judge);

@@ -1,5 +1,5 @@
-// Entries of `reward_funcs` that name a judge outside this program: those with a `command`. The
-// rest are rules (rules.h).
+// Entries of `reward_funcs` that name a judge outside this program: those with a `command` or a
+// `url`. The rest are rules (rules.h).
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,12 @@
 
 namespace rlhf {
 
-/// A judge of worker processes (worker_pool.h), `{name: my_reward, command: "python3 …"}`.
-struct WorkerEntry {
+/// A judge of worker processes (worker_pool.h), `{name: my_reward, command: "python3 …"}`, or one
+/// behind HTTP (http_judge.h), `{name: my_reward, url: "http://…"}`.
+struct OutsideEntry {
   std::string name;
-  std::string command;
+  std::string command;  ///< or
+  std::string url;
   size_t judge = 0;  ///< its place in reward_funcs
 };
 
@@ -23,7 +25,7 @@ struct RewardEntries {
   std::vector<std::string> names;   ///< of all, as far as they can be read; in order
   Json rules = Json::array();       ///< for read_reward_rules()
   std::vector<size_t> rule_judges;  ///< their places in reward_funcs
-  std::vector<WorkerEntry> workers;
+  std::vector<OutsideEntry> outside;
 };
 
 /// Parts the entries. Everything wrong with those outside goes into `problems`: no name, a name that

@@ -9,6 +9,8 @@
 #include "rlhf/core/options.h"
 #include "rlhf/rewards/accuracy.h"
 #include "rlhf/rewards/ascii.h"
+#include "rlhf/rewards/plugin_rule.h"
+#include "rlhf/rewards/regex_rule.h"
 
 namespace rlhf {
 namespace {
@@ -29,6 +31,10 @@ struct Parameters {
   double max_penalty = -1.0;
   int64_t max_completion_len = 0;
   int64_t soft_punish_cache = 0;
+  std::string pattern;
+  std::string flags;
+  bool full = false;
+  std::optional<RegexRule> regex;  ///< made of the three above
 };
 
 using Score = std::optional<double> (*)(const Parameters&, const RewardInput&);
@@ -115,6 +121,10 @@ std::optional<double> score_digits(const Parameters&, const RewardInput& input) 
   return static_cast<double>(digits) / static_cast<double>(input.text.size());
 }
 
+std::optional<double> score_regex(const Parameters& parameters, const RewardInput& input) {
+  return parameters.regex->matches(input.text) ? 1.0 : 0.0;
+}
+
 struct Rule {
   std::string_view name;
   std::vector<std::string_view> trl_names;
@@ -146,7 +156,8 @@ const std::vector<Rule>& rules() {
        {"max_completion_len", "soft_punish_cache"},
        false,
        score_overlong},
-      {"digit_share", {}, {}, false, score_digits}};
+      {"digit_share", {}, {}, false, score_digits},
+      {"regex", {}, {"pattern", "full", "flags"}, false, score_regex}};
   return all;
 }
 
@@ -182,6 +193,34 @@ void declare(OptionSet& set, const Rule& rule, Parameters& parameters) {
       set.add("max_completion_len", parameters.max_completion_len, "L.").at_least(1);
     if (name == "soft_punish_cache")
       set.add("soft_punish_cache", parameters.soft_punish_cache, "c.").at_least(0);
+    if (name == "pattern") set.add("pattern", parameters.pattern, "Regular expression.");
+    if (name == "full") set.add("full", parameters.full, "The whole text must match.");
+    if (name == "flags") set.add("flags", parameters.flags, "Letters of i, s, m, x.");
+  }
+}
+
+/// Opens the shared library of an entry with a `plugin`; all other keys are for the library.
+void read_plugin(const Json& entry, const std::string& name, std::vector<RewardRule>& made,
+                 Problems& problems) {
+  const Json& path = entry.at("plugin");
+  if (!path.is_string()) {
+    problems.add("reward_funcs." + name,
+                 fmt::format("`plugin` was expected to be the path of a shared library, got {}.",
+                             path.dump()));
+    return;
+  }
+  if (find_rule(name) != nullptr) {
+    problems.add("reward_funcs." + name, "a plugin was expected to have a name of its own.",
+                 "choose a name that is no rule's.");
+    return;
+  }
+  Json parameters = entry;
+  parameters.erase("name");
+  parameters.erase("plugin");
+  try {
+    made.push_back(open_plugin_rule(name, path.get<std::string>(), parameters));
+  } catch (const UserError& error) {
+    problems.add(error);
   }
 }
 
@@ -197,7 +236,12 @@ void read_one(const Json& entry, int64_t longest, std::vector<RewardRule>& made,
     return;
   }
   const auto text = name.get<std::string>();
+  if (map && entry.contains("plugin")) {
+    read_plugin(entry, text, made, problems);
+    return;
+  }
   const Rule* rule = find_rule(text);
+  if (rule == nullptr && map && entry.contains("pattern")) rule = find_rule("regex");
   if (rule == nullptr) {
     const auto nearest = nearest_name(text, reward_rule_names());
     problems.add("reward_funcs", fmt::format("a known reward was expected, got {}.", text),
@@ -219,6 +263,14 @@ void read_one(const Json& entry, int64_t longest, std::vector<RewardRule>& made,
   if (rule->name == "length" && parameters.target == 0)
     problems.add("reward_funcs.length", "a `target` in tokens was expected.",
                  "write {name: length, target: 200}.");
+  if (rule->name == "regex") {
+    try {
+      parameters.regex.emplace(parameters.pattern, parameters.flags, parameters.full,
+                               "reward_funcs." + text);
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
+  }
   made.push_back(
       {.name = text,
        .columns = rule->needs_solution ? solution_columns(parameters) : std::vector<std::string>{},

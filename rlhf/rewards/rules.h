@@ -13,6 +13,7 @@
 //   | `repetition_penalty` | (1 − distinct / all n-grams of ids) · max_penalty                   |
 //   | `soft_overlong`      | 0 up to L − c tokens, then falling to −1 at L                       |
 //   | `digit_share`        | share of digits among the text's bytes: for benchmarks              |
+//   | `regex`              | 1 where a regular expression matches the text, else 0               |
 //
 // n: tokens of the completion, stop token included. TRL's names (`accuracy_reward`,
 // `get_cosine_scaled_reward`, …) mean the same rules and stay the rewards' names in logs.
@@ -37,20 +38,22 @@ namespace rlhf {
 
 /// A completion to be judged.
 struct RewardInput {
-  std::string_view text;         ///< without special tokens, cut before a stop string
-  std::span<const int32_t> ids;  ///< stop token included
-  const Json& columns;           ///< the data row
+  std::string_view text;                  ///< without special tokens, cut before a stop string
+  std::span<const int32_t> ids;           ///< stop token included
+  const Json& columns;                    ///< the data row
+  std::span<const int32_t> prompt_ids{};  ///< may be empty: the caller does not say
 };
 
 /// A rule with its parameters.
 struct RewardRule {
   std::string name;                    ///< as it was asked for
   std::vector<std::string> columns{};  ///< any one of which the row must have; empty: none
+  /// null: it does not apply. Error, whose text says why, where this completion cannot be judged.
   std::function<std::optional<double>(const RewardInput&)> score{};
 };
 
-/// Reads `reward_funcs`: a name, a map `{name: cosine, max_len: 1000}`, or a list of these. Every
-/// problem (unknown name or parameter with the nearest one, value out of range) goes into
+/// Reads `reward_funcs`: a name, a map `{name: cosine, max_len: 1000}`, or a list of these. A map
+/// with a `plugin` is a shared library's (plugin.h), one with a `pattern` is a `regex` under any name, so that there can be several. Every problem (unknown name or parameter with the nearest one, value out of range) goes into
 /// `problems`; `longest` is the run's max_completion_length, the default of lengths.
 std::vector<RewardRule> read_reward_rules(const Json& reward_funcs, int64_t longest,
                                           Problems& problems);

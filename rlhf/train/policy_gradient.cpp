@@ -135,11 +135,10 @@ PolicyGradientSetup set_up(GrpoConfig& config, bool reference, const TrainHooks&
 void evaluate_and_note(const GrpoConfig& config, const PolicyGradientMethod& method,
                        const PolicyGradientSetup& setup, RolloutMaker& maker, TrainRun& run) {
   const auto start = std::chrono::steady_clock::now();
-  auto groups = maker.groups(
-      *setup.data.eval, all_rows(setup.data.eval->rows()),
-      {.generations = config.grpo.rollout.eval_generations(),
-       .draw = kEvaluationDraw,
-       .step = run.step()});
+  auto groups = maker.groups(*setup.data.eval, all_rows(setup.data.eval->rows()),
+                             {.generations = config.grpo.rollout.eval_generations(),
+                              .draw = kEvaluationDraw,
+                              .step = run.step()});
   weigh_groups(groups, setup.judges->weights);
   const auto no_spread = method.without_spread(groups, setup.judges->weights);
   run.note_evaluation(rollout_metrics(groups, setup.judges->names, no_spread, "eval_"),

@@ -9,6 +9,7 @@
 #include "rlhf/generate/score.h"
 #include "rlhf/math/advantages.h"
 #include "rlhf/rewards/external_options.h"
+#include "rlhf/rewards/http_judge.h"
 #include "rlhf/rewards/worker_pool.h"
 #include "rlhf/text/stop_strings.h"
 #include "rlhf/text/tokenizer_json.h"
@@ -42,18 +43,23 @@ Model load_reward_model(const fs::path& folder, torch::Device device) {
   return load_model(folder, {.dtype = torch::kFloat32, .device = device});
 }
 
-/// Commands become workers; one that does not start is a problem beside the others.
-void start_workers(const RewardEntries& entries, const RolloutOptions& options, Judges& judges,
-                   Problems& problems) {
-  for (const auto& entry : entries.workers) {
-    if (entry.command.empty()) continue;  // named already
+std::unique_ptr<ExternalJudge> open_judge(const OutsideEntry& entry,
+                                          const RolloutOptions& options) {
+  if (entry.command.empty())
+    return open_http_judge(entry.url, options.reward_workers, options.reward_timeout);
+  return std::make_unique<WorkerPool>(WorkerPoolOptions{.name = entry.name,
+                                                        .command = entry.command,
+                                                        .workers = options.reward_workers,
+                                                        .timeout = options.reward_timeout});
+}
+
+/// Starts workers and opens services; what does not start is a problem beside the others.
+void open_outside(const RewardEntries& entries, const RolloutOptions& options, Judges& judges,
+                  Problems& problems) {
+  for (const auto& entry : entries.outside) {
+    if (entry.command.empty() == entry.url.empty()) continue;  // named already
     try {
-      judges.outside.push_back({.place = entry.judge,
-                                .judge = std::make_unique<WorkerPool>(
-                                    WorkerPoolOptions{.name = entry.name,
-                                                      .command = entry.command,
-                                                      .workers = options.reward_workers,
-                                                      .timeout = options.reward_timeout})});
+      judges.outside.push_back({.place = entry.judge, .judge = open_judge(entry, options)});
     } catch (const UserError& error) {
       problems.add(error);
     }
@@ -110,7 +116,7 @@ Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::D
   auto entries = split_reward_funcs(options.reward_funcs.value_or(std::vector<Json>{}), problems);
   judges.rules = read_reward_rules(entries.rules, options.max_completion_length, problems);
   judges.rule_places = entries.rule_judges;
-  start_workers(entries, options, judges, problems);
+  open_outside(entries, options, judges, problems);
   judges.names = std::move(entries.names);
   if (options.reward_model_name_or_path) {
     const fs::path folder = *options.reward_model_name_or_path;
@@ -152,10 +158,16 @@ RolloutMaker::RolloutMaker(const RolloutOptions& options, uint64_t seed, const P
       judges_(judges),
       stop_ids_(find_stop_ids(policy.model, &text.tokenizer)) {}
 
-void RolloutMaker::judge_by_rules(const Json& columns, Sample& sample) const {
+void RolloutMaker::judge_by_rules(const Group& group, const Json& columns, Sample& sample) const {
   for (size_t i = 0; i < judges_.rules.size(); ++i) {
     const auto& rule = judges_.rules[i];
-    const auto value = rule.score({.text = sample.text, .ids = sample.ids, .columns = columns});
+    std::optional<double> value;
+    try {
+      value = rule.score(
+          {.text = sample.text, .ids = sample.ids, .columns = columns, .prompt_ids = group.prompt});
+    } catch (const Error& error) {
+      sample.failures.push_back({.judge = rule.name, .reason = error.what()});
+    }
     const bool finite = !value || std::isfinite(*value);
     if (!finite) sample.failures.push_back({.judge = rule.name, .reason = fmt::to_string(*value)});
     sample.rewards[judges_.rule_places[i]] = finite ? value : std::nullopt;
@@ -246,7 +258,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
     const auto judging = std::chrono::steady_clock::now();
     const Json& row = columns[static_cast<size_t>(prompt)];
     sample.rewards.resize(judges_.names.size());
-    judge_by_rules(row, sample);
+    judge_by_rules(group, row, sample);
     if (!judges_.outside.empty()) {
       Json question = question_of(questions_++, group, sample, row, text_.tokenizer, draw.step);
       for (const auto& [place, judge] : judges_.outside) {

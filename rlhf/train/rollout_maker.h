@@ -85,7 +85,7 @@ class RolloutMaker {
   const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
 
  private:
-  void judge_by_rules(const Json& columns, Sample& sample) const;
+  void judge_by_rules(const Group& group, const Json& columns, Sample& sample) const;
   /// Waits for what the judges outside say of the questions that began with `first`.
   void hear_outside(int64_t first, const std::vector<Sample*>& asked) const;
   void judge_by_model(std::vector<Group>& groups) const;

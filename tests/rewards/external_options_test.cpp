@@ -18,11 +18,11 @@ TEST(ExternalOptions, PartsEntriesByTheirReader) {
   EXPECT_EQ(entries.names, (std::vector<std::string>{"accuracy", "mine", "length", "other"}));
   EXPECT_EQ(entries.rules, Json::parse(R"(["accuracy", {"name": "length", "target": 5}])"));
   EXPECT_EQ(entries.rule_judges, (std::vector<size_t>{0, 2}));
-  ASSERT_EQ(entries.workers.size(), 2U);
-  EXPECT_EQ(entries.workers[0].name, "mine");
-  EXPECT_EQ(entries.workers[0].command, "run it");
-  EXPECT_EQ(entries.workers[0].judge, 1U);
-  EXPECT_EQ(entries.workers[1].judge, 3U);
+  ASSERT_EQ(entries.outside.size(), 2U);
+  EXPECT_EQ(entries.outside[0].name, "mine");
+  EXPECT_EQ(entries.outside[0].command, "run it");
+  EXPECT_EQ(entries.outside[0].judge, 1U);
+  EXPECT_EQ(entries.outside[1].judge, 3U);
 }
 
 std::string problems_of(const std::vector<Json>& funcs) {

@@ -165,6 +165,42 @@ TEST(PolicyRun, AMissingColumnIsNamedWithItsLine) {
   expect_says(text, "`solution` or `answer`");
 }
 
+// n characters are cut into 30 pieces in C(n + 30, 30) ways, none of which matches: 5e3 at 3, 5e7 at
+// 8, and a search stops after 1e6 steps from one start.
+TEST(PolicyRun, ARuleThatCannotJudgeACompletionLeavesItOut) {
+  const fs::path folder = testing::scratch("policy_rule_error");
+  const Arguments arguments = {
+      "--reward_funcs",
+      R"json(["digit_share", {"name": "regex", "pattern": "(?s:.*){30}(?!)"}])json", "--max_steps",
+      "1"};
+  testing::train_grpo_with(
+      sampling(folder, "run", with(arguments, {"--reward_failure_limit", "1"})));
+  std::ifstream file(folder / "run" / "completions.jsonl");
+  int64_t failed = 0;
+  for (std::string text; std::getline(file, text);) {
+    const Json line = Json::parse(text);
+    const auto length = line.at("completion").get<std::string>().size();
+    if (length >= 8) {
+      ++failed;
+      ASSERT_EQ(line.at("failures").size(), 1U) << text;
+      expect_says(line.at("failures")[0].get<std::string>(), "regex: matching stopped");
+      EXPECT_TRUE(line.at("rewards").at("regex").is_null());
+      EXPECT_TRUE(line.at("reward").is_null());
+    } else if (length <= 3) {
+      EXPECT_FALSE(line.contains("failures")) << text;
+      EXPECT_EQ(line.at("rewards").at("regex"), 0.0);
+    }
+  }
+  EXPECT_GT(failed, 0);
+  try {
+    testing::train_grpo_with(
+        sampling(folder, "limited", with(arguments, {"--reward_failure_limit", "0"})));
+    FAIL() << "the limit was passed";
+  } catch (const Error& error) {
+    expect_says(error.what(), "regex: matching stopped");
+  }
+}
+
 TEST(PolicyRun, ABrokenReplayIsListedLineByLine) {
   const fs::path folder = testing::scratch("policy_broken");
   std::ofstream(folder / "replay.jsonl")
