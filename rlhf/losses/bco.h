@@ -20,24 +20,9 @@
 
 #include <torch/types.h>
 
-#include "rlhf/core/json.h"
+#include "rlhf/losses/running_moments.h"
 
 namespace rlhf {
-
-/// Mean and population variance of every number seen, merged batch by batch (Chan et al., Updating
-/// formulae and a pairwise algorithm, 1979). Part of a run's state.
-struct RunningMoments {
-  double mean = 0.0;
-  double variance = 0.0;
-  double count = 0.0;
-
-  /// Takes the numbers of `values`, of any shape, in; no gradient. No numbers change nothing.
-  void update(const torch::Tensor& values);
-
-  Json to_json() const;
-  /// Error unless `json` came from to_json.
-  static RunningMoments from_json(const Json& json);
-};
 
 /// Log-ratios (B), desirable (B) bool. Returns (B), unweighted.
 inline torch::Tensor bco_loss(const torch::Tensor& log_ratios, const torch::Tensor& desirable,

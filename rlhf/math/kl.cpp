@@ -1,5 +1,8 @@
 #include "rlhf/math/kl.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "rlhf/core/error.h"
 
 namespace rlhf {
@@ -25,6 +28,20 @@ torch::Tensor kl_estimate(KlEstimator estimator, const torch::Tensor& logprobs,
       return q.square() / 2;
     case KlEstimator::k3:
       return bounded_exp(q) - q - 1;
+  }
+  fail("kl_estimate", "a known estimator was expected.");
+}
+
+double kl_estimate(KlEstimator estimator, double logprob, double ref_logprob) {
+  const double q = ref_logprob - logprob;
+  const double inside = std::min(q, kLogRatioBound);
+  switch (estimator) {
+    case KlEstimator::k1:
+      return -q;
+    case KlEstimator::k2:
+      return q * q / 2;
+    case KlEstimator::k3:
+      return std::exp(inside) * (1 + (q - inside)) - q - 1;
   }
   fail("kl_estimate", "a known estimator was expected.");
 }

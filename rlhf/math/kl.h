@@ -26,4 +26,7 @@ torch::Tensor bounded_exp(const torch::Tensor& x);
 torch::Tensor kl_estimate(KlEstimator estimator, const torch::Tensor& logprobs,
                           const torch::Tensor& ref_logprobs);
 
+/// Of one token.
+double kl_estimate(KlEstimator estimator, double logprob, double ref_logprob);
+
 }  // namespace rlhf

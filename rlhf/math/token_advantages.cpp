@@ -1,16 +1,13 @@
 #include "rlhf/math/token_advantages.h"
 
-#include <cmath>
-
 #include "rlhf/core/error.h"
 #include "rlhf/math/group_statistics.h"
+#include "rlhf/math/whiten.h"
 
 namespace rlhf {
 namespace {
 
 using Rewards = std::span<const std::optional<double>>;
-
-constexpr double kInRoot = 1e-8;
 
 void check_lengths(size_t completions, std::span<const int64_t> tokens) {
   check(tokens.size() == completions, "advantages", "{} lengths were expected, got {}.",
@@ -21,24 +18,6 @@ void check_lengths(size_t completions, std::span<const int64_t> tokens) {
 size_t length(std::span<const int64_t> tokens, size_t i) {
   check(tokens[i] >= 0, "advantages", "a length of at least 0 was expected, got {}.", tokens[i]);
   return static_cast<size_t>(tokens[i]);
-}
-
-/// To mean 0 and variance 1 over all tokens of rated completions.
-TokenValues whitened(TokenValues values, Rewards rewards) {
-  OptionalRewards every;
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (rewards[i]) every.insert(every.end(), values[i].begin(), values[i].end());
-  }
-  const RewardMoments moments = reward_moments(every);
-  const double deviation = moments.deviation.value_or(0.0);
-  for (size_t i = 0; i < values.size(); ++i) {
-    for (double& value : values[i]) {
-      value = rewards[i] && moments.deviation
-                  ? (value - *moments.mean) / std::sqrt(deviation * deviation + kInRoot)
-                  : 0.0;
-    }
-  }
-  return values;
 }
 
 }  // namespace

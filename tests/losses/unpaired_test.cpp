@@ -99,6 +99,18 @@ TEST(RunningMoments, ByHand) {
   EXPECT_EQ(moments.count, 3.0);
 }
 
+// The same numbers in two parts that never met, and nothing.
+TEST(RunningMoments, Merged) {
+  RunningMoments moments;
+  moments.merge({});
+  EXPECT_EQ(moments.count, 0.0);
+  moments.merge({.mean = 2.0, .variance = 1.0, .count = 2.0});
+  moments.merge({.mean = 5.0, .variance = 0.0, .count = 1.0});
+  EXPECT_NEAR(moments.mean, 3.0, kTolerance);
+  EXPECT_NEAR(moments.variance, 8.0 / 3, kTolerance);
+  EXPECT_EQ(moments.count, 3.0);
+}
+
 TEST(RunningMoments, StateTravelsThroughJson) {
   RunningMoments moments;
   moments.update(numbers({0.1, 1.0 / 3, -7.0}));

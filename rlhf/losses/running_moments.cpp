@@ -1,4 +1,4 @@
-#include "rlhf/losses/bco.h"
+#include "rlhf/losses/running_moments.h"
 
 #include <utility>
 
@@ -11,13 +11,20 @@ void RunningMoments::update(const torch::Tensor& values) {
     return;
   }
   const auto batch = values.detach().to(torch::kDouble);
-  const double n = static_cast<double>(batch.numel());
-  const double batch_mean = batch.mean().item<double>();
-  const double squares = (batch - batch_mean).square().sum().item<double>();
-  const double total = count + n;
-  const double rise = batch_mean - mean;
-  mean += rise * n / total;
-  variance = (variance * count + squares + rise * rise * count * n / total) / total;
+  const auto mean_of_batch = batch.mean();
+  merge({.mean = mean_of_batch.item<double>(),
+         .variance = (batch - mean_of_batch).square().mean().item<double>(),
+         .count = static_cast<double>(batch.numel())});
+}
+
+void RunningMoments::merge(const RunningMoments& other) {
+  if (other.count == 0.0) return;
+  const double total = count + other.count;
+  const double rise = other.mean - mean;
+  mean += rise * other.count / total;
+  variance = (variance * count + other.variance * other.count +
+              rise * rise * count * other.count / total) /
+             total;
   count = total;
 }
 
