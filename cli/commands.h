@@ -11,6 +11,7 @@ int run_sft(std::span<const std::string> args);
 int run_dpo(std::span<const std::string> args);
 int run_grpo(std::span<const std::string> args);
 int run_rloo(std::span<const std::string> args);
+int run_ppo(std::span<const std::string> args);
 int run_kto(std::span<const std::string> args);
 int run_reward(std::span<const std::string> args);
 int run_prm(std::span<const std::string> args);

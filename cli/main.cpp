@@ -24,12 +24,13 @@ struct Command {
   int (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Command, 13> kCommands = {{
+constexpr std::array<Command, 14> kCommands = {{
     {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
     {"dpo", "direct preference optimisation and its family", rlhf::cli::run_dpo},
     {"kto", "desirable and undesirable answers: KTO, APO, BCO", rlhf::cli::run_kto},
     {"grpo", "samples judged by rewards: GRPO and its family", rlhf::cli::run_grpo},
     {"rloo", "samples judged by rewards: RLOO, REINFORCE++, ReMax, OPO", rlhf::cli::run_rloo},
+    {"ppo", "samples judged by rewards, with a critic", rlhf::cli::run_ppo},
     {"reward", "reward model from preference pairs", rlhf::cli::run_reward},
     {"prm", "process reward model from labelled steps", rlhf::cli::run_prm},
     {"generate", "sample completions of prompts", rlhf::cli::run_generate},
@@ -41,7 +42,7 @@ constexpr std::array<Command, 13> kCommands = {{
 }};
 
 /// Commands of the family that are known and not in this version.
-constexpr std::array<const char*, 4> kLater = {"ppo", "chat", "plan", "report"};
+constexpr std::array<const char*, 3> kLater = {"chat", "plan", "report"};
 
 std::string usage() {
   std::string text =

@@ -1,4 +1,4 @@
-// rlhf sft, dpo, kto, grpo, rloo, reward, prm: one way to run any trainer.
+// rlhf sft, dpo, kto, grpo, rloo, ppo, reward, prm: one way to run any trainer.
 #include <algorithm>
 #include <cstdlib>
 
@@ -7,6 +7,7 @@
 #include "rlhf/train/dpo.h"
 #include "rlhf/train/grpo.h"
 #include "rlhf/train/kto.h"
+#include "rlhf/train/ppo.h"
 #include "rlhf/train/prm.h"
 #include "rlhf/train/reward.h"
 #include "rlhf/train/rloo.h"
@@ -126,6 +127,10 @@ int run_grpo(std::span<const std::string> args) {
 
 int run_rloo(std::span<const std::string> args) {
   return run_trainer<RlooConfig>(args, rloo_help, read_rloo_config, train_rloo);
+}
+
+int run_ppo(std::span<const std::string> args) {
+  return run_trainer<PpoConfig>(args, ppo_help, read_ppo_config, train_ppo);
 }
 
 int run_kto(std::span<const std::string> args) {

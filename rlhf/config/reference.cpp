@@ -6,6 +6,7 @@
 #include "rlhf/config/grpo_config.h"
 #include "rlhf/config/inert_keys.h"
 #include "rlhf/config/kto_config.h"
+#include "rlhf/config/ppo_config.h"
 #include "rlhf/config/prm_config.h"
 #include "rlhf/config/reward_config.h"
 #include "rlhf/config/rloo_config.h"
@@ -70,6 +71,7 @@ std::vector<CommandOptions> commands() {
   list.push_back(command("dpo", &DpoConfig::dpo));
   list.push_back(command("grpo", &GrpoConfig::grpo));
   list.push_back(command("rloo", &RlooConfig::rloo));
+  list.push_back(command("ppo", &PpoConfig::ppo));
   list.push_back(command("kto", &KtoConfig::kto));
   list.push_back(command("reward", &RewardConfig::reward));
   list.push_back(command("prm", &PrmConfig::prm));

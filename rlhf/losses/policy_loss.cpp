@@ -226,6 +226,9 @@ PolicyMetrics metrics_of(const Terms& terms, const torch::Tensor& kl) {
       by_sequence(options.importance_sampling_level) ? metrics.sequences : metrics.tokens;
   if (kl.defined()) metrics.kl = number(masked_sum(kl.detach(), inputs.mask));
   const auto ratio = terms.ratio.detach();
+  metrics.ratio_sum = number(masked_sum(ratio, inputs.mask));
+  metrics.ratio_squares = number(masked_sum(ratio.square(), inputs.mask));
+  metrics.log_ratio_squares = number(masked_sum(terms.log_ratio.detach().square(), inputs.mask));
   if (clips_ratio(options.loss_type)) {
     const auto capped = options.delta ? ratio.clamp_max(*options.delta) : ratio;
     count_clipped(terms, clip_flags(capped, inputs.advantages, options.epsilon, options.upper()),
@@ -261,6 +264,9 @@ void PolicyMetrics::add(const PolicyMetrics& other) {
   capped += other.capped;
   weight += other.weight;
   sequences += other.sequences;
+  ratio_sum += other.ratio_sum;
+  ratio_squares += other.ratio_squares;
+  log_ratio_squares += other.log_ratio_squares;
   low_min = std::min(low_min, other.low_min);
   high_max = std::max(high_max, other.high_max);
 }

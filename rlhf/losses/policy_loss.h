@@ -66,6 +66,9 @@ struct PolicyMetrics {
   double capped = 0;  ///< cispo: r above the cap and A > 0
   double weight = 0;  ///< vespo: Σ φ over sequences
   double sequences = 0;
+  double ratio_sum = 0;                                      ///< Σ r over tokens that count
+  double ratio_squares = 0;                                  ///< Σ r²
+  double log_ratio_squares = 0;                              ///< Σ (log π − log π_old)²
   double low_min = std::numeric_limits<double>::infinity();  ///< least share of a sequence; ±∞
                                                              ///< where no token counts
   double high_max = -std::numeric_limits<double>::infinity();

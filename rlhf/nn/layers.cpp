@@ -7,6 +7,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/norm.h"
+#include "rlhf/kernels/thin_product.h"
 
 namespace rlhf {
 namespace {
@@ -27,6 +28,10 @@ torch::Tensor activate(const torch::Tensor& x, GluActivation activation) {
 
 torch::Tensor Linear::operator()(const torch::Tensor& x, const DropoutKey* dropout) const {
   if (lora) return lora_linear(*this, *lora, x, dropout);
+  if (!transposed && is_thin_product(x, weight)) {
+    auto y = thin_product(x, weight);
+    return bias.defined() ? y.add_(bias) : y;
+  }
   return at::linear(x, transposed ? weight.t() : weight,
                     bias.defined() ? std::optional(bias) : std::nullopt);
 }

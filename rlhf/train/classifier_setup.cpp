@@ -2,7 +2,6 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
-#include "rlhf/text/pad_token.h"
 
 namespace rlhf {
 namespace {
@@ -19,6 +18,11 @@ Json model_config(const CommonConfig& config) {
 
 }  // namespace
 
+PadToken choose_pad(const CommonConfig& config, const TextSide& text) {
+  return choose_pad_token(text.tokenizer, model_config(config),
+                          {.pad_token = config.tokenizer.pad_token});
+}
+
 Prepared prepare_classifier(CommonConfig& config, const ClassifierWish& wish, SetupChecks& checks) {
   std::optional<PadToken> pad;
   Prepared prepared = prepare_run(
@@ -27,8 +31,7 @@ Prepared prepare_classifier(CommonConfig& config, const ClassifierWish& wish, Se
         PolicyRequest request{
             .task = wish.task, .labels = wish.labels, .adapter_dropout = wish.dropout};
         if (text == nullptr) return request;
-        pad = choose_pad_token(text->tokenizer, model_config(config),
-                               {.pad_token = config.tokenizer.pad_token});
+        pad = choose_pad(config, *text);
         request.pad_id = pad->id;
         return request;
       },

@@ -2,6 +2,7 @@
 // padding token that other tools find the last token of a row by.
 #pragma once
 
+#include "rlhf/text/pad_token.h"
 #include "rlhf/train/run.h"
 
 namespace rlhf {
@@ -12,6 +13,9 @@ struct ClassifierWish {
   int64_t labels = 1;
   double dropout = 0.0;  ///< of an adapter
 };
+
+/// The padding token of a classifier that `config` names.
+PadToken choose_pad(const CommonConfig& config, const TextSide& text);
 
 /// prepare_run() for a classifier. A padding token that no row ends with is chosen
 /// (text/pad_token.h), named in the log where it is another than the tokenizer's, and written to

@@ -250,7 +250,8 @@ GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& poli
   if (!sums.backward) set_zero_gradients(policy);
   return {.loss = sums.loss,
           .metrics = metrics_of(config, sums),
-          .entropy = sums.effective_entropy / std::max(1.0, context.effective)};
+          .entropy = sums.effective_entropy / std::max(1.0, context.effective),
+          .sums = sums.metrics};
 }
 
 void add_reference(const GrpoConfig& config, const Policy& policy, const Reference& reference,

@@ -40,6 +40,7 @@ struct GrpoStepResult {
   double loss = 0.0;
   Metrics metrics;
   double entropy = 0.0;  ///< mean over the tokens that the bonus acts on
+  PolicyMetrics sums;    ///< what `metrics` are made of
 };
 
 /// Adds the gradients of the step's loss, micro-batch by micro-batch; any cut gives the same. Rows

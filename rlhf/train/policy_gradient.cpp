@@ -21,6 +21,7 @@ struct PolicyGradientSetup : Prepared {
   std::optional<Judges> judges;
   std::optional<Replay> replay;
   RunData<PromptDataset> data;
+  std::optional<Critic> critic;
 };
 
 ReadRows<PromptDataset> read_prompts(const GrpoConfig& config, const TextSide& text,
@@ -109,7 +110,9 @@ void read_rows(GrpoConfig& config, const TrainHooks& hooks, PolicyGradientSetup&
   });
 }
 
-PolicyGradientSetup set_up(GrpoConfig& config, bool reference, const TrainHooks& hooks) {
+PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& method,
+                           const TrainHooks& hooks) {
+  const bool reference = method.kl != KlTerm::none;
   SetupChecks checks;
   const auto& rollout = config.grpo.rollout;
   const PolicyRequest request{
@@ -127,6 +130,9 @@ PolicyGradientSetup set_up(GrpoConfig& config, bool reference, const TrainHooks&
   if (setup.text) read_rows(config, hooks, setup, checks);
   if (setup.policy && reference)
     checks.attempt([&] { check_reference_folder(rollout.reference, *setup.policy); });
+  if (method.critic && setup.policy && setup.text)
+    checks.attempt(
+        [&] { setup.critic.emplace(config, *method.critic, *setup.text, *setup.policy); });
   checks.throw_if_any();
   return setup;
 }
@@ -174,8 +180,8 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
                                   const TrainHooks& hooks) {
   if (hooks.on_text) hooks.on_text(method.config_table);
   // Everything that can be wrong is looked at before anything is written, and reported together.
+  PolicyGradientSetup setup = set_up(config, method, hooks);
   const bool has_reference = method.kl != KlTerm::none;
-  PolicyGradientSetup setup = set_up(config, has_reference, hooks);
   Policy& policy = *setup.policy;
   const GrpoOptions& grpo = config.grpo;
   TrainRun run(run_parts(config, method, setup, hooks), policy);
@@ -195,7 +201,10 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
       setup.judges ? setup.judges->weights
                    : grpo.rollout.reward_weights.value_or(std::vector<double>(names.size(), 1.0));
 
+  std::optional<Critic>& critic = setup.critic;
   const Json& resumed = run.resumed_extra();
+  if (critic && policy.resumed_from) critic->resume(*policy.resumed_from, run.step());
+  if (method.set_state && !resumed.is_null()) method.set_state(resumed.at("method"));
   EntropyControl entropy = resumed.is_null() ? EntropyControl{.coefficient = grpo.entropy_coef}
                                              : EntropyControl::from_json(resumed.at("entropy"));
   RolloutSource source(
@@ -212,15 +221,20 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
            [&](Rollout& rollout, int64_t first_later, Metrics& metrics) {
              const auto start = std::chrono::steady_clock::now();
              if (references.train) add_reference(config, policy, *references.train, rollout);
-             const int64_t first = method.kl == KlTerm::reward ? 0 : first_later;
+             const bool now = method.kl == KlTerm::reward || critic.has_value();
+             const int64_t first = now ? 0 : first_later;
              add_old_logprobs(config, policy, rows_of(rollout, first, rollout.samples()));
+             if (critic) critic->add_values(rows_of(rollout, 0, rollout.samples()));
              metrics.emplace_back("time/reference", seconds_since(start));
            }},
       run.folder(), resumed.is_null() ? Json() : resumed.at("source"), policy.resumed_from);
   run.set_extra_state([&] {
-    return Json{{"source", source.state()}, {"entropy", entropy.to_json()}};
+    return Json{{"source", source.state()},
+                {"entropy", entropy.to_json()},
+                {"method", method.state ? method.state() : Json()}};
   });
   run.add_tensors(RolloutSource::kFile, [&] { return source.tensors(run.step()); });
+  if (critic) run.add_tensors(Critic::kFile, [&] { return critic->tensors(); });
   const auto evaluate = [&] { evaluate_and_note(config, method, setup, *maker, run); };
   if (!run.over() && run.evaluation_is_due()) evaluate();
 
@@ -232,14 +246,24 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     auto slices = source.take(run.step(), metrics, tokens);
     // 2. Gradients of the loss over all of them.
     const auto start = std::chrono::steady_clock::now();
-    const auto result = accumulate_gradients(config, policy, slices, run.step(), source.reused(),
-                                             entropy.weight(grpo));
-    metrics.insert(metrics.end(), result.metrics.begin(), result.metrics.end());
+    const bool hold = critic && critic->warms_up(run.step());
+    GrpoStepResult result;
+    if (!hold) {
+      result = accumulate_gradients(config, policy, slices, run.step(), source.reused(),
+                                    entropy.weight(grpo));
+      const auto said = method.step_metrics ? method.step_metrics(result) : result.metrics;
+      metrics.insert(metrics.end(), said.begin(), said.end());
+    }
+    if (critic) {
+      result.loss += critic->accumulate_gradients(slices, grpo.rollout.mask_truncated_completions,
+                                                  run.step(), metrics);
+      critic->update(run.learning_rate(), metrics);
+    }
     // 3. Move the weight of the entropy bonus; clip, update, and say what happened.
     entropy.follow(grpo, result.entropy);
     if (grpo.has_entropy_bonus()) metrics.emplace_back("entropy_coef", entropy.coefficient);
     metrics.emplace_back("time/update", seconds_since(start));
-    run.update(result.loss, metrics, tokens);
+    run.update(result.loss, metrics, tokens, hold);
     if (run.logged() && grpo.rollout.log_completions && hooks.on_text)
       hooks.on_text(source.shown());
     // 4. The reference follows the policy where it is told to.
@@ -248,7 +272,9 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     if (run.evaluation_is_due()) evaluate();
     run.end_step();
   }
-  return run.finish();
+  auto result = run.finish();
+  if (critic && !run.interrupted()) critic->save(run.folder());
+  return result;
 }
 
 }  // namespace rlhf

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "rlhf/config/grpo_config.h"
+#include "rlhf/train/critic.h"
+#include "rlhf/train/grpo_step.h"
 #include "rlhf/train/rollout.h"
 #include "rlhf/train/run.h"
 #include "rlhf/train/setup.h"
@@ -27,12 +29,19 @@ struct PolicyGradientMethod {
   /// The same as YAML, with the model options as set-up resolved them.
   std::function<std::string(const CommonConfig&)> config_yaml;
   KlTerm kl = KlTerm::none;  ///< in the reward: old log-probabilities are known before advantages
+  std::optional<CriticOptions> critic = std::nullopt;
+  bool shuffles = false;  ///< each pass over a rollout takes its completions in another order
   bool greedy_baseline = false;  ///< each prompt's greedy completion is drawn and judged too
 
   /// Fills the advantages of groups whose rewards, and where `kl` asks for them log-probabilities,
   /// are known. `weights`: of the judges. Metrics of it go there.
   std::function<void(std::vector<Group>&, const std::vector<double>& weights, Metrics&)>
       set_advantages;
+  /// What is logged of a step; empty: GRPO's.
+  std::function<Metrics(const GrpoStepResult&)> step_metrics = {};
+  /// State of its own, for checkpoints, and back; empty: none.
+  std::function<Json()> state = {};
+  std::function<void(const Json&)> set_state = {};
   /// Which completions stand in a group whose rewards have no spread.
   std::function<std::vector<bool>(const std::vector<Group>&, const std::vector<double>& weights)>
       without_spread;

@@ -102,6 +102,8 @@ std::vector<NamedTensor> to_tensors(const Rollout& rollout) {
   Ragged<float> advantages;
   Ragged<float> old_logprobs;
   Ragged<float> ref_logprobs;
+  Ragged<float> values;
+  Ragged<float> returns;
   std::vector<int64_t> rows;
   std::vector<int64_t> sizes;
   std::vector<uint8_t> truncated;
@@ -114,6 +116,8 @@ std::vector<NamedTensor> to_tensors(const Rollout& rollout) {
       advantages.add(sample.advantages);
       old_logprobs.add(sample.old_logprobs);
       ref_logprobs.add(sample.ref_logprobs);
+      values.add(sample.values);
+      returns.add(sample.returns);
       truncated.push_back(sample.truncated ? 1 : 0);
     }
   }
@@ -127,6 +131,8 @@ std::vector<NamedTensor> to_tensors(const Rollout& rollout) {
   put(tensors, "advantages", advantages);
   put(tensors, "old_logprobs", old_logprobs);
   put(tensors, "ref_logprobs", ref_logprobs);
+  put(tensors, "values", values);
+  put(tensors, "returns", returns);
   return tensors;
 }
 
@@ -142,6 +148,8 @@ Rollout read_rollout(const fs::path& file) {
   auto advantages = columns.runs<float>("advantages");
   auto old_logprobs = columns.runs<float>("old_logprobs");
   auto ref_logprobs = columns.runs<float>("ref_logprobs");
+  auto values = columns.runs<float>("values");
+  auto returns = columns.runs<float>("returns");
   size_t next = 0;
   for (size_t g = 0; g < rows.size(); ++g) {
     Group group{
@@ -153,6 +161,8 @@ Rollout read_rollout(const fs::path& file) {
       sample.advantages = std::move(advantages.at(next));
       sample.old_logprobs = std::move(old_logprobs.at(next));
       sample.ref_logprobs = std::move(ref_logprobs.at(next));
+      sample.values = std::move(values.at(next));
+      sample.returns = std::move(returns.at(next));
       group.samples.push_back(std::move(sample));
     }
     rollout.groups.push_back(std::move(group));

@@ -33,6 +33,8 @@ struct Sample {
   std::vector<float> advantages;    ///< one a token
   std::vector<float> old_logprobs;  ///< of the weights that drew it; empty: not known yet
   std::vector<float> ref_logprobs;  ///< of the reference; empty: none is needed
+  std::vector<float> values;        ///< of the critic as it stood; empty: there is none
+  std::vector<float> returns;       ///< what the critic learns; likewise
 
   // What people and judges read.
   std::string text;

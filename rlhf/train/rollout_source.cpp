@@ -217,9 +217,27 @@ std::vector<Slice> RolloutSource::take(int64_t step, Metrics& metrics, int64_t& 
     }
     Rollout& rollout = live_.back();
     const int64_t begin = m % slices_of_rollout * micro;
-    slices.push_back({.rollout = &rollout, .rows = rows_of(rollout, begin, begin + micro)});
+    slices.push_back(
+        {.rollout = &rollout, .rows = slice_of(rollout, m / slices_of_rollout, begin)});
   }
   return slices;
+}
+
+std::vector<RolloutRow> RolloutSource::slice_of(Rollout& rollout, int64_t pass,
+                                                int64_t begin) const {
+  const int64_t micro = parts_.training.per_device_train_batch_size;
+  // A replay is trained in the order of its lines, which is how other trainers are compared.
+  if (!parts_.method.shuffles || parts_.replay != nullptr)
+    return rows_of(rollout, begin, begin + micro);
+  const auto all = rows_of(rollout, 0, rollout.samples());
+  RowOrder order(rollout.samples(), {.strategy = OrderStrategy::random,
+                                     .rows_per_step = micro,
+                                     .seed = static_cast<uint64_t>(parts_.training.seed)});
+  const auto& numbers = order.epoch(pass);
+  std::vector<RolloutRow> rows;
+  for (int64_t i = begin; i < begin + micro; ++i)
+    rows.push_back(all[static_cast<size_t>(numbers[static_cast<size_t>(i)])]);
+  return rows;
 }
 
 Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, Metrics& metrics) {

@@ -71,6 +71,9 @@ class RolloutSource {
  private:
   Rollout draw(int64_t number, int64_t step, int64_t first_later, Metrics& metrics);
   std::vector<Group> sampled(int64_t number, int64_t step, Metrics& metrics);
+  /// Completions [begin, begin + per_device_train_batch_size) of a pass over the rollout; passes are
+  /// counted over the run.
+  std::vector<RolloutRow> slice_of(Rollout& rollout, int64_t pass, int64_t begin) const;
   void note(const Rollout& rollout, const std::vector<bool>& no_spread, Metrics& metrics);
   void append(const Rollout& rollout);
   int64_t period() const;

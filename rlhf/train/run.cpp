@@ -28,25 +28,6 @@ SchedulePlan schedule_plan(const TrainingOptions& options, int64_t total_steps) 
           .greater_is_better = options.greater_is_better.value_or(false)};
 }
 
-OptimizerOptions optimizer_options(const TrainingOptions& options) {
-  OptimizerOptions made{.beta1 = options.adam_beta1,
-                        .beta2 = options.adam_beta2,
-                        .epsilon = options.adam_epsilon,
-                        .weight_decay = options.weight_decay};
-  if (options.optim == OptimizerChoice::adafactor) made.kind = OptimizerKind::adafactor;
-  if (options.optim == OptimizerChoice::sgd) {
-    Problems problems;
-    const SgdOptions sgd = sgd_options(options, problems);
-    problems.throw_if_any();
-    made.kind = OptimizerKind::sgd;
-    made.momentum = sgd.momentum;
-    made.dampening = sgd.dampening;
-    made.nesterov = sgd.nesterov;
-    made.weight_decay = sgd.weight_decay.value_or(options.weight_decay);
-  }
-  return made;
-}
-
 OrderStrategy order_strategy(SamplingStrategy strategy) {
   switch (strategy) {
     case SamplingStrategy::random:
@@ -93,6 +74,25 @@ void warn_of_changed_options(const fs::path& checkpoint, const std::string& conf
 }
 
 }  // namespace
+
+OptimizerOptions optimizer_options(const TrainingOptions& options) {
+  OptimizerOptions made{.beta1 = options.adam_beta1,
+                        .beta2 = options.adam_beta2,
+                        .epsilon = options.adam_epsilon,
+                        .weight_decay = options.weight_decay};
+  if (options.optim == OptimizerChoice::adafactor) made.kind = OptimizerKind::adafactor;
+  if (options.optim == OptimizerChoice::sgd) {
+    Problems problems;
+    const SgdOptions sgd = sgd_options(options, problems);
+    problems.throw_if_any();
+    made.kind = OptimizerKind::sgd;
+    made.momentum = sgd.momentum;
+    made.dampening = sgd.dampening;
+    made.nesterov = sgd.nesterov;
+    made.weight_decay = sgd.weight_decay.value_or(options.weight_decay);
+  }
+  return made;
+}
 
 int64_t microbatch_tokens(const TrainingOptions& options) {
   return options.max_tokens_per_microbatch > 0 ? options.max_tokens_per_microbatch
@@ -175,7 +175,7 @@ void TrainRun::resume(CheckpointState& checkpoint) {
   schedule_->set_state(saved.at("schedule"));
   resumed_extra_ = saved.at("extra");
   if (saved.at("optimizer_saved") == true) {
-    optimizer_->set_state(checkpoint.optimizer, state_.step);
+    optimizer_->set_state(checkpoint.optimizer, saved.value("optimizer_steps", state_.step));
   } else {
     log_warning("[resume] {} was written with save_only_model: the optimizer starts anew.",
                 folder.string());
@@ -211,7 +211,7 @@ std::vector<int64_t> TrainRun::rows_of_run() {
   return {rows.begin(), rows.end()};
 }
 
-void TrainRun::update(double loss, const Metrics& metrics, int64_t tokens) {
+void TrainRun::update(double loss, const Metrics& metrics, int64_t tokens, bool hold) {
   const auto& training = parts_.training;
   const double norm = optimizer_->gradient_norm();
   if (!std::isfinite(norm)) {
@@ -225,7 +225,7 @@ void TrainRun::update(double loss, const Metrics& metrics, int64_t tokens) {
   const double limit = training.max_grad_norm;
   const double scale = limit > 0.0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0;
   const double learning_rate = schedule_->learning_rate(state_.step);
-  optimizer_->step(learning_rate, scale);
+  if (!hold) optimizer_->step(learning_rate, scale);
   ++state_.step;
   state_.tokens_seen += tokens;
 
@@ -337,6 +337,7 @@ CheckpointParts TrainRun::checkpoint_parts() const {
                     {"total_steps", total_steps_},
                     {"seed", training.seed},
                     {"optimizer_saved", !training.save_only_model},
+                    {"optimizer_steps", optimizer_->steps()},
                     {"machine", machine_fingerprint()},
                     {"schedule", schedule_->state()},
                     {"extra", extra_state_ ? extra_state_() : Json()},

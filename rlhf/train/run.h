@@ -45,6 +45,9 @@ using Metrics = std::vector<std::pair<std::string, double>>;
 /// Tokens of a micro-batch: `max_tokens_per_microbatch`, or the default where it leaves the choice.
 int64_t microbatch_tokens(const TrainingOptions& options);
 
+/// How the run's optimizer, and that of any other model it trains, updates.
+OptimizerOptions optimizer_options(const TrainingOptions& options);
+
 /// Logits of a micro-batch up to this size wait for the backward in place of being computed twice.
 inline constexpr int64_t kKeepLogitsBytes = int64_t{256} << 20;
 
@@ -87,7 +90,10 @@ class TrainRun {
   /// Clips the gradients by their norm over all trained tensors, updates, and logs when it is time.
   /// `loss` is the step's; `tokens` were read in it. Error when the gradient is not finite: nothing
   /// is updated then.
-  void update(double loss, const Metrics& metrics, int64_t tokens);
+  /// With `hold` the weights stay as they are and no optimizer step is counted.
+  void update(double loss, const Metrics& metrics, int64_t tokens, bool hold = false);
+  /// Of the step that follows.
+  double learning_rate() const { return schedule_->learning_rate(state_.step); }
 
   /// Asked after update(), and once before the first step (`eval_on_start`).
   bool evaluation_is_due() const;

@@ -1,0 +1,96 @@
+#include "rlhf/kernels/thin_product_simd.h"
+
+#include <algorithm>
+
+// The order of these matters.
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "rlhf/kernels/thin_product_simd.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace rlhf::simd {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// kColumns rows of the matrix against kRows rows of x: as many sums as fit the registers.
+template <int kRows, int kColumns>
+HWY_INLINE void thin_tile(const ThinProduct& product, int64_t row, int64_t column) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const float* HWY_RESTRICT x = product.x + row * product.x_stride;
+  const float* HWY_RESTRICT w = product.weight + column * product.weight_stride;
+  V sums[kRows][kColumns];
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
+  }
+  int64_t k = 0;
+  for (; k + lanes <= product.depth; k += lanes) {
+    V columns[kColumns];
+    for (int c = 0; c < kColumns; ++c) columns[c] = hn::LoadU(d, w + c * product.weight_stride + k);
+    for (int r = 0; r < kRows; ++r) {
+      const V own = hn::LoadU(d, x + r * product.x_stride + k);
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(own, columns[c], sums[r][c]);
+    }
+  }
+  if (k < product.depth) {
+    const auto left = static_cast<size_t>(product.depth - k);
+    V columns[kColumns];
+    for (int c = 0; c < kColumns; ++c)
+      columns[c] = hn::LoadN(d, w + c * product.weight_stride + k, left);
+    for (int r = 0; r < kRows; ++r) {
+      const V own = hn::LoadN(d, x + r * product.x_stride + k, left);
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(own, columns[c], sums[r][c]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int c = 0; c < kColumns; ++c) {
+      product.out[(row + r) * product.out_stride + column + c] =
+          product.factor * hn::GetLane(hn::SumOfLanes(d, sums[r][c]));
+    }
+  }
+}
+
+template <int kColumns>
+HWY_INLINE void thin_columns(const ThinProduct& product, int64_t column) {
+  int64_t row = 0;
+  for (; row + 6 <= product.rows; row += 6) thin_tile<6, kColumns>(product, row, column);
+  switch (product.rows - row) {
+    case 1:
+      return thin_tile<1, kColumns>(product, row, column);
+    case 2:
+      return thin_tile<2, kColumns>(product, row, column);
+    case 3:
+      return thin_tile<3, kColumns>(product, row, column);
+    case 4:
+      return thin_tile<4, kColumns>(product, row, column);
+    case 5:
+      return thin_tile<5, kColumns>(product, row, column);
+    default:
+      return;
+  }
+}
+
+void ThinProductOf(const ThinProduct& product, int64_t begin, int64_t end) {
+  int64_t column = begin;
+  for (; column + 4 <= end; column += 4) thin_columns<4>(product, column);
+  for (; column < end; ++column) thin_columns<1>(product, column);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace rlhf::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace rlhf::simd {
+HWY_EXPORT(ThinProductOf);
+
+void thin_product(const ThinProduct& product, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(ThinProductOf)(product, begin, end);
+}
+
+}  // namespace rlhf::simd
+#endif

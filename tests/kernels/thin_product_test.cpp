@@ -1,0 +1,85 @@
+// Against the product in double; and the promise that a row depends on nothing beside it.
+#include "rlhf/kernels/thin_product.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+namespace rlhf {
+namespace {
+
+struct Case {
+  torch::Tensor x;
+  torch::Tensor weight;
+};
+
+Case random_case(int64_t rows, int64_t columns, int64_t depth) {
+  torch::manual_seed(rows * 1000 + columns * 10 + depth);
+  return {torch::randn({rows, depth}), torch::randn({columns, depth})};
+}
+
+/// Largest error against double, in units of Σ |x w| · 2^-24: each term and each addition rounds once,
+/// and lanes keep chains short.
+double error_of(const torch::Tensor& found, const Case& one, double factor = 1.0) {
+  const auto x = one.x.to(torch::kDouble);
+  const auto w = one.weight.to(torch::kDouble);
+  const auto expected = x.matmul(w.t()) * factor;
+  const auto scale = x.abs().matmul(w.abs().t()) * std::abs(factor) * 6e-8;
+  return ((found.to(torch::kDouble) - expected).abs() / scale.clamp_min(1e-30))
+      .max()
+      .item<double>();
+}
+
+TEST(ThinProduct, IsTheProductForEveryShape) {
+  for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 12, 13, 16, 31, 48}) {
+    for (const int64_t depth : {1, 3, 15, 16, 17, 64, 100, 576}) {
+      for (const int64_t columns : {1, 2, 3, 4, 5, 63, 130}) {
+        const Case one = random_case(rows, columns, depth);
+        // A chain of depth / lanes additions: 576 / 4 in the narrowest vectors.
+        EXPECT_LT(error_of(thin_product(one.x, one.weight), one), 24.0)
+            << rows << " " << columns << " " << depth;
+      }
+    }
+  }
+}
+
+TEST(ThinProduct, WritesIntoAPartOfWiderRows) {
+  const Case one = random_case(7, 50, 33);
+  auto wide = torch::full({7, 80}, 9.0F);
+  auto part = wide.narrow(1, 10, 50);
+  const auto rows = torch::randn({60, 40}).narrow(1, 3, 33).narrow(0, 5, 50);
+  thin_product_out(part, one.x, rows, 0.5);
+  EXPECT_LT(error_of(part, {one.x, rows}, 0.5), 24.0);
+  EXPECT_TRUE(wide.narrow(1, 0, 10).eq(9.0F).all().item<bool>());
+  EXPECT_TRUE(wide.narrow(1, 60, 20).eq(9.0F).all().item<bool>());
+}
+
+TEST(ThinProduct, ARowIsTheSameBitsAloneAndOnAnyThreads) {
+  const Case one = random_case(48, 301, 577);
+  const int before = at::get_num_threads();
+  const auto all = thin_product(one.x, one.weight);
+  for (const int threads : {1, 2, 3}) {
+    at::set_num_threads(threads);
+    EXPECT_TRUE(thin_product(one.x, one.weight).equal(all));
+    for (int64_t row = 0; row < 48; row += 5)
+      EXPECT_TRUE(thin_product(one.x.narrow(0, row, 1), one.weight).equal(all.narrow(0, row, 1)));
+  }
+  at::set_num_threads(before);
+}
+
+TEST(ThinProduct, LeavesOtherProductsAlone) {
+  const auto weight = torch::randn({8, 16});
+  EXPECT_TRUE(is_thin_product(torch::randn({kThinRows, 16}), weight));
+  EXPECT_FALSE(is_thin_product(torch::randn({kThinRows + 1, 16}), weight));
+  EXPECT_FALSE(is_thin_product(torch::randn({4, 16}, torch::kDouble), weight.to(torch::kDouble)));
+  EXPECT_FALSE(is_thin_product(torch::randn({4, 32}).narrow(1, 0, 16), weight));
+  EXPECT_FALSE(is_thin_product(torch::randn({4, 8}), torch::randn({16, 8}).t()));
+  const auto trained = torch::randn({8, 16}).requires_grad_();
+  EXPECT_FALSE(is_thin_product(torch::randn({4, 16}), trained));
+  const torch::NoGradGuard no_grad;
+  EXPECT_TRUE(is_thin_product(torch::randn({4, 16}), trained));
+  EXPECT_THROW(thin_product(torch::randn({4, 7}), weight), std::exception);
+}
+
+}  // namespace
+}  // namespace rlhf
