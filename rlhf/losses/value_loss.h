@@ -14,8 +14,8 @@
 // N is known before the first backward: cutting the step into calls changes nothing. The loss is
 // part of PPO's with the weight vf_coef (0.1).
 //
-// The larger of the two errors is a pessimistic bound: a value that has moved more than c towards
-// its return has no gradient; one that has moved away from it keeps its own.
+// The larger of the two errors is a pessimistic bound: a value that has moved by more than c and is
+// nearer its return than the clip allows has no gradient; any other keeps its own.
 //
 // Source: Schulman et al., PPO (arXiv 1707.06347), eq. 9, for the weight; the clip is OpenAI
 // baselines' (ppo2), described in Huang et al., The 37 implementation details of PPO (2022).

@@ -43,7 +43,8 @@ TEST(ExternalOptions, WhatIsWrongIsNamed) {
   };
   expect_says({kWorker, kWorker}, "mine twice");
   expect_says({{{"name", "accuracy"}, {"command", "x"}}, "accuracy"}, "accuracy twice");
-  expect_says({{{"command", "x"}}}, "a `name` beside `command` was expected");
+  expect_says({{{"command", "x"}}}, "a `name` beside `command` or `url` was expected");
+  expect_says({{{"name", "mine"}, {"command", "x"}, {"url", "http://h/"}}}, "got both");
   expect_says({{{"name", "mine"}, {"command", ""}}}, "a command was expected");
   expect_says({{{"name", "mine"}, {"command", "x"}, {"comand", 3}}}, "comand");
   expect_says({{{"name", "mine"}, {"command", {"x", "y"}}}}, "command");
