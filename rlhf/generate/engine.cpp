@@ -11,6 +11,7 @@
 #include "rlhf/core/random.h"
 #include "rlhf/generate/cached_attention.h"
 #include "rlhf/generate/kv_cache.h"
+#include "rlhf/kernels/thin_product.h"
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/nn/packed_batch.h"
 
@@ -370,6 +371,7 @@ std::vector<std::vector<Completion>> Engine::generate(std::span<const Prompt> pr
                                                       const GenerateCallbacks& callbacks) {
   check_request(prompts, options);
   const at::NoGradGuard no_grad;
+  const ThinProductScope thin;
   const int64_t block_bytes = KvCache::block_bytes(decoder_.config(), decoder_.dtype());
   int64_t wanted = 0;  // blocks for everybody at once
   for (const Prompt& prompt : prompts) {

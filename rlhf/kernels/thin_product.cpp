@@ -1,6 +1,9 @@
 #include "rlhf/kernels/thin_product.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/linear.h>
+
+#include <algorithm>
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/thin_product_simd.h"
@@ -10,6 +13,8 @@ namespace {
 
 /// Multiply-adds that are worth a thread.
 constexpr int64_t kGrain = 1 << 16;
+
+thread_local bool allowed = false;
 
 bool wants_gradient(const torch::Tensor& x, const torch::Tensor& weight) {
   return torch::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
@@ -24,39 +29,38 @@ bool is_thin_product(const torch::Tensor& x, const torch::Tensor& weight) {
          x.is_contiguous() && x.numel() / weight.size(1) <= kThinRows && !wants_gradient(x, weight);
 }
 
-void thin_product_out(torch::Tensor& out, const torch::Tensor& x, const torch::Tensor& weight,
-                      double factor) {
-  check(is_thin_product(x, weight), "thin_product", "few contiguous rows of fp32 were expected.");
-  const int64_t depth = weight.size(1);
-  const int64_t rows = x.numel() / depth;
-  const int64_t columns = weight.size(0);
-  check(out.dim() == 2 && out.size(0) == rows && out.size(1) == columns && out.stride(1) == 1 &&
-            out.scalar_type() == torch::kFloat32,
-        "thin_product", "a result of {} x {} in fp32 was expected.", rows, columns);
-  const simd::ThinProduct product{.x = x.const_data_ptr<float>(),
-                                  .x_stride = depth,
-                                  .weight = weight.const_data_ptr<float>(),
-                                  .weight_stride = weight.stride(0),
-                                  .out = out.data_ptr<float>(),
-                                  .out_stride = out.stride(0),
-                                  .rows = rows,
-                                  .depth = depth,
-                                  .factor = static_cast<float>(factor)};
-  constexpr int64_t kTile = 4;
-  const int64_t tiles = (columns + kTile - 1) / kTile;
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, rows * depth * kTile));
-  at::parallel_for(0, tiles, grain, [&](int64_t begin, int64_t end) {
-    simd::thin_product(product, begin * kTile, std::min(end * kTile, columns));
-  });
-}
-
 torch::Tensor thin_product(const torch::Tensor& x, const torch::Tensor& weight) {
+  check(is_thin_product(x, weight), "thin_product", "few contiguous rows of fp32 were expected.");
   auto sizes = x.sizes().vec();
   sizes.back() = weight.size(0);
   auto out = torch::empty(sizes, x.options());
-  auto flat = out.view({-1, weight.size(0)});
-  thin_product_out(flat, x, weight);
+  const int64_t depth = weight.size(1);
+  const int64_t columns = weight.size(0);
+  const simd::ThinProduct product{.x = x.const_data_ptr<float>(),
+                                  .weight = weight.const_data_ptr<float>(),
+                                  .weight_stride = weight.stride(0),
+                                  .out = out.data_ptr<float>(),
+                                  .rows = x.numel() / depth,
+                                  .columns = columns,
+                                  .depth = depth};
+  constexpr int64_t kTile = 4;
+  const int64_t tiles = (columns + kTile - 1) / kTile;
+  const int64_t work = std::max<int64_t>(1, product.rows * depth * kTile);
+  at::parallel_for(0, tiles, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
+    simd::thin_product(product, begin * kTile, std::min(end * kTile, columns));
+  });
   return out;
 }
+
+torch::Tensor linear_product(const torch::Tensor& x, const torch::Tensor& weight,
+                             const torch::Tensor& bias) {
+  if (!allowed || !is_thin_product(x, weight))
+    return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  auto y = thin_product(x, weight);
+  return bias.defined() ? y.add_(bias) : y;
+}
+
+ThinProductScope::ThinProductScope() : before_(allowed) { allowed = true; }
+ThinProductScope::~ThinProductScope() { allowed = before_; }
 
 }  // namespace rlhf

@@ -21,7 +21,7 @@ HWY_INLINE void thin_tile(const ThinProduct& product, int64_t row, int64_t colum
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const float* HWY_RESTRICT x = product.x + row * product.x_stride;
+  const float* HWY_RESTRICT x = product.x + row * product.depth;
   const float* HWY_RESTRICT w = product.weight + column * product.weight_stride;
   V sums[kRows][kColumns];
   for (int r = 0; r < kRows; ++r) {
@@ -32,24 +32,16 @@ HWY_INLINE void thin_tile(const ThinProduct& product, int64_t row, int64_t colum
     V columns[kColumns];
     for (int c = 0; c < kColumns; ++c) columns[c] = hn::LoadU(d, w + c * product.weight_stride + k);
     for (int r = 0; r < kRows; ++r) {
-      const V own = hn::LoadU(d, x + r * product.x_stride + k);
-      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(own, columns[c], sums[r][c]);
-    }
-  }
-  if (k < product.depth) {
-    const auto left = static_cast<size_t>(product.depth - k);
-    V columns[kColumns];
-    for (int c = 0; c < kColumns; ++c)
-      columns[c] = hn::LoadN(d, w + c * product.weight_stride + k, left);
-    for (int r = 0; r < kRows; ++r) {
-      const V own = hn::LoadN(d, x + r * product.x_stride + k, left);
+      const V own = hn::LoadU(d, x + r * product.depth + k);
       for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(own, columns[c], sums[r][c]);
     }
   }
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kColumns; ++c) {
-      product.out[(row + r) * product.out_stride + column + c] =
-          product.factor * hn::GetLane(hn::SumOfLanes(d, sums[r][c]));
+      float sum = hn::GetLane(hn::SumOfLanes(d, sums[r][c]));
+      for (int64_t i = k; i < product.depth; ++i)
+        sum += x[r * product.depth + i] * w[c * product.weight_stride + i];
+      product.out[(row + r) * product.columns + column + c] = sum;
     }
   }
 }

@@ -7,15 +7,13 @@
 namespace rlhf::simd {
 
 struct ThinProduct {
-  const float* x;  ///< (rows, depth), row r at x + r · x_stride
-  int64_t x_stride;
+  const float* x;       ///< (rows, depth)
   const float* weight;  ///< row n at weight + n · weight_stride
   int64_t weight_stride;
-  float* out;  ///< element (r, n) at out + r · out_stride + n
-  int64_t out_stride;
+  float* out;  ///< (rows, columns)
   int64_t rows;
+  int64_t columns;
   int64_t depth;
-  float factor;
 };
 
 void thin_product(const ThinProduct& product, int64_t begin, int64_t end);

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
-#include "rlhf/kernels/thin_product.h"
 
 namespace rlhf {
 namespace {
@@ -69,11 +68,7 @@ void HeadTiles::logits(const torch::Tensor& hidden, const torch::Tensor& weight,
                        const torch::Tensor& z) const {
   torch::Tensor out = z;
   const double alpha = transform_.linear() ? transform_.factor() : 1.0;
-  if (is_thin_product(hidden, weight) && out.stride(1) == 1) {
-    thin_product_out(out, hidden, weight, alpha);
-  } else {
-    at::addmm_out(out, out, hidden, weight.t(), /*beta=*/0, alpha);
-  }
+  at::addmm_out(out, out, hidden, weight.t(), /*beta=*/0, alpha);
   if (!transform_.linear()) {
     transform_logits(z, first, transform_);
   }

@@ -1,4 +1,5 @@
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/thin_product.h"
 #include "rlhf/math/head_tiles.h"
 #include "rlhf/math/linear_logprobs.h"
 
@@ -34,7 +35,7 @@ RowLogprobs gather(const torch::Tensor& z, const torch::Tensor& log_p, const tor
 }  // namespace
 
 torch::Tensor logits(const torch::Tensor& hidden, const Head& head) {
-  auto z = torch::matmul(hidden, head.weight.t());
+  auto z = linear_product(hidden, head.weight);
   if (head.bias.defined()) {
     z = z + head.bias;
   }

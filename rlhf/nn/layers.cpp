@@ -2,7 +2,6 @@
 
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/silu.h>
 
 #include "rlhf/core/error.h"
@@ -26,14 +25,14 @@ torch::Tensor activate(const torch::Tensor& x, GluActivation activation) {
 
 }  // namespace
 
+torch::Tensor linear(const Linear& layer, const torch::Tensor& x, bool with_bias) {
+  return linear_product(x, layer.transposed ? layer.weight.t() : layer.weight,
+                        with_bias ? layer.bias : torch::Tensor());
+}
+
 torch::Tensor Linear::operator()(const torch::Tensor& x, const DropoutKey* dropout) const {
   if (lora) return lora_linear(*this, *lora, x, dropout);
-  if (!transposed && is_thin_product(x, weight)) {
-    auto y = thin_product(x, weight);
-    return bias.defined() ? y.add_(bias) : y;
-  }
-  return at::linear(x, transposed ? weight.t() : weight,
-                    bias.defined() ? std::optional(bias) : std::nullopt);
+  return linear(*this, x);
 }
 
 torch::Tensor Norm::operator()(const torch::Tensor& x) const {

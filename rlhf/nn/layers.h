@@ -23,6 +23,9 @@ struct Linear {
   torch::Tensor operator()(const torch::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };
 
+/// The layer without its adapter, and without its bias where that is asked for.
+torch::Tensor linear(const Linear& layer, const torch::Tensor& x, bool with_bias = true);
+
 enum class NormKind {
   rms,    ///< no mean, no bias
   layer,  ///< mean and variance over the width, with a bias

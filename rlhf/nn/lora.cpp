@@ -6,7 +6,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/linalg_vector_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -28,11 +27,6 @@ constexpr int64_t kNormRows = 512;  // outputs whose norm is taken at a time
 /// (out, in), whichever way it is stored.
 torch::Tensor matrix(const Linear& layer) {
   return layer.transposed ? layer.weight.t() : layer.weight;
-}
-
-torch::Tensor plain_linear(const Linear& layer, const torch::Tensor& x, bool with_bias) {
-  return at::linear(x, matrix(layer),
-                    with_bias && layer.bias.defined() ? std::optional(layer.bias) : std::nullopt);
 }
 
 constexpr double kDropSteps = 65536.0;  // a 16-bit draw decides for an element
@@ -94,7 +88,7 @@ Forward forward_pass(const Call& call, const torch::Tensor& x) {
   const auto& lora = call.lora;
   const auto type = lora.a.scalar_type();
   const auto input = call.input(x, call.mask(x));
-  const auto y = plain_linear(call.frozen, x, /*with_bias=*/true);
+  const auto y = linear(call.frozen, x);
   Forward out;
   out.z = at::mm(input, lora.a.t());
   if (!lora.magnitude.defined()) {
@@ -105,7 +99,7 @@ Forward forward_pass(const Call& call, const torch::Tensor& x) {
   out.factor = lora.magnitude / out.norm;
   const auto added = at::mm(out.z, lora.b.t()).mul_(lora.scale);
   if (call.dropout) {
-    out.directed = plain_linear(call.frozen, input.to(x.scalar_type()), /*with_bias=*/false);
+    out.directed = linear(call.frozen, input.to(x.scalar_type()), /*with_bias=*/false);
     out.directed = out.directed.to(type) + added;
   } else {
     const auto& bias = call.frozen.bias;
@@ -255,10 +249,10 @@ torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::T
   auto input = x;
   if (call.dropout) input = x * call.mask(x);
   const auto added = input.matmul(lora.a.t()).matmul(lora.b.t()) * lora.scale;
-  const auto y = plain_linear(call.frozen, x, /*with_bias=*/true);
+  const auto y = linear(call.frozen, x);
   if (!lora.magnitude.defined()) return y + added;
   const auto factor = lora.magnitude / lora_weight_norm(frozen, lora);
-  const auto directed = plain_linear(call.frozen, input, /*with_bias=*/false);
+  const auto directed = linear(call.frozen, input, /*with_bias=*/false);
   return y + (factor - 1) * directed + factor * added;
 }
 
