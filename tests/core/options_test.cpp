@@ -222,9 +222,10 @@ TEST_F(OptionsTest, InertKeysAreSilentAtTheirDefault) {
 TEST_F(OptionsTest, InertKeysSpeakUpOtherwise) {
   read("workers: 4\nfp16: true\nfsdp: full_shard\nuse_peft: true\n");
   EXPECT_EQ(notes_, Texts{"[run.yaml:1 workers] has no effect: there are none."});
-  EXPECT_EQ(problems_, (Texts{"[run.yaml:2 fp16] true is not supported. HINT: use bf16.",
-                              "[run.yaml:3 fsdp] \"full_shard\" is not supported. HINT: remove it.",
-                              "[run.yaml:4 use_peft] not an option of this command. HINT: remove it."}));
+  EXPECT_EQ(problems_,
+            (Texts{"[run.yaml:2 fp16] true is not supported. HINT: use bf16.",
+                   "[run.yaml:3 fsdp] \"full_shard\" is not supported. HINT: remove it.",
+                   "[run.yaml:4 use_peft] not an option of this command. HINT: remove it."}));
 }
 
 TEST_F(OptionsTest, DefaultsAreTheMembersValuesAtDeclaration) {
