@@ -1,6 +1,8 @@
 // share/reward_worker.py around the functions of tests/rewards/workers/functions.py.
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "rlhf/core/error.h"
 #include "worker_case.h"
 
