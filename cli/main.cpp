@@ -53,15 +53,17 @@ std::string usage() {
   return text + "\nrlhf COMMAND --help shows a command's options.\n";
 }
 
-/// Fresh pages are dear, so blocks stay with the process; and idle threads sleep, which costs
-/// nothing alone and halves the harm of a busy neighbour. The second is read when libgomp loads: so
-/// the program starts itself once more.
+/// Fresh pages are dear, so blocks stay with the process; and idle threads sleep, which
+/// halves the harm of a busy neighbour, but for some tens of microseconds first: while a token is
+/// sampled they are wanted again hundreds of times. This is read when libgomp loads: so the program
+/// starts itself once more.
 void prepare_process(char** argv) {
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
   mallopt(M_TOP_PAD, 64 << 20);
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/1);
+    ::setenv("GOMP_SPINCOUNT", "20000", /*overwrite=*/0);
     ::execv("/proc/self/exe", argv);
   }
 }
