@@ -199,8 +199,9 @@ TrainResult train_ppo(PpoConfig config, const TrainHooks& hooks) {
       .set_state = [&](const Json& state) { control = KlControl::from_json(state); },
       .without_spread =
           [](const std::vector<Group>& groups, const std::vector<double>&) {
+            // The critic compares with expectations, not with a group.
             return without_spread(rewards_of(groups), std::ssize(groups.front().samples),
-                                  RewardScale::group);
+                                  RewardScale::batch);
           }};
   return train_policy_gradient(with_surrogate(config), method, hooks);
 }

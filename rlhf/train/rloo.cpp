@@ -140,8 +140,9 @@ TrainResult train_rloo(RlooConfig config, const TrainHooks& hooks) {
       .without_spread =
           [&options](const std::vector<Group>& groups, const std::vector<double>&) {
             const Drawn drawn = read_drawn(options, groups);
+            const bool grouped = needs_group(options.advantage_estimator);
             return without_spread(drawn.penalised(options.beta), drawn.generations,
-                                  RewardScale::group);
+                                  grouped ? RewardScale::group : RewardScale::batch);
           }};
   return train_policy_gradient(with_surrogate(config), method, hooks);
 }
