@@ -46,30 +46,39 @@ HWY_INLINE void thin_tile(const ThinProduct& product, int64_t row, int64_t colum
   }
 }
 
-template <int kColumns>
-HWY_INLINE void thin_columns(const ThinProduct& product, int64_t column) {
+// kRows rows of x against columns [begin, end): the rows stay in the first-level cache.
+template <int kRows>
+HWY_INLINE void thin_rows(const ThinProduct& product, int64_t row, int64_t begin, int64_t end) {
+  int64_t column = begin;
+  for (; column + 4 <= end; column += 4) thin_tile<kRows, 4>(product, row, column);
+  for (; column < end; ++column) thin_tile<kRows, 1>(product, row, column);
+}
+
+HWY_INLINE void thin_block(const ThinProduct& product, int64_t begin, int64_t end) {
   int64_t row = 0;
-  for (; row + 6 <= product.rows; row += 6) thin_tile<6, kColumns>(product, row, column);
+  for (; row + 6 <= product.rows; row += 6) thin_rows<6>(product, row, begin, end);
   switch (product.rows - row) {
     case 1:
-      return thin_tile<1, kColumns>(product, row, column);
+      return thin_rows<1>(product, row, begin, end);
     case 2:
-      return thin_tile<2, kColumns>(product, row, column);
+      return thin_rows<2>(product, row, begin, end);
     case 3:
-      return thin_tile<3, kColumns>(product, row, column);
+      return thin_rows<3>(product, row, begin, end);
     case 4:
-      return thin_tile<4, kColumns>(product, row, column);
+      return thin_rows<4>(product, row, begin, end);
     case 5:
-      return thin_tile<5, kColumns>(product, row, column);
+      return thin_rows<5>(product, row, begin, end);
     default:
       return;
   }
 }
 
 void ThinProductOf(const ThinProduct& product, int64_t begin, int64_t end) {
-  int64_t column = begin;
-  for (; column + 4 <= end; column += 4) thin_columns<4>(product, column);
-  for (; column < end; ++column) thin_columns<1>(product, column);
+  // Rows of the matrix that wait in the second-level cache for the next rows of x.
+  constexpr int64_t kFloats = 32768;
+  const int64_t block = std::max<int64_t>(4, kFloats / product.depth / 4 * 4);
+  for (int64_t column = begin; column < end; column += block)
+    thin_block(product, column, std::min(column + block, end));
 }
 
 }  // namespace HWY_NAMESPACE
