@@ -54,7 +54,7 @@ std::string usage() {
 }
 
 /// Fresh pages are dear, so blocks stay with the process; and idle threads sleep, which
-/// halves the harm of a busy neighbour, but for some tens of microseconds first: while a token is
+/// halves the harm of a busy neighbour, but for some microseconds first: while a token is
 /// sampled they are wanted again hundreds of times. This is read when libgomp loads: so the program
 /// starts itself once more.
 void prepare_process(char** argv) {
@@ -63,7 +63,7 @@ void prepare_process(char** argv) {
   mallopt(M_TOP_PAD, 64 << 20);
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/1);
-    ::setenv("GOMP_SPINCOUNT", "20000", /*overwrite=*/0);
+    ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
     ::execv("/proc/self/exe", argv);
   }
 }
