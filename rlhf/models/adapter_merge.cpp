@@ -59,7 +59,8 @@ Model merge_adapter(const Model& model, int number, std::optional<torch::Dtype> 
   return {.decoder = Decoder(std::move(config), std::move(tensors)),
           .config = std::move(json),
           .stored_dtype = std::move(stored_dtype),
-          .folder = model.folder};
+          .folder = model.folder,
+          .generation_config = model.generation_config};
 }
 
 }  // namespace rlhf

@@ -142,13 +142,19 @@ std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
   return tensors;
 }
 
+std::string generation_config_of(const fs::path& folder) {
+  const fs::path file = folder / kGenerationConfig;
+  return fs::exists(file) ? read_file(file) : std::string();
+}
+
 Model from_scratch(const fs::path& folder, ParsedConfig parsed, const LoadOptions& options) {
   const auto stored = dtype_of_config(parsed.json, (folder / kConfig).string());
   Model model{.decoder = Decoder::random(std::move(parsed.config), options.seed,
                                          options.dtype.value_or(stored), options.device),
               .config = std::move(parsed.json),
               .stored_dtype = {},
-              .folder = folder};
+              .folder = folder,
+              .generation_config = generation_config_of(folder)};
   for (const auto& [name, tensor] : model.decoder.tensors()) model.stored_dtype[name] = stored;
   return model;
 }
@@ -249,9 +255,7 @@ Model load_model(const fs::path& folder, const LoadOptions& options) {
           .config = std::move(parsed.json),
           .stored_dtype = std::move(stored_dtype),
           .folder = folder,
-          .generation_config = fs::exists(folder / kGenerationConfig)
-                                   ? read_file(folder / kGenerationConfig)
-                                   : std::string()};
+          .generation_config = generation_config_of(folder)};
 }
 
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options) {
