@@ -103,6 +103,17 @@ void check_batches(const PpoConfig& config, Problems& problems) {
                  fmt::format("a divisor of the {} completions of a rollout was expected, got {}.",
                              drawn, generations));
   }
+  // Beyond it one rollout could turn the coefficient's sign (math/adaptive_kl.h).
+  if (config.ppo.kl_target && 0.2 * static_cast<double>(drawn) >= config.ppo.kl_horizon) {
+    problems.add("kl_horizon",
+                 fmt::format("above a fifth of the {} completions of a rollout was expected, got "
+                             "{}.",
+                             drawn, config.ppo.kl_horizon));
+  }
+  if (config.ppo.critic_learning_rate && config.training.learning_rate == 0) {
+    problems.add("critic_learning_rate", "it follows the schedule of learning_rate, which is 0.",
+                 "set critic_warmup to train the critic alone.");
+  }
   if (config.ppo.total_episodes && config.training.max_steps > 0)
     problems.add("total_episodes", "max_steps says how long the run is.", "keep one of the two.");
 }
@@ -117,14 +128,7 @@ void check_terms(const PpoOptions& ppo, Problems& problems) {
   needs_kl(ppo.kl_target.has_value(), "kl_target");
   if (!ppo.kl_target && ppo.kl_horizon != unset.kl_horizon)
     problems.add("kl_horizon", "kl_target is null: kl_coef is fixed.", "remove the key.");
-  if (const auto& range = ppo.reward_clip_range) {
-    if (range->size() != 2 || !((*range)[0] < (*range)[1])) {
-      problems.add("reward_clip_range",
-                   fmt::format("two numbers, the smaller one first, were expected, got {}.",
-                               fmt::join(*range, ", ")),
-                   "write reward_clip_range: [-5, 5].");
-    }
-  }
+  validate_clip_range(ppo.reward_clip_range, problems);
   if (ppo.normalize_scores &&
       (!ppo.rollout.reward_model_name_or_path || ppo.rollout.reward_funcs)) {
     problems.add("normalize_scores", "a reward model as the only judge was expected.",

@@ -30,16 +30,6 @@ void check_estimator(const RlooOptions& options, Problems& problems) {
   }
 }
 
-void check_clip_range(const RlooOptions& options, Problems& problems) {
-  if (!options.reward_clip_range) return;
-  const auto& range = *options.reward_clip_range;
-  if (range.size() == 2 && range[0] < range[1]) return;
-  problems.add("reward_clip_range",
-               fmt::format("two numbers, the smaller one first, were expected, got {}.",
-                           fmt::join(range, ", ")),
-               "write reward_clip_range: [-5, 5].");
-}
-
 }  // namespace
 
 std::optional<std::pair<double, double>> RlooOptions::clip_range() const {
@@ -95,7 +85,7 @@ void validate(const RlooConfig& config, Problems& problems) {
   validate(rloo.rollout.reference, config.lora,
            rloo.beta == 0 ? "beta is 0: there is no reference." : "", problems);
   check_estimator(rloo, problems);
-  check_clip_range(rloo, problems);
+  validate_clip_range(rloo.reward_clip_range, problems);
 }
 
 RlooConfig read_rloo_config(std::span<const std::string> args, std::vector<std::string>* notes) {

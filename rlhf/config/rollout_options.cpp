@@ -254,6 +254,14 @@ void validate_judges(const RolloutOptions& options, const CommonConfig& config,
   }
 }
 
+void validate_clip_range(const std::optional<std::vector<double>>& range, Problems& problems) {
+  if (!range || (range->size() == 2 && (*range)[0] < (*range)[1])) return;
+  problems.add("reward_clip_range",
+               fmt::format("two numbers, the smaller one first, were expected, got {}.",
+                           fmt::join(*range, ", ")),
+               "write reward_clip_range: [-5, 5].");
+}
+
 void validate(const RolloutOptions& options, const CommonConfig& config, bool needs_group,
               Problems& problems) {
   check_batches(options, config.training, needs_group, problems);

@@ -99,6 +99,9 @@ void note_sampler(const RolloutOptions& options, std::vector<std::string>* notes
 /// Checks what judges completions, without their batches.
 void validate_judges(const RolloutOptions& options, const CommonConfig& config, Problems& problems);
 
+/// Checks `reward_clip_range` of methods that have it: two numbers, the smaller one first.
+void validate_clip_range(const std::optional<std::vector<double>>& range, Problems& problems);
+
 /// `needs_group`: the method compares the samples of a prompt with each other.
 void validate(const RolloutOptions& options, const CommonConfig& config, bool needs_group,
               Problems& problems);

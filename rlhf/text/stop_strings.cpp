@@ -15,8 +15,11 @@ bool StopStrings::push(int32_t id) {
   text_ += piece;
   // What the decoder holds back for a later token belongs to the text if none comes.
   StreamDecoder held = decoder_;
-  const std::string text = text_ + held.flush();
-  for (const std::string& one : stop_) found_ = std::min(found_, text.find(one, from));
+  const std::string tail = text_.substr(from) + held.flush();
+  for (const std::string& one : stop_) {
+    if (const size_t at = tail.find(one); at != std::string::npos)
+      found_ = std::min(found_, from + at);
+  }
   return found_ != std::string::npos;
 }
 

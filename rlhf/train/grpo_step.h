@@ -45,8 +45,8 @@ struct GrpoStepResult {
 
 /// Adds the gradients of the step's loss, micro-batch by micro-batch; any cut gives the same. Rows
 /// whose advantages are all 0 have no backward where neither a KL term nor an entropy bonus needs
-/// it; where no row has one the gradient is 0. Log-probabilities of rollouts drawn in this step (`step` updates done) are noted in their
-/// samples where `keep_old` says that they are used again.
+/// it; where no row has one the gradient is 0. Log-probabilities of rollouts drawn in this step
+/// (`step` updates done) are noted in their samples where `keep_old` says that they are used again.
 GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& policy,
                                     std::vector<Slice>& slices, int64_t step, bool keep_old,
                                     double entropy_weight);

@@ -172,8 +172,7 @@ CriticOptions critic_options(const PpoConfig& config) {
   return {.folder = ppo.value_model_name_or_path.value_or(start),
           .vf_coef = ppo.vf_coef,
           .cliprange_value = ppo.cliprange_value,
-          .learning_rate_scale =
-              ppo.critic_learning_rate && rate > 0 ? *ppo.critic_learning_rate / rate : 1.0,
+          .learning_rate_scale = ppo.critic_learning_rate ? *ppo.critic_learning_rate / rate : 1.0,
           .warmup = ppo.critic_warmup};
 }
 

@@ -49,13 +49,11 @@ Steps find_steps(const Tokenizer& tokenizer, std::span<const int32_t> ids,
     open += decoder.push(ids[t]);
     // What the decoder still holds back belongs to this token, too.
     StreamDecoder held = decoder;
-    const std::string rest = held.flush();
-    const size_t found = (open + rest).find(separator, from);
-    if (found == std::string::npos) continue;
+    const std::string tail = open.substr(from) + held.flush();
+    const size_t last = tail.rfind(separator);  // a token that ends several steps ends them as one
+    if (last == std::string::npos) continue;
     steps.ends.push_back(static_cast<int64_t>(t));
-    // A token that ends several steps ends them as one.
-    const std::string text = open + rest;
-    open = text.substr(text.rfind(separator) + separator.size());
+    open = tail.substr(last + separator.size());
     decoder = StreamDecoder(tokenizer, /*skip_special_tokens=*/true);
   }
   open += decoder.flush();

@@ -194,12 +194,14 @@ TEST(PpoRun, WrongOptionsAreRefusedTogether) {
     train_ppo_with(ppo_arguments(
         folder, "run",
         {"--num_mini_batches", "3", "--kl_coef", "0", "--kl_target", "1", "--normalize_scores",
-         "true", "--reward_clip_range", "1", "0", "--total_episodes", "8"}));
+         "true", "--reward_clip_range", "1", "0", "--total_episodes", "8", "--kl_horizon", "1",
+         "--critic_learning_rate", "1e-3", "--learning_rate", "0"}));
     FAIL() << "it ran";
   } catch (const UserError& error) {
     const std::string text = error.what();
-    for (const char* part : {"num_mini_batches", "kl_target", "normalize_scores",
-                             "reward_clip_range", "total_episodes"})
+    for (const char* part :
+         {"num_mini_batches", "kl_target", "normalize_scores", "reward_clip_range",
+          "total_episodes", "kl_horizon", "critic_learning_rate"})
       EXPECT_NE(text.find(part), std::string::npos) << text;
   }
   EXPECT_FALSE(fs::exists(folder / "run"));
