@@ -4,7 +4,9 @@
 #include <sys/wait.h>
 
 #include <array>
+#include <cmath>
 #include <cstdio>
+#include <sstream>
 
 #include "rlhf/core/file.h"
 #include "rlhf/models/folder.h"
@@ -29,6 +31,13 @@ struct Outcome {
   std::string text;         ///< all of it where it is no JSON: messages
 };
 
+std::vector<Json> parse_lines(const std::string& text) {
+  std::vector<Json> lines;
+  std::istringstream all(text);
+  for (std::string line; std::getline(all, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
 class Judge : public ::testing::Test {
  protected:
   /// Runs the program with `arguments`; its encoded rows are kept in this test's own folder.
@@ -44,11 +53,7 @@ class Judge : public ::testing::Test {
     }
     outcome.code = WEXITSTATUS(::pclose(pipe));
     if (messages) return outcome;
-    for (size_t begin = 0; begin < outcome.text.size();) {
-      const size_t end = outcome.text.find('\n', begin);
-      outcome.lines.push_back(Json::parse(outcome.text.substr(begin, end - begin)));
-      begin = end + 1;
-    }
+    outcome.lines = parse_lines(outcome.text);
     return outcome;
   }
 
@@ -222,6 +227,51 @@ TEST_F(Judge, EvaluatesAPolicysImplicitReward) {
   }
 }
 
+// The estimates are means of what rlhf score, which other tests hold to transformers, says of the same
+// samples.
+TEST_F(Judge, MeasuresSamplesByOtherModels) {
+  const fs::path reference = temporary_.path() / "reference";
+  fs::create_directories(reference);
+  auto model = load_model(kPolicy, {.dtype = {}, .trainable = true});
+  for (const auto& [name, tensor] : model.decoder.tensors()) torch::Tensor(tensor).mul_(0.9);
+  save_model(model, reference);
+  const std::vector<Json> prompts = {{{"prompt_ids", {5, 6, 7}}, {"answer", "1"}},
+                                     {{"prompt_ids", {9, 8}}, {"answer", "2"}}};
+  const fs::path samples = temporary_.path() / "samples.jsonl";
+  const auto got = run(fmt::format(
+      "eval --model {} --data {} --reward exact_match --num_generations 3 --temperature 0.7 "
+      "--max_new_tokens 5 --completions {} --ref_model {} --reward_model {}reward_model",
+      kPolicy, write("prompts.jsonl", prompts), samples.string(), reference.string(), kPreference));
+  ASSERT_EQ(got.lines.size(), 1U);
+
+  std::vector<Json> rows;
+  std::vector<double> own;
+  for (const Json& line : parse_lines(read_file(samples))) {
+    for (const Json& sample : line["completions"]) {
+      rows.push_back({{"prompt_ids", line["prompt_ids"]}, {"completion_ids", sample["ids"]}});
+      double sum = 0.0;
+      for (const Json& one : sample["logprobs"]) sum += one.get<double>();
+      own.push_back(sum);
+    }
+  }
+  ASSERT_EQ(rows.size(), 6U);
+  const std::string data = write("rows.jsonl", rows);
+  const auto theirs =
+      run(fmt::format("score --model {} --data {} --temperature 0.7", reference.string(), data));
+  const auto scores = run(fmt::format("score {} --data {}", reward_model(), data));
+  ASSERT_EQ(theirs.lines.size(), 6U);
+  ASSERT_EQ(scores.lines.size(), 6U);
+  double kl = 0.0;
+  double reward = 0.0;
+  for (size_t i = 0; i < 6; ++i) {
+    kl += (own[i] - theirs.lines[i]["sum"].get<double>()) / 6.0;
+    reward += scores.lines[i]["reward"].get<double>() / 6.0;
+  }
+  EXPECT_GT(std::abs(kl), 0.01);
+  EXPECT_NEAR(got.lines[0]["kl"]["value"].get<double>(), kl, 1e-4);
+  EXPECT_NEAR(got.lines[0]["reward_model"]["value"].get<double>(), reward, 1e-4);
+}
+
 TEST_F(Judge, RefusesTheWrongFolderAndUnusedKeys) {
   const std::string pairs = " --data " + kPreference + "pairs/test.jsonl";
   const std::string steps = " --data " + kPreference + "stepwise/test.jsonl";
@@ -246,6 +296,16 @@ TEST_F(Judge, RefusesTheWrongFolderAndUnusedKeys) {
   expect_refusal("eval --model " + kPolicy + pairs + " --reward preference --ref_model " +
                      kPreference + "reward_model",
                  "a language model was expected");
+  expect_refusal("eval --model " + kPolicy + pairs + " --reward preference --reward_model x",
+                 "[--reward_model] --reward preference does not use it");
+  const std::string prompts =
+      " --data " + write("prompts.jsonl", {{{"prompt", "a"}, {"answer", "b"}}});
+  expect_refusal("eval --model " + kPolicy + prompts + " --temperature 0 --ref_model " + kPolicy,
+                 "[--ref_model] a temperature above 0 was expected");
+  expect_refusal("eval --model " + kPolicy + prompts + " --reward_model " + kPolicy,
+                 "reward model");
+  expect_refusal("eval --model " + kPolicy + prompts + " --beta 1",
+                 "[--beta] --reward accuracy does not use it");
   expect_refusal("eval --model " + kPreference + "stepwise_model" + pairs + " --reward preference",
                  "a reward model (sequence classification");
 }
