@@ -48,15 +48,14 @@ TEST(WorkedExample, FromScoreToLosses) {
 
   const auto logprobs = numbers({-1.0, -2.0}).requires_grad_();
   const auto mask = torch::ones({2}, torch::kBool);
-  const auto policy =
-      policy_loss({.loss_type = PolicyLoss::bnpo, .epsilon = 0.2},
-                  {.logprobs = logprobs,
-                   .old_logprobs = logprobs.detach() - std::log(1.5),
-                   .advantages = numbers(advantages),
-                   .mask = mask,
-                   .sequence = torch::zeros({2}, torch::kInt64),
-                   .sequences = 1},
-                  {.tokens = 2.0});
+  const auto policy = policy_loss({.loss_type = PolicyLoss::bnpo, .epsilon = 0.2},
+                                  {.logprobs = logprobs,
+                                   .old_logprobs = logprobs.detach() - std::log(1.5),
+                                   .advantages = numbers(advantages),
+                                   .mask = mask,
+                                   .sequence = torch::zeros({2}, torch::kInt64),
+                                   .sequences = 1},
+                                  {.tokens = 2.0});
   policy.loss.backward();
   EXPECT_NEAR(policy.loss.item<double>(), 0.106066, kPrinted);
   expect_near(gradient_of(logprobs), {0.0, 0.530330}, kPrinted);
