@@ -54,15 +54,15 @@ Texts said_of(const std::string& file, const std::string& text, bool judged) {
 }
 
 Texts said_of(const std::string& file, const Block& block) {
-  const auto& [command, text, line] = block;
-  if (command == "sft") return said_of<SftConfig>(file, text, /*judged=*/false);
-  if (command == "reward") return said_of<RewardConfig>(file, text, /*judged=*/false);
-  if (command == "prm") return said_of<PrmConfig>(file, text, /*judged=*/false);
-  if (command == "dpo") return said_of<DpoConfig>(file, text, /*judged=*/false);
-  if (command == "kto") return said_of<KtoConfig>(file, text, /*judged=*/false);
-  if (command == "grpo") return said_of<GrpoConfig>(file, text, /*judged=*/true);
-  if (command == "rloo") return said_of<RlooConfig>(file, text, /*judged=*/true);
-  if (command == "ppo") return said_of<PpoConfig>(file, text, /*judged=*/true);
+  const std::string& command = block.command;
+  if (command == "sft") return said_of<SftConfig>(file, block.text, /*judged=*/false);
+  if (command == "reward") return said_of<RewardConfig>(file, block.text, /*judged=*/false);
+  if (command == "prm") return said_of<PrmConfig>(file, block.text, /*judged=*/false);
+  if (command == "dpo") return said_of<DpoConfig>(file, block.text, /*judged=*/false);
+  if (command == "kto") return said_of<KtoConfig>(file, block.text, /*judged=*/false);
+  if (command == "grpo") return said_of<GrpoConfig>(file, block.text, /*judged=*/true);
+  if (command == "rloo") return said_of<RlooConfig>(file, block.text, /*judged=*/true);
+  if (command == "ppo") return said_of<PpoConfig>(file, block.text, /*judged=*/true);
   return {"its first line must be '# rlhf COMMAND'"};
 }
 
