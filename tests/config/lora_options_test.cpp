@@ -182,16 +182,18 @@ void expect_dropout_notes() {
       Texts{"[disable_dropout] has no effect: without use_peft there is no dropout to keep."});
 }
 
+template <class Config>
+void expect_no_notes() {
+  Texts notes;
+  config_of<Config>({}, &notes);
+  EXPECT_EQ(notes, Texts{});
+}
+
 // disable_dropout is false there by default.
 TEST(LoraOptions, MethodsThatSampleSayNothingOfDropoutByThemselves) {
-  const auto expect_silence = [](auto config) {
-    Texts notes;
-    config_of<decltype(config)>({}, &notes);
-    EXPECT_EQ(notes, Texts{});
-  };
-  expect_silence(GrpoConfig());
-  expect_silence(RlooConfig());
-  expect_silence(PpoConfig());
+  expect_no_notes<GrpoConfig>();
+  expect_no_notes<RlooConfig>();
+  expect_no_notes<PpoConfig>();
 }
 
 TEST(LoraOptions, DropoutThatIsSwitchedOffIsSaid) {
