@@ -174,7 +174,8 @@ void resolve(GrpoConfig& config, std::vector<std::string>* notes) {
   resolve(config.grpo.rollout, config.training);
   resolve_common(config, notes);
   note_sampler(config.grpo.rollout, notes);
-  note_dropout(config.lora, config.grpo.rollout.disable_dropout, notes);
+  // false by default: nothing to say where there is no adapter.
+  if (config.lora.use_peft) note_dropout(config.lora, config.grpo.rollout.disable_dropout, notes);
   const PolicyLossOptions& loss = config.grpo.loss;
   if (loss.delta && *loss.delta <= 1.0 + loss.upper() && notes != nullptr) {
     notes->push_back(fmt::format(
