@@ -36,8 +36,7 @@ Model load_reward_model(const fs::path& folder, torch::Device device) {
   return load_model(folder, {.dtype = torch::kFloat32, .device = device});
 }
 
-std::unique_ptr<ExternalJudge> open_judge(const OutsideEntry& entry,
-                                          const JudgeOptions& options) {
+std::unique_ptr<ExternalJudge> open_judge(const OutsideEntry& entry, const JudgeOptions& options) {
   if (entry.command.empty())
     return open_http_judge(entry.url, options.reward_workers, options.reward_timeout);
   return std::make_unique<WorkerPool>(WorkerPoolOptions{.name = entry.name,
@@ -228,11 +227,13 @@ std::vector<JudgeFailures> count_failures(const std::vector<Group>& groups,
                                           const std::vector<std::string>& judges) {
   std::vector<JudgeFailures> found;
   for (const auto& judge : judges) {
-    JudgeFailures own{.judge = judge};
+    JudgeFailures own{.judge = judge, .errors = 0, .timeouts = 0, .example = {}};
     for (const auto& group : groups) {
       for (const auto& sample : group.samples) {
         for (const auto& failure : sample.failures) {
-          if (failure.judge == judge) ++(failure.timed_out ? own.timeouts : own.errors);
+          if (failure.judge != judge) continue;
+          ++(failure.timed_out ? own.timeouts : own.errors);
+          if (own.example.empty()) own.example = failure.reason;
         }
       }
     }

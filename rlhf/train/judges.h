@@ -88,8 +88,9 @@ void weigh_groups(std::vector<Group>& groups, const std::vector<double>& weights
 /// How often a judge failed.
 struct JudgeFailures {
   std::string judge;
-  int64_t errors = 0;    ///< for any cause but time
-  int64_t timeouts = 0;  ///< for want of time
+  int64_t errors = 0;     ///< for any cause but time
+  int64_t timeouts = 0;   ///< for want of time
+  std::string example{};  ///< why, the first time
 };
 /// Of each judge that failed on any of the completions, in order of `judges`.
 std::vector<JudgeFailures> count_failures(const std::vector<Group>& groups,

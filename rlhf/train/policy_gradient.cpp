@@ -124,9 +124,9 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
   if (!rollout.replay_completions) {
     checks.attempt([&] {
       Problems problems;
-      setup.judges.emplace(read_judges(rollout, rollout.max_completion_length,
-                                       setup.text ? &*setup.text : nullptr,
-                                       setup.policy ? setup.policy->device : torch::kCPU, problems));
+      setup.judges.emplace(
+          read_judges(rollout, rollout.max_completion_length, setup.text ? &*setup.text : nullptr,
+                      setup.policy ? setup.policy->device : torch::kCPU, problems));
       problems.throw_if_any();
     });
   }
