@@ -120,8 +120,10 @@ void declare(OptionSet& set, JudgedOutput& output, std::optional<std::string>& f
           "completions: each row with all its completions; best_of_n: a prompt-completion row with "
           "the one of the highest reward (rejection sampling); pairs: preference rows of the best "
           "and the worst.");
-  set.add("pairs_per_prompt", output.pairs_per_prompt,
-          "Most pairs of a prompt: the second best with the second worst, and so on.")
+  set.add(
+         "pairs_per_prompt", output.pairs_per_prompt,
+         "Most pairs of a prompt, those of the largest difference of rewards; 1: the best over the "
+         "worst.")
       .at_least(1);
 }
 

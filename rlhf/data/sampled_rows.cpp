@@ -57,6 +57,12 @@ void put_completion(Json& row, const std::string& column, const JudgedSample& sa
   }
 }
 
+struct Pair {
+  const JudgedSample* chosen;
+  const JudgedSample* rejected;
+  double margin() const { return *chosen->reward - *rejected->reward; }
+};
+
 /// Ids hold no end that was not sampled; as text a completion gets one.
 bool teaches_an_end(const Json& row, const JudgedSample& sample) {
   return sample.truncated && !has_ids(row);
@@ -77,26 +83,29 @@ SampledRows best_of_n_row(const Json& row, std::span<const JudgedSample> samples
 }
 
 SampledRows pair_rows(const Json& row, std::span<const JudgedSample> samples, int64_t most) {
-  auto best = distinct(samples, has_ids(row));
-  if (best.empty()) return {.none = NoRow::no_reward};
-  if (best.size() == 1) return {.none = NoRow::one_completion};
-  auto worst = best;
-  std::stable_sort(best.begin(), best.end(),
-                   [](const auto* a, const auto* b) { return *a->reward > *b->reward; });
-  std::stable_sort(worst.begin(), worst.end(),
-                   [](const auto* a, const auto* b) { return *a->reward < *b->reward; });
-  SampledRows out;
-  for (size_t i = 0; i < best.size() && std::ssize(out.rows) < most; ++i) {
-    if (*best[i]->reward <= *worst[i]->reward) break;
-    Json pair = base_row(row);
-    put_completion(pair, "chosen", *best[i]);
-    put_completion(pair, "rejected", *worst[i]);
-    pair["score_chosen"] = *best[i]->reward;
-    pair["score_rejected"] = *worst[i]->reward;
-    out.rows.push_back(std::move(pair));
-    out.truncated += teaches_an_end(row, *best[i]) ? 1 : 0;
+  const auto judged = distinct(samples, has_ids(row));
+  if (judged.empty()) return {.none = NoRow::no_reward};
+  if (judged.size() == 1) return {.none = NoRow::one_completion};
+  std::vector<Pair> pairs;
+  for (const auto* chosen : judged) {
+    for (const auto* rejected : judged) {
+      if (*chosen->reward > *rejected->reward) pairs.push_back({chosen, rejected});
+    }
   }
-  if (out.rows.empty()) out.none = NoRow::equal_rewards;
+  if (pairs.empty()) return {.none = NoRow::equal_rewards};
+  std::stable_sort(pairs.begin(), pairs.end(),
+                   [](const Pair& a, const Pair& b) { return a.margin() > b.margin(); });
+  if (std::ssize(pairs) > most) pairs.resize(static_cast<size_t>(most));
+  SampledRows out;
+  for (const auto& [chosen, rejected] : pairs) {
+    Json pair = base_row(row);
+    put_completion(pair, "chosen", *chosen);
+    put_completion(pair, "rejected", *rejected);
+    pair["score_chosen"] = *chosen->reward;
+    pair["score_rejected"] = *rejected->reward;
+    out.rows.push_back(std::move(pair));
+    out.truncated += teaches_an_end(row, *chosen) ? 1 : 0;
+  }
   return out;
 }
 

@@ -2,13 +2,14 @@
 //
 //   best of n   the sample with the highest reward as a prompt-completion row: rejection sampling,
 //               RAFT (Dong et al., arXiv 2304.06767), best-of-n distillation
-//   pairs       the best sample chosen over the worst, the second best over the second worst, …, as
-//               preference rows: iterative DPO (Xiong et al., arXiv 2312.11456), the new pairs of
-//               iterative GRPO's reward model (DeepSeekMath, arXiv 2402.03300, algorithm 1)
+//   pairs       preference rows, those with the largest difference of rewards first. One a prompt is the
+//               best over the worst: iterative DPO (Xiong et al., arXiv 2312.11456). More of them train
+//               reward models (all of them: Ouyang et al., InstructGPT, arXiv 2203.02155, section 3.5),
+//               such as iterative GRPO's (DeepSeekMath, arXiv 2402.03300, algorithm 1)
 //
 // Samples without a reward are left out, and the same completion counts once, as it was first drawn.
-// Of equal rewards the sample drawn first comes first, among the best as among the worst. The two
-// sides of a pair never have the same reward, so no sample stands in two pairs.
+// Of equal rewards the sample drawn first comes first, among the best as among the worst. Completions
+// with the same reward are no pair.
 //
 // A row is the prompt's own with the new columns: text for a text prompt, an assistant's message for
 // a conversation, ids (stop token included) for a prompt of ids. Its other columns stay, but those
@@ -47,7 +48,7 @@ struct SampledRows {
 /// `reward` beside the prompt and its best completion. `row`: with a `prompt` (or `prompt_ids`).
 SampledRows best_of_n_row(const Json& row, std::span<const JudgedSample> samples);
 
-/// At most `most` pairs, with `score_chosen` and `score_rejected`.
+/// At most `most` pairs of a prompt, with `score_chosen` and `score_rejected`.
 SampledRows pair_rows(const Json& row, std::span<const JudgedSample> samples, int64_t most);
 
 /// What is wrong with a prompt whose completions are to become rows, if anything: a conversation

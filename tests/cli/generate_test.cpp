@@ -154,8 +154,6 @@ TEST_F(Generate, PairsAreTheBestAndTheWorst) {
     EXPECT_EQ(share_of_digits(pair["rejected"].get<std::string>()), *least);
     while (next < pairs.lines.size() && pairs.lines[next]["prompt"] == pair["prompt"]) {
       const Json& second = pairs.lines[next++];
-      EXPECT_LE(second["score_chosen"], pair["score_chosen"]);
-      EXPECT_GE(second["score_rejected"], pair["score_rejected"]);
       EXPECT_GT(second["score_chosen"], second["score_rejected"]);
     }
   }

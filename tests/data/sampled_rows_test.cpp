@@ -63,18 +63,22 @@ TEST(SampledPairs, BestOverWorst) {
             R"("score_rejected":-1.0})");
 }
 
-TEST(SampledPairs, MoreOfThemFromTheOutsideIn) {
+TEST(SampledPairs, MoreOfThemByTheirMargins) {
   const std::vector<JudgedSample> samples = {sample("a", 3.0), sample("b", 1.0), sample("c", 5.0),
-                                             sample("d", 4.0), sample("e", 2.0)};
-  // By reward: c 5, d 4, a 3, e 2, b 1. The middle one has nobody left to be compared with.
-  EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 2)), (std::vector<std::string>{"c > b", "d > e"}));
-  EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 9)), (std::vector<std::string>{"c > b", "d > e"}));
+                                             sample("d", 4.5)};
+  const std::vector<std::string> all = {"c > b", "d > b", "a > b", "c > a", "d > a", "c > d"};
+  // Margins 4, 3.5, 2, 2, 1.5, 0.5; of the two equal ones the chosen sample of the first was drawn
+  // first.
+  EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 9)), all);
+  EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 4)),
+            (std::vector<std::string>(all.begin(), all.begin() + 4)));
 }
 
 TEST(SampledPairs, EqualRewardsAreNoPair) {
   const std::vector<JudgedSample> right_and_wrong = {sample("a", 1.0), sample("b", 0.0),
-                                                     sample("c", 1.0), sample("d", 1.0)};
-  EXPECT_EQ(pairs_of(pair_rows(kRow, right_and_wrong, 4)), std::vector<std::string>{"a > b"});
+                                                     sample("c", 1.0), sample("d", 0.0)};
+  EXPECT_EQ(pairs_of(pair_rows(kRow, right_and_wrong, 9)),
+            (std::vector<std::string>{"a > b", "a > d", "c > b", "c > d"}));
   const std::vector<JudgedSample> all_wrong = {sample("a", 0.0), sample("b", 0.0)};
   const auto made = pair_rows(kRow, all_wrong, 4);
   EXPECT_TRUE(made.rows.empty());
@@ -83,8 +87,8 @@ TEST(SampledPairs, EqualRewardsAreNoPair) {
 
 TEST(SampledPairs, TheSameCompletionCountsOnce) {
   const std::vector<JudgedSample> samples = {sample("a", 1.0), sample("b", 0.0), sample("a", 1.0),
-                                             sample("b", 0.0), sample("e", 0.0), sample("f", 1.0)};
-  EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 9)), (std::vector<std::string>{"a > b", "f > e"}));
+                                             sample("b", 0.0), sample("e", 0.0)};
+  EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 9)), (std::vector<std::string>{"a > b", "a > e"}));
   const std::vector<JudgedSample> one = {sample("a", 1.0), sample("a", 0.0), sample("b", kNone)};
   EXPECT_EQ(pair_rows(kRow, one, 9).none, NoRow::one_completion);
   const std::vector<JudgedSample> none = {sample("a", kNone), sample("b", kNone)};
