@@ -35,8 +35,8 @@ RolloutMaker::RolloutMaker(const RolloutOptions& options, uint64_t seed, const P
       seed_(seed),
       policy_(policy),
       text_(text),
-      judging_(judges, text.tokenizer),
-      stop_ids_(find_stop_ids(policy.model, &text.tokenizer)) {}
+      stop_ids_(find_stop_ids(policy.model, &text.tokenizer)),
+      judging_(judges, text.tokenizer) {}
 
 std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<const int64_t> rows,
                                         const Draw& draw) {
