@@ -114,7 +114,7 @@ void JudgedLines::note_failures() {
 }
 
 void JudgedLines::finish() {
-  judge_and_write();
+  if (!groups_.empty()) judge_and_write();
   failed_.check(output_.failure_limit);
   if (output_.format != OutputFormat::completions) log_rows();
   for (const auto& [judge, found] : failures_) {
