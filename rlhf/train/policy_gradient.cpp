@@ -123,8 +123,11 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
       config, [&](const TextSide*) { return request; }, checks);
   if (!rollout.replay_completions) {
     checks.attempt([&] {
-      setup.judges.emplace(read_judges(rollout, setup.text ? &*setup.text : nullptr,
-                                       setup.policy ? setup.policy->device : torch::kCPU));
+      Problems problems;
+      setup.judges.emplace(
+          read_judges(rollout, rollout.max_completion_length, setup.text ? &*setup.text : nullptr,
+                      setup.policy ? setup.policy->device : torch::kCPU, problems));
+      problems.throw_if_any();
     });
   }
   if (setup.text) read_rows(config, hooks, setup, checks);
@@ -145,7 +148,6 @@ void evaluate_and_note(const GrpoConfig& config, const PolicyGradientMethod& met
                              {.generations = config.grpo.rollout.eval_generations(),
                               .draw = kEvaluationDraw,
                               .step = run.step()});
-  weigh_groups(groups, setup.judges->weights);
   const auto no_spread = method.without_spread(groups, setup.judges->weights);
   run.note_evaluation(rollout_metrics(groups, setup.judges->names, no_spread, "eval_"),
                       seconds_since(start), setup.data.eval->rows());

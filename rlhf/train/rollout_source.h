@@ -86,11 +86,9 @@ class RolloutSource {
   std::list<Rollout> live_;
 };
 
-/// Metrics of judged groups, each name behind `prefix`: TRL's of completions and rewards.
+/// Metrics of judged groups, each name behind `prefix`: TRL's of completions and rewards, and what
+/// judges failed on.
 Metrics rollout_metrics(const std::vector<Group>& groups, const std::vector<std::string>& judges,
                         const std::vector<bool>& no_spread, const std::string& prefix);
-
-/// Weighted sums of rewards into `reward`; a sample with a failure has none.
-void weigh_groups(std::vector<Group>& groups, const std::vector<double>& weights);
 
 }  // namespace rlhf

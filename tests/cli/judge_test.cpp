@@ -1,16 +1,11 @@
 // rlhf score and rlhf eval on preference and stepwise rows, from outside: against transformers
 // (tools/make_judgements.py).
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <array>
 #include <cmath>
-#include <cstdio>
-#include <sstream>
 
-#include "rlhf/core/file.h"
+#include "program.h"
 #include "rlhf/models/folder.h"
-#include "tests/models/temporary_folder.h"
 #include "tests/support/gzip.h"
 
 namespace rlhf {
@@ -25,54 +20,8 @@ const Json& judgements() {
   return all;
 }
 
-struct Outcome {
-  int code = 0;
-  std::vector<Json> lines;  ///< of standard output
-  std::string text;         ///< all of it where it is no JSON: messages
-};
-
-std::vector<Json> parse_lines(const std::string& text) {
-  std::vector<Json> lines;
-  std::istringstream all(text);
-  for (std::string line; std::getline(all, line);) lines.push_back(Json::parse(line));
-  return lines;
-}
-
-class Judge : public ::testing::Test {
+class Judge : public testing::ProgramTest {
  protected:
-  /// Runs the program with `arguments`; its encoded rows are kept in this test's own folder.
-  Outcome run(const std::string& arguments, bool messages = false) {
-    const std::string command =
-        fmt::format("XDG_CACHE_HOME={} {} {} --threads 1 {}", temporary_.path().string(),
-                    RLHF_PROGRAM, arguments, messages ? "2>&1" : "2>/dev/null");
-    std::FILE* pipe = ::popen(command.c_str(), "r");
-    std::array<char, 4096> piece{};
-    Outcome outcome;
-    while (const size_t got = std::fread(piece.data(), 1, piece.size(), pipe)) {
-      outcome.text.append(piece.data(), got);
-    }
-    outcome.code = WEXITSTATUS(::pclose(pipe));
-    if (messages) return outcome;
-    outcome.lines = parse_lines(outcome.text);
-    return outcome;
-  }
-
-  /// The program refuses, and says `part`.
-  void expect_refusal(const std::string& arguments, const std::string& part) {
-    const Outcome outcome = run(arguments, /*messages=*/true);
-    EXPECT_EQ(outcome.code, 2) << arguments;
-    EXPECT_NE(outcome.text.find(part), std::string::npos)
-        << "expected " << part << "\ngot " << outcome.text;
-  }
-
-  std::string write(const std::string& name, const std::vector<Json>& rows) {
-    std::string text;
-    for (const Json& row : rows) text += row.dump() + "\n";
-    const fs::path path = temporary_.path() / name;
-    write_file(path, text);
-    return path.string();
-  }
-
   std::vector<Json> rows(const std::string& name) {
     const std::string text = read_file(kPreference + name + "/test.jsonl");
     std::vector<Json> out;
@@ -81,8 +30,6 @@ class Judge : public ::testing::Test {
     }
     return out;
   }
-
-  testing::TemporaryFolder temporary_;
 };
 
 std::string reward_model() { return "--model " + kPreference + "reward_model"; }
@@ -246,7 +193,7 @@ TEST_F(Judge, MeasuresSamplesByOtherModels) {
 
   std::vector<Json> rows;
   std::vector<double> own;
-  for (const Json& line : parse_lines(read_file(samples))) {
+  for (const Json& line : testing::parse_lines(read_file(samples))) {
     for (const Json& sample : line["completions"]) {
       rows.push_back({{"prompt_ids", line["prompt_ids"]}, {"completion_ids", sample["ids"]}});
       double sum = 0.0;
