@@ -157,6 +157,7 @@ function showPage() {
 }
 
 function turnPage(by) {
+  if (all.length === 0) return;
   const pages = Math.max(1, Math.ceil(list.found.length / kRowsOfPage));
   list.page = Math.min(pages - 1, Math.max(0, list.page + by));
   list.opened = null;

@@ -47,7 +47,7 @@ function buildSummary() {
   const rows = data.runs.map((run, index) => make('tr', {},
     make('td', {}, make('span', {class: 'dot', style: `background: ${runColour(index)}`}), ' ', make('span', {class: 'name'}, run.name),
       make('div', {class: 'small folder'}, run.folder)),
-    make('td', {class: 'small'}, configOf(index, 'model_name_or_path') ?? ''),
+    make('td', {class: 'small model'}, configOf(index, 'model_name_or_path') ?? ''),
     ...columns.map(([, text]) => make('td', {class: 'number'}, text(index)))));
   byId('summary-table').replaceChildren(
     make('tr', {}, make('th', {}, 'run'), make('th', {}, 'model'), ...columns.map(([name]) => make('th', {class: 'number'}, name))), ...rows);
