@@ -156,7 +156,9 @@ RolloutMaker::RolloutMaker(const RolloutOptions& options, uint64_t seed, const P
       policy_(policy),
       text_(text),
       judges_(judges),
-      stop_ids_(find_stop_ids(policy.model, &text.tokenizer)) {}
+      stop_ids_(find_stop_ids(policy.model, &text.tokenizer)),
+      engine_(policy.decoder(),
+              {.cache_bytes = rollout_cache_bytes(options), .max_rows = options.rollout_rows}) {}
 
 void RolloutMaker::judge_by_rules(const Group& group, const Json& columns, Sample& sample) const {
   for (size_t i = 0; i < judges_.rules.size(); ++i) {
@@ -220,7 +222,8 @@ void RolloutMaker::judge_by_model(std::vector<Group>& groups) const {
 }
 
 std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<const int64_t> rows,
-                                        const Draw& draw) {
+                                        const Draw& draw,
+                                        const std::function<bool()>& should_stop) {
   std::vector<Group> groups;
   std::vector<Prompt> requests;
   std::vector<Json> columns;
@@ -240,6 +243,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
   std::vector<Sample*> asked;
   std::map<std::pair<int64_t, int64_t>, StopStrings> watches;
   GenerateCallbacks callbacks;
+  callbacks.should_stop = should_stop;
   if (!options_.stop.empty()) {
     callbacks.on_token = [&](const TokenEvent& event) {
       const auto [watch, fresh] =
@@ -269,9 +273,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
     }
     seconds_.rewards += seconds_since(judging);
   };
-  Engine engine(policy_.decoder(),
-                {.cache_bytes = rollout_cache_bytes(options_), .max_rows = options_.rollout_rows});
-  engine.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
+  engine_.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
   seconds_.sampling = seconds_since(start) - seconds_.rewards;
   const auto judging = std::chrono::steady_clock::now();
   hear_outside(first_question, asked);
