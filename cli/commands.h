@@ -16,6 +16,7 @@ int run_kto(std::span<const std::string> args);
 int run_reward(std::span<const std::string> args);
 int run_prm(std::span<const std::string> args);
 int run_generate(std::span<const std::string> args);
+int run_chat(std::span<const std::string> args);
 int run_score(std::span<const std::string> args);
 int run_eval(std::span<const std::string> args);
 int run_merge(std::span<const std::string> args);

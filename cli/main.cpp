@@ -34,6 +34,7 @@ constexpr std::array<Command, 15> kCommands = {{
     {"reward", "reward model from preference pairs", rlhf::cli::run_reward},
     {"prm", "process reward model from labelled steps", rlhf::cli::run_prm},
     {"generate", "sample completions of prompts", rlhf::cli::run_generate},
+    {"chat", "talk to a model in the terminal", rlhf::cli::run_chat},
     {"score", "log-probabilities of completions", rlhf::cli::run_score},
     {"eval", "pass@k and mean@k under a reward, with intervals", rlhf::cli::run_eval},
     {"merge", "fold a LoRA adapter into its base", rlhf::cli::run_merge},
@@ -44,7 +45,7 @@ constexpr std::array<Command, 15> kCommands = {{
 }};
 
 /// Commands of the family that are known and not in this version.
-constexpr std::array<const char*, 2> kLater = {"chat", "plan"};
+constexpr std::array<const char*, 1> kLater = {"plan"};
 
 std::string usage() {
   std::string text =

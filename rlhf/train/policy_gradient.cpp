@@ -4,6 +4,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
+#include "rlhf/generate/interrupted.h"
 #include "rlhf/train/grpo_step.h"
 #include "rlhf/train/reference_maker.h"
 #include "rlhf/train/rollout_source.h"
@@ -228,7 +229,8 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
              add_old_logprobs(config, policy, rows_of(rollout, first, rollout.samples()));
              if (critic) critic->add_values(rows_of(rollout, 0, rollout.samples()));
              metrics.emplace_back("time/reference", seconds_since(start));
-           }},
+           },
+       .should_stop = hooks.should_stop},
       run.folder(), resumed.is_null() ? Json() : resumed.at("source"), policy.resumed_from);
   run.set_extra_state([&] {
     return Json{{"source", source.state()},
@@ -245,7 +247,13 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     // 1. The completions of this step, drawn anew where the last ones are used up.
     Metrics metrics;
     int64_t tokens = 0;
-    auto slices = source.take(run.step(), metrics, tokens);
+    std::vector<Slice> slices;
+    try {
+      slices = source.take(run.step(), metrics, tokens);
+    } catch (const Interrupted&) {
+      run.interrupt();
+      break;
+    }
     // 2. Gradients of the loss over all of them.
     const auto start = std::chrono::steady_clock::now();
     const bool hold = critic && critic->warms_up(run.step());

@@ -36,10 +36,13 @@ RolloutMaker::RolloutMaker(const RolloutOptions& options, uint64_t seed, const P
       policy_(policy),
       text_(text),
       stop_ids_(find_stop_ids(policy.model, &text.tokenizer)),
+      engine_(policy.decoder(),
+              {.cache_bytes = rollout_cache_bytes(options), .max_rows = options.rollout_rows}),
       judging_(judges, text.tokenizer) {}
 
 std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<const int64_t> rows,
-                                        const Draw& draw) {
+                                        const Draw& draw,
+                                        const std::function<bool()>& should_stop) {
   std::vector<Group> groups;
   std::vector<Prompt> requests;
   std::vector<Json> columns;
@@ -58,6 +61,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
   judging_.begin();
   std::map<std::pair<int64_t, int64_t>, StopStrings> watches;
   GenerateCallbacks callbacks;
+  callbacks.should_stop = should_stop;
   if (!options_.stop.empty()) {
     callbacks.on_token = [&](const TokenEvent& event) {
       const auto [watch, fresh] =
@@ -77,9 +81,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
     judging_.add(group, columns[static_cast<size_t>(prompt)], draw.step, sample);
     seconds_.rewards += seconds_since(judging);
   };
-  Engine engine(policy_.decoder(),
-                {.cache_bytes = rollout_cache_bytes(options_), .max_rows = options_.rollout_rows});
-  engine.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
+  engine_.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
   seconds_.sampling = seconds_since(start) - seconds_.rewards;
   const auto judging = std::chrono::steady_clock::now();
   judging_.finish(groups);

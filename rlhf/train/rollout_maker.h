@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -45,9 +46,10 @@ class RolloutMaker {
   RolloutMaker(const RolloutOptions& options, uint64_t seed, const Policy& policy,
                const TextSide& text, const Judges& judges);
 
-  /// Completions of each of the prompts `rows`, judged.
+  /// Completions of each of the prompts `rows`, judged. Interrupted when `should_stop` (may be empty)
+  /// asks for an end while they are drawn.
   std::vector<Group> groups(const PromptDataset& prompts, std::span<const int64_t> rows,
-                            const Draw& draw);
+                            const Draw& draw, const std::function<bool()>& should_stop = {});
 
   const RolloutSeconds& seconds() const { return seconds_; }
   /// Ids that end a completion.
@@ -59,6 +61,7 @@ class RolloutMaker {
   const Policy& policy_;
   const TextSide& text_;
   std::vector<int32_t> stop_ids_;
+  Engine engine_;
   RolloutSeconds seconds_;
   Judging judging_;
 };

@@ -6,6 +6,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
+#include "rlhf/generate/interrupted.h"
 #include "rlhf/math/advantages.h"
 
 namespace rlhf {
@@ -172,6 +173,24 @@ int64_t RolloutSource::period() const {
 }
 
 std::vector<Slice> RolloutSource::take(int64_t step, Metrics& metrics, int64_t& tokens) {
+  const int64_t cursor = cursor_;
+  const int64_t silent = silent_;
+  const int64_t newest = live_.empty() ? -1 : live_.back().number;
+  const uint64_t bytes = fs::file_size(log_);
+  const Json method = parts_.method.state ? parts_.method.state() : Json();
+  try {
+    return slices_of(step, metrics, tokens);
+  } catch (const Interrupted&) {
+    cursor_ = cursor;
+    silent_ = silent;
+    while (!live_.empty() && live_.back().number > newest) live_.pop_back();
+    fs::resize_file(log_, bytes);
+    if (parts_.method.set_state) parts_.method.set_state(method);
+    throw;
+  }
+}
+
+std::vector<Slice> RolloutSource::slices_of(int64_t step, Metrics& metrics, int64_t& tokens) {
   const int64_t micro = parts_.training.per_device_train_batch_size;
   const int64_t per_step = parts_.training.gradient_accumulation_steps;
   const int64_t slices_of_rollout = parts_.options.steps_per_generation.value_or(1);
@@ -238,7 +257,7 @@ std::vector<Group> RolloutSource::sampled(int64_t number, int64_t step, Metrics&
   std::vector<Group> flat;
   RolloutSeconds seconds;
   const auto drawn = [&](const std::vector<int64_t>& rows, const Draw& draw) {
-    auto groups = parts_.maker->groups(*parts_.prompts, rows, draw);
+    auto groups = parts_.maker->groups(*parts_.prompts, rows, draw, parts_.should_stop);
     seconds.sampling += parts_.maker->seconds().sampling;
     seconds.rewards += parts_.maker->seconds().rewards;
     return groups;

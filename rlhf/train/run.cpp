@@ -308,13 +308,17 @@ void TrainRun::end_step() {
   if (cadence_->saves(state_.step) || best) save();
   const bool last = state_.step >= total_steps_;
   if (!last && parts_.hooks.should_stop && parts_.hooks.should_stop()) {
-    save();
-    end_ = TrainEnd::interrupted;
+    interrupt();
   } else if (state_.stop_early) {
     end_ = TrainEnd::stopped_early;
   } else if (last) {
     end_ = TrainEnd::done;
   }
+}
+
+void TrainRun::interrupt() {
+  if (state_.step > 0) save();
+  end_ = TrainEnd::interrupted;
 }
 
 fs::path TrainRun::checkpoint_path(int64_t step) const {

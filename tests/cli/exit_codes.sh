@@ -30,8 +30,8 @@ expect usage 0 'sft' 'generate' -- "$rlhf" --help
 expect version 0 '^rlhf [0-9]' -- "$rlhf" --version
 expect no_command 2 'Usage' -- "$rlhf"
 expect unknown_command 2 'did you mean score' -- "$rlhf" scor
-expect later_command 2 'not built yet' -- "$rlhf" chat
-for command in sft dpo kto grpo rloo ppo reward prm generate score eval merge report tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
+expect later_command 2 'not built yet' -- "$rlhf" plan
+for command in sft dpo kto grpo rloo ppo reward prm generate chat score eval merge report tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
 expect all_at_once 2 'learning_rat\b' 'did you mean --learning_rate' 'max_steps' 'adam_beta1' -- $(sft) --learning_rat 1 --max_steps many --adam_beta1 2
 expect flag_twice 2 '--max_steps\] this key is set twice' -- $(sft) --max_steps 1 --max_steps 2
 printf '\xff\xfem\0a\0x\0' >"$scratch/wide.yaml"
