@@ -24,7 +24,7 @@ struct Command {
   int (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Command, 15> kCommands = {{
+constexpr std::array<Command, 16> kCommands = {{
     {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
     {"dpo", "direct preference optimisation and its family", rlhf::cli::run_dpo},
     {"kto", "desirable and undesirable answers: KTO, APO, BCO", rlhf::cli::run_kto},
