@@ -13,6 +13,7 @@
 #include "rlhf/rewards/worker_pool.h"
 #include "rlhf/text/stop_strings.h"
 #include "rlhf/text/tokenizer_json.h"
+#include "rlhf/train/judge_model.h"
 #include "rlhf/train/run.h"
 #include "rlhf/train/stop_ids.h"
 
@@ -23,24 +24,12 @@ constexpr uint64_t kRoundShift = 40;  // rows are fewer than 2^40
 
 /// The reward model's own tokenizer must be the policy's: it is asked in ids.
 void check_same_tokenizer(const char* key, const fs::path& folder, const TextSide& text) {
-  if (read_tokenizer_json(folder) == read_tokenizer_json(text.folder)) return;
+  if (read_tokenizer_json(text_folder(folder)) == read_tokenizer_json(text.folder)) return;
   throw UserError(
       key,
       fmt::format("a reward model with the policy's tokenizer was expected, {} has another.",
                   folder.string()),
       "train the reward model from the same base (rlhf reward, rlhf prm).");
-}
-
-Model load_reward_model(const fs::path& folder, torch::Device device) {
-  const DecoderConfig config = load_decoder_config(folder);
-  if (config.task != ModelTask::sequence_classification || config.labels != 1) {
-    throw UserError("reward_model_name_or_path",
-                    fmt::format("a reward model's folder (sequence classification, one label) was "
-                                "expected, {} is none.",
-                                folder.string()),
-                    "train one with rlhf reward.");
-  }
-  return load_model(folder, {.dtype = torch::kFloat32, .device = device});
 }
 
 std::unique_ptr<ExternalJudge> open_judge(const OutsideEntry& entry,
@@ -110,7 +99,7 @@ std::vector<std::vector<std::string>> Judges::required_columns() const {
   return columns;
 }
 
-Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::Device device) {
+Judges read_judges(const RolloutOptions& options, const TextSide* text, const Policy* policy) {
   Judges judges;
   Problems problems;
   auto entries = split_reward_funcs(options.reward_funcs.value_or(std::vector<Json>{}), problems);
@@ -122,7 +111,7 @@ Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::D
     const fs::path folder = *options.reward_model_name_or_path;
     try {
       if (text != nullptr) check_same_tokenizer("reward_model_name_or_path", folder, *text);
-      judges.model.emplace(load_reward_model(folder, device));
+      judges.model.emplace(load_reward_model(folder, policy));
     } catch (const UserError& error) {
       problems.add(error);
     }
@@ -133,7 +122,7 @@ Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::D
     const fs::path folder = *options.process_reward_model_name_or_path;
     try {
       if (text != nullptr) check_same_tokenizer("process_reward_model_name_or_path", folder, *text);
-      judges.steps.emplace(folder, options.step_separator, device);
+      judges.steps.emplace(load_step_judge(folder, policy), options.step_separator);
     } catch (const UserError& error) {
       problems.add(error);
     }

@@ -47,8 +47,9 @@ struct Judges {
 };
 /// Starts reward workers. UserError with everything wrong: unknown rewards, weights that do not fit,
 /// commands that do not start, a folder that holds no reward model or one with another tokenizer.
-/// `text` may be null where it could not be read.
-Judges read_judges(const RolloutOptions& options, const TextSide* text, torch::Device device);
+/// Models are read as judge_model.h says. `text` and `policy` may be null where they could not be
+/// read.
+Judges read_judges(const RolloutOptions& options, const TextSide* text, const Policy* policy);
 
 /// Seconds of the last draw.
 struct RolloutSeconds {
