@@ -1,6 +1,7 @@
 #include "rlhf/train/judge_model.h"
 
 #include "rlhf/core/error.h"
+#include "rlhf/models/adapter.h"
 
 namespace rlhf {
 namespace {
@@ -13,7 +14,7 @@ struct Wanted {
   const char* hint;
 };
 
-Model load_judge(const fs::path& folder, const Policy* policy, const Wanted& wanted) {
+Model load_judge(const fs::path& folder, const Model* policy, const Wanted& wanted) {
   const auto expect = [&](bool right) {
     if (right) return;
     throw UserError(wanted.key,
@@ -21,7 +22,7 @@ Model load_judge(const fs::path& folder, const Policy* policy, const Wanted& wan
                     wanted.hint);
   };
   LoadOptions load{.dtype = torch::kFloat32};
-  if (policy != nullptr) load.device = policy->device;
+  if (policy != nullptr) load.device = policy->decoder.device();
   if (!is_adapter_folder(folder)) {
     const DecoderConfig config = load_decoder_config(folder);
     expect(config.task == wanted.task && config.labels <= wanted.most_labels);
@@ -30,8 +31,8 @@ Model load_judge(const fs::path& folder, const Policy* policy, const Wanted& wan
   expect(load_lora_config(folder).task == wanted.task);
   std::vector<const Model*> held;
   if (policy != nullptr) {
-    load.dtype = policy->decoder().dtype();
-    held.push_back(&policy->model);
+    load.dtype = policy->decoder.dtype();
+    held.push_back(policy);
   }
   Model model = load_adapted_model(folder, load, /*explicit_base=*/{}, held);
   expect(model.decoder.config().labels <= wanted.most_labels);
@@ -40,7 +41,7 @@ Model load_judge(const fs::path& folder, const Policy* policy, const Wanted& wan
 
 }  // namespace
 
-Model load_reward_model(const fs::path& folder, const Policy* policy) {
+Model load_reward_model(const fs::path& folder, const Model* policy) {
   return load_judge(folder, policy,
                     {.key = "reward_model_name_or_path",
                      .task = ModelTask::sequence_classification,
@@ -49,7 +50,7 @@ Model load_reward_model(const fs::path& folder, const Policy* policy) {
                      .hint = "train one with rlhf reward."});
 }
 
-Model load_step_judge(const fs::path& folder, const Policy* policy) {
+Model load_step_judge(const fs::path& folder, const Model* policy) {
   return load_judge(folder, policy,
                     {.key = "process_reward_model_name_or_path",
                      .task = ModelTask::token_classification,

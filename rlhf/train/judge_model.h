@@ -6,15 +6,15 @@
 // nothing else.
 #pragma once
 
-#include "rlhf/train/policy.h"
+#include "rlhf/models/folder.h"
 
 namespace rlhf {
 
 /// `policy` may be null. UserError unless the folder holds a reward model (sequence classification,
 /// one label).
-Model load_reward_model(const fs::path& folder, const Policy* policy);
+Model load_reward_model(const fs::path& folder, const Model* policy);
 
 /// The same of a process reward model (token classification, one label or two).
-Model load_step_judge(const fs::path& folder, const Policy* policy);
+Model load_step_judge(const fs::path& folder, const Model* policy);
 
 }  // namespace rlhf

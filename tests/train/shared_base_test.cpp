@@ -76,7 +76,10 @@ struct Roles {
     prepared = prepare_run(
         config, [](const TextSide*) { return PolicyRequest{}; }, checks);
     checks.throw_if_any();
-    judges = read_judges(config.ppo.rollout, &*prepared.text, &*prepared.policy);
+    Problems problems;
+    judges = read_judges(config.ppo.rollout, /*longest=*/12, &*prepared.text,
+                         &prepared.policy->model, problems);
+    problems.throw_if_any();
     critic.emplace(config, CriticOptions{.folder = critic_folder}, *prepared.text, *prepared.policy,
                    judges.model ? &*judges.model : nullptr);
   }
