@@ -75,10 +75,8 @@ GenerateSetup set_up(const InferenceOptions& inference, const SamplingFlags& fla
         problems.add(inference.model, "a tokenizer was expected: judges read text.",
                      "copy tokenizer.json into the folder.");
       }
-      setup.judges.emplace(read_judges(
-          judged, flags.options.max_new_tokens, text,
-          setup.loaded ? setup.loaded->model.decoder.device() : torch::Device(torch::kCPU),
-          problems));
+      setup.judges.emplace(read_judges(judged, flags.options.max_new_tokens, text,
+                                       setup.loaded ? &setup.loaded->model : nullptr, problems));
       problems.throw_if_any();
     });
   }

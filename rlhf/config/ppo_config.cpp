@@ -46,7 +46,7 @@ void declare_scores(OptionSet& set, PpoOptions& options) {
       .above(0);
   set.add("normalize_scores", options.normalize_scores,
           "Scores of the reward model to mean 0 and deviation 1 of its training answers "
-          "(reward_mean and reward_std of its config.json).");
+          "(reward_mean and reward_std of its folder).");
   set.add("reward_clip_range", options.reward_clip_range,
           "Scores are clipped to these two bounds; null: not.");
   set.add("whiten_rewards", options.whiten_rewards,

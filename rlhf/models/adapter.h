@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -100,9 +101,11 @@ void save_adapter(const Adapter& adapter, const DecoderConfig& config, const fs:
 fs::path base_of_adapter(const fs::path& folder, const std::optional<fs::path>& explicit_base = {});
 
 /// Loads the base of an adapter folder, as a classifier where the adapter is one, and the adapter,
-/// which is active in the result.
+/// which is active in the result. Of a classifier, padding and reward statistics are those of the
+/// adapter (models/classifier.h). `held`: as in load_model.
 Model load_adapted_model(const fs::path& adapter_folder, const LoadOptions& options = {},
-                         const std::optional<fs::path>& explicit_base = {});
+                         const std::optional<fs::path>& explicit_base = {},
+                         std::span<const Model* const> held = {});
 
 /// The model that holds what `model` and its adapter `number` compute together. Changed matrices
 /// are computed in fp32 and rounded once to the type they will be stored in: `dtype`, or each

@@ -7,6 +7,7 @@
 
 #include "rlhf/core/log.h"
 #include "rlhf/models/adapter_targets.h"
+#include "rlhf/models/classifier.h"
 #include "rlhf/models/safetensors.h"
 #include "rlhf/models/tensor_specs.h"
 
@@ -257,7 +258,8 @@ fs::path base_of_adapter(const fs::path& folder, const std::optional<fs::path>& 
 }
 
 Model load_adapted_model(const fs::path& adapter_folder, const LoadOptions& options,
-                         const std::optional<fs::path>& explicit_base) {
+                         const std::optional<fs::path>& explicit_base,
+                         std::span<const Model* const> held) {
   const auto config = load_lora_config(adapter_folder);
   if (options.task && *options.task != config.task) {
     throw UserError((adapter_folder / kAdapterConfig).string() + ": task_type",
@@ -266,8 +268,15 @@ Model load_adapted_model(const fs::path& adapter_folder, const LoadOptions& opti
   }
   auto how = options;
   how.task = config.task;
-  if (config.task != ModelTask::language_model) how.labels = labels_of(adapter_folder);
-  auto model = load_model(base_of_adapter(adapter_folder, explicit_base), how);
+  Json keys = Json::object();
+  if (config.task != ModelTask::language_model) {
+    how.labels = labels_of(adapter_folder);
+    keys = read_classifier_keys(adapter_folder);
+    if (!how.pad_id && keys.contains(kPadKey)) how.pad_id = keys[kPadKey].get<int64_t>();
+    keys.erase(kPadKey);
+  }
+  auto model = load_model(base_of_adapter(adapter_folder, explicit_base), how, held);
+  model.config.update(keys);
   model.decoder.use_adapter(model.decoder.add_adapter(load_adapter(adapter_folder, model)));
   return model;
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "rlhf/core/error.h"
+#include "rlhf/core/json_text.h"
 #include "rlhf/models/config_reader.h"
 
 namespace rlhf {
@@ -90,6 +91,38 @@ std::optional<RewardStatistics> reward_statistics(const Json& config, const std:
                                .std = reader.number(kStd, std::nullopt, kLeast, kMost)};
   problems.throw_if_any();
   return found;
+}
+
+void save_classifier_keys(const Json& config, const fs::path& adapter_folder) {
+  Json keys = Json::object();
+  for (const char* key : {kPadKey, kMean, kStd}) {
+    if (const auto value = config.find(key); value != config.end() && !value->is_null())
+      keys[key] = *value;
+  }
+  write_file(adapter_folder / kClassifierConfig, keys.dump(2) + "\n");
+}
+
+Json read_classifier_keys(const fs::path& adapter_folder) {
+  const fs::path file = adapter_folder / kClassifierConfig;
+  if (!fs::exists(file)) return Json::object();
+  Json keys = parse_json(read_file(file), file.string());
+  if (!keys.is_object()) throw UserError(file.string(), "a JSON object was expected.");
+  if (const auto pad = keys.find(kPadKey); pad != keys.end() && !pad->is_number_integer()) {
+    throw UserError(fmt::format("{}: {}", file.string(), kPadKey),
+                    fmt::format("an integer was expected, got {}.", pad->dump()));
+  }
+  reward_statistics(keys, file.string());
+  return keys;
+}
+
+std::optional<RewardStatistics> load_reward_statistics(const fs::path& folder) {
+  if (fs::exists(folder / kClassifierConfig))
+    return reward_statistics(read_classifier_keys(folder), (folder / kClassifierConfig).string());
+  const fs::path file = folder / "config.json";
+  if (!fs::exists(file)) return std::nullopt;
+  const Json config = parse_json(read_file(file), file.string());
+  if (!config.is_object()) throw UserError(file.string(), "a JSON object was expected.");
+  return reward_statistics(config, file.string());
 }
 
 }  // namespace rlhf

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "rlhf/core/file.h"
 #include "rlhf/core/json.h"
 #include "rlhf/models/arch.h"
 
@@ -36,5 +37,22 @@ void set_reward_statistics(Json& config, const RewardStatistics& statistics);
 /// Absent where neither key is there. UserError where one is missing, not finite or `reward_std` is
 /// not above 0.
 std::optional<RewardStatistics> reward_statistics(const Json& config, const std::string& where);
+
+// An adapter folder has no config.json: what a classifier's would say stands in
+// classifier_config.json beside the adapter, under the same keys. PEFT reads adapter_config.json
+// and the weights and passes over other files; an unknown key in adapter_config.json would be a
+// warning there.
+inline constexpr const char* kClassifierConfig = "classifier_config.json";
+inline constexpr const char* kPadKey = "pad_token_id";
+
+/// Writes what `config`, the classifier's config.json, has of them.
+void save_classifier_keys(const Json& config, const fs::path& adapter_folder);
+
+/// Reads them; an empty object where the file is not there. UserError where a value is none of its
+/// kind.
+Json read_classifier_keys(const fs::path& adapter_folder);
+
+/// The statistics of a reward model's folder, full or adapter.
+std::optional<RewardStatistics> load_reward_statistics(const fs::path& folder);
 
 }  // namespace rlhf

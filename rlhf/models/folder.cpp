@@ -165,17 +165,68 @@ void say_new_head(const fs::path& folder, const DecoderConfig& config) {
            config.labels == 1 ? "" : "s", config.initializer_range);
 }
 
+/// What a model is built from.
+struct Weights {
+  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, torch::Dtype> stored;  ///< their types in the folder
+};
+
+Weights weights_in(const fs::path& folder) {
+  Weights weights{.tensors = map_tensors(folder), .stored = {}};
+  for (const auto& [name, view] : weights.tensors) weights.stored[name] = view.scalar_type();
+  return weights;
+}
+
+bool is_score_head(const DecoderConfig& config, const std::string& name) {
+  return config.is_classifier() && name.starts_with(score_module(config));
+}
+
+/// What `folder` holds, from a model in memory; nothing where that has not all of it, or not so.
+std::optional<Weights> weights_of(const Model& held, const fs::path& folder,
+                                  const ParsedConfig& parsed, const LoadOptions& options) {
+  const Decoder& decoder = held.decoder;
+  std::error_code gone;
+  if (!held.frozen || options.trainable || !fs::equivalent(held.folder, folder, gone)) return {};
+  Weights weights;
+  const bool own_head = decoder.config().task == parsed.stored_task;
+  for (const auto& [name, tensor] : decoder.tensors()) {
+    if (!own_head && is_score_head(decoder.config(), name)) continue;
+    weights.tensors[name] = tensor;
+    weights.stored[name] = held.stored_dtype.at(name);
+  }
+  const auto specs = tensor_specs(parsed.config, name_style(parsed.config, weights.tensors));
+  for (const auto& spec : specs) {
+    const bool made = parsed.needs_score_head() && is_score_head(parsed.config, spec.name);
+    if (!made && !weights.tensors.contains(spec.name)) return {};
+  }
+  const auto type = options.dtype.value_or(weights.stored.at(specs.front().name));
+  const bool there = options.device.has_index() ? decoder.device() == options.device
+                                                : decoder.device().type() == options.device.type();
+  if (decoder.dtype() != type || !there) return {};
+  return weights;
+}
+
+/// From the first of `held` that has them, or from the folder.
+Weights find_weights(const fs::path& folder, const ParsedConfig& parsed, const LoadOptions& options,
+                     std::span<const Model* const> held) {
+  for (const Model* model : held) {
+    if (auto weights = weights_of(*model, folder, parsed, options)) return std::move(*weights);
+  }
+  return weights_in(folder);
+}
+
 /// The language model's head out, a new score head of the embedding's type in.
 void replace_head(const DecoderConfig& config, const std::vector<TensorSpec>& specs, uint64_t seed,
-                  std::map<std::string, torch::Tensor>& tensors) {
+                  Weights& weights) {
   const auto& names = config.row->names;
   for (const char* head : {names.head, names.head_alias})
-    tensors.erase(std::string(head) + ".weight");
-  const auto embedding = tensors.find(specs.front().name);
-  const auto dtype = embedding == tensors.end() ? torch::kFloat32 : embedding->second.scalar_type();
+    weights.tensors.erase(std::string(head) + ".weight");
+  const auto embedding = weights.stored.find(specs.front().name);
+  const auto dtype = embedding == weights.stored.end() ? torch::kFloat32 : embedding->second;
   for (const auto& spec : specs) {
-    if (!spec.name.starts_with(score_module(config))) continue;
-    tensors[spec.name] = initial_tensor(spec, seed).to(dtype);
+    if (!is_score_head(config, spec.name)) continue;
+    weights.tensors[spec.name] = initial_tensor(spec, seed).to(dtype);
+    weights.stored[spec.name] = dtype;
   }
 }
 
@@ -233,29 +284,31 @@ DecoderConfig load_decoder_config(const fs::path& folder) {
   return parse_config(folder, {}).config;
 }
 
-Model load_model(const fs::path& folder, const LoadOptions& options) {
+Model load_model(const fs::path& folder, const LoadOptions& options,
+                 std::span<const Model* const> held) {
   auto parsed = parse_config(folder, options);
   if (parsed.needs_score_head()) say_new_head(folder, parsed.config);
   if (options.from_scratch) return from_scratch(folder, std::move(parsed), options);
-  auto mapped = map_tensors(folder);
+  auto weights = find_weights(folder, parsed, options, held);
   // Checked before anything is copied.
-  const auto specs = tensor_specs(parsed.config, name_style(parsed.config, mapped));
-  if (parsed.needs_score_head()) replace_head(parsed.config, specs, options.seed, mapped);
+  const auto specs = tensor_specs(parsed.config, name_style(parsed.config, weights.tensors));
+  if (parsed.needs_score_head()) replace_head(parsed.config, specs, options.seed, weights);
+  const auto matched = match_tensors(parsed.config, specs, weights.tensors);
+  // One type for the whole model: the embedding's, unless asked for.
+  const auto common = options.dtype.value_or(weights.stored.at(matched.front().name));
   std::map<std::string, torch::Tensor> tensors;
   std::map<std::string, torch::Dtype> stored_dtype;
-  // One type for the whole model: the embedding's, unless asked for.
-  std::optional<torch::Dtype> common = options.dtype;
-  for (const auto& [name, view] : match_tensors(parsed.config, specs, mapped)) {
-    stored_dtype[name] = view.scalar_type();
-    if (!common) common = view.scalar_type();
-    const auto ready = view.to(options.device, *common);
-    tensors[name] = options.trainable && ready.is_same(view) ? view.clone() : ready;
+  for (const auto& [name, tensor] : matched) {
+    stored_dtype[name] = weights.stored.at(name);
+    const auto ready = tensor.to(options.device, common);
+    tensors[name] = options.trainable && ready.is_same(tensor) ? tensor.clone() : ready;
   }
   return {.decoder = Decoder(std::move(parsed.config), std::move(tensors)),
           .config = std::move(parsed.json),
           .stored_dtype = std::move(stored_dtype),
           .folder = folder,
-          .generation_config = generation_config_of(folder)};
+          .generation_config = generation_config_of(folder),
+          .frozen = !options.trainable};
 }
 
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options) {

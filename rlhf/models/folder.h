@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <optional>
+#include <span>
 #include <string>
 
 #include "rlhf/core/file.h"
@@ -38,12 +39,18 @@ struct Model {
   /// generation_config.json as it was read, empty without one: kept, since a checkpoint that a run
   /// goes on from may be gone when it is written.
   std::string generation_config{};
+  /// Its tensors are what `folder` holds and stay so: other models may stand on them.
+  bool frozen = false;
 };
 
-/// Reads a folder. UserError with everything wrong: config.json missing or broken, architecture
-/// unsupported (lists the supported), tensors missing, unexpected or mis-shaped, files truncated or
-/// hostile.
-Model load_model(const fs::path& folder, const LoadOptions& options = {});
+/// Reads a folder. Where one of `held` is frozen and has the folder's weights in memory, in the type
+/// and on the device asked for, the new model stands on those tensors, with a score head of its own
+/// where the folder has none: nothing is read or converted twice, and every value is the same. They
+/// live as long as any model that has them. UserError with everything wrong: config.json missing or
+/// broken, architecture unsupported (lists the supported), tensors missing, unexpected or
+/// mis-shaped, files truncated or hostile.
+Model load_model(const fs::path& folder, const LoadOptions& options = {},
+                 std::span<const Model* const> held = {});
 
 /// Only config.json, checked.
 DecoderConfig load_decoder_config(const fs::path& folder);

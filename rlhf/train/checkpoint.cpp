@@ -10,6 +10,7 @@
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
 #include "rlhf/models/adapter.h"
+#include "rlhf/models/classifier.h"
 #include "rlhf/models/safetensors.h"
 
 namespace rlhf {
@@ -35,6 +36,7 @@ void save_trained(const fs::path& folder, const CheckpointParts& parts) {
   const Decoder& decoder = parts.model->decoder;
   if (adapted(parts)) {
     save_adapter(decoder.adapter(decoder.active_adapter()), decoder.config(), folder);
+    if (decoder.config().is_classifier()) save_classifier_keys(parts.model->config, folder);
   } else {
     save_model(*parts.model, folder, parts.save);
   }

@@ -11,7 +11,15 @@
 namespace rlhf {
 namespace {
 
-CommonConfig critic_config(CommonConfig config, const std::string& folder) {
+/// A policy's adapter is no critic: its base is what a new one starts from.
+std::string start_of(const std::string& folder) {
+  const bool policy =
+      is_adapter_folder(folder) && load_lora_config(folder).task == ModelTask::language_model;
+  return policy ? base_of_adapter(folder).string() : folder;
+}
+
+CommonConfig critic_config(CommonConfig config, const std::string& named) {
+  const std::string folder = start_of(named);
   config.model.from_scratch =
       config.model.from_scratch && folder == *config.model.model_name_or_path;
   config.model.model_name_or_path = folder;
@@ -19,13 +27,14 @@ CommonConfig critic_config(CommonConfig config, const std::string& folder) {
   return config;
 }
 
-Policy load_critic(CommonConfig& config, TextSide& text, const Policy& policy) {
+Policy load_critic(CommonConfig& config, TextSide& text, const Policy& policy, const Model* judge) {
   const PadToken pad = choose_pad(config, text);
   if (pad.replaced) text.set_pad_token(pad.text);
-  const PolicyRequest request{.task = ModelTask::sequence_classification,
-                              .labels = 1,
-                              .pad_id = pad.id,
-                              .adapter_dropout = 0.0};
+  PolicyRequest request{.task = ModelTask::sequence_classification,
+                        .labels = 1,
+                        .pad_id = pad.id,
+                        .held = {&policy.model}};
+  if (judge != nullptr) request.held.push_back(judge);
   Policy critic = load_policy(config, request, policy.device, std::nullopt);
   if (critic.config().vocab_size != policy.config().vocab_size) {
     throw UserError(
@@ -40,16 +49,20 @@ Policy load_critic(CommonConfig& config, TextSide& text, const Policy& policy) {
 }  // namespace
 
 Critic::Critic(const CommonConfig& config, CriticOptions options, const TextSide& text,
-               const Policy& policy)
+               const Policy& policy, const Model* judge)
     : config_(critic_config(config, options.folder)),
       options_(std::move(options)),
       text_(text),
-      model_(load_critic(config_, text_, policy)),
+      model_(load_critic(config_, text_, policy, judge)),
       optimizer_(optimizer_options(config_.training), model_.decoder().trainable()) {}
 
 void Critic::resume(const fs::path& checkpoint, int64_t steps) {
   load_tensors_into(checkpoint / kFile, tensors());
   optimizer_.set_state(optimizer_.state(), steps);
+}
+
+void Critic::restore(const fs::path& checkpoint) {
+  load_tensors_into(checkpoint / kFile, model_.decoder().trainable());
 }
 
 torch::Tensor Critic::values_of(const PackedBatch& batch, const ForwardOptions& forward) const {

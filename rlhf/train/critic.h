@@ -2,7 +2,8 @@
 // come, trained beside the policy with an optimizer of its own.
 //
 // V_t is its score of the position before token t, where the policy decides on t. With an adapter
-// its base is mapped from the same file as the policy's: one copy in memory where the types agree.
+// it stands on the policy's own base, or a reward model's, where it starts from the same folder:
+// what it adds to memory is its adapter and its score head.
 #pragma once
 
 #include <cstdint>
@@ -30,12 +31,16 @@ struct CriticOptions {
 class Critic {
  public:
   /// `config` is the policy's: dtype, adapter options and training options are the critic's too.
-  /// UserError where the folder does not fit the policy.
+  /// `judge`: the reward model, or null. UserError where the folder does not fit the policy.
   Critic(const CommonConfig& config, CriticOptions options, const TextSide& text,
-         const Policy& policy);
+         const Policy& policy, const Model* judge);
+
+  const Model& model() const { return model_.model; }
 
   /// Goes on from a checkpoint of the run, with `steps` updates done.
   void resume(const fs::path& checkpoint, int64_t steps);
+  /// Gives it the weights of another checkpoint of the run, and leaves its moments as they are.
+  void restore(const fs::path& checkpoint);
 
   bool warms_up(int64_t step) const { return step < options_.warmup; }
 

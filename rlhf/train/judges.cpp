@@ -10,30 +10,20 @@
 #include "rlhf/rewards/http_judge.h"
 #include "rlhf/rewards/worker_pool.h"
 #include "rlhf/text/tokenizer_json.h"
+#include "rlhf/train/judge_model.h"
+#include "rlhf/train/policy.h"
 
 namespace rlhf {
 namespace {
 
 /// The reward model's own tokenizer must be the policy's: it is asked in ids.
 void check_same_tokenizer(const char* key, const fs::path& folder, const TextSide& text) {
-  if (read_tokenizer_json(folder) == read_tokenizer_json(text.folder)) return;
+  if (read_tokenizer_json(text_folder(folder)) == read_tokenizer_json(text.folder)) return;
   throw UserError(
       key,
       fmt::format("a reward model with the policy's tokenizer was expected, {} has another.",
                   folder.string()),
       "train the reward model from the same base (rlhf reward, rlhf prm).");
-}
-
-Model load_reward_model(const fs::path& folder, torch::Device device) {
-  const DecoderConfig config = load_decoder_config(folder);
-  if (config.task != ModelTask::sequence_classification || config.labels != 1) {
-    throw UserError("reward_model_name_or_path",
-                    fmt::format("a reward model's folder (sequence classification, one label) was "
-                                "expected, {} is none.",
-                                folder.string()),
-                    "train one with rlhf reward.");
-  }
-  return load_model(folder, {.dtype = torch::kFloat32, .device = device});
 }
 
 std::unique_ptr<ExternalJudge> open_judge(const OutsideEntry& entry, const JudgeOptions& options) {
@@ -89,7 +79,7 @@ std::vector<std::vector<std::string>> Judges::required_columns() const {
 }
 
 Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide* text,
-                   torch::Device device, Problems& problems) {
+                   const Model* policy, Problems& problems) {
   Judges judges;
   auto entries = split_reward_funcs(options.reward_funcs.value_or(std::vector<Json>{}), problems);
   judges.rules = read_reward_rules(entries.rules, longest, problems);
@@ -100,7 +90,7 @@ Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide*
     const fs::path folder = *options.reward_model_name_or_path;
     try {
       if (text != nullptr) check_same_tokenizer("reward_model_name_or_path", folder, *text);
-      judges.model.emplace(load_reward_model(folder, device));
+      judges.model.emplace(load_reward_model(folder, policy));
     } catch (const UserError& error) {
       problems.add(error);
     }
@@ -111,7 +101,7 @@ Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide*
     const fs::path folder = *options.process_reward_model_name_or_path;
     try {
       if (text != nullptr) check_same_tokenizer("process_reward_model_name_or_path", folder, *text);
-      judges.steps.emplace(folder, options.step_separator, device);
+      judges.steps.emplace(load_step_judge(folder, policy), options.step_separator);
     } catch (const UserError& error) {
       problems.add(error);
     }

@@ -51,9 +51,10 @@ struct Judges {
 /// Starts reward workers. Adds everything wrong to `problems`: unknown rewards, weights that do not
 /// fit, commands that do not start, a folder that holds no reward model or one with another
 /// tokenizer; what can be read is read all the same. `longest`: the most tokens of a completion.
-/// `text` may be null where it could not be read.
+/// `policy`: whose completions are judged; its device is the judges' (judge_model.h). `text` and
+/// `policy` may be null where they could not be read.
 Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide* text,
-                   torch::Device device, Problems& problems);
+                   const Model* policy, Problems& problems);
 
 /// Takes the completions of one draw after another to the judges.
 class Judging {

@@ -48,11 +48,9 @@ void attach_adapter(const CommonConfig& config, const PolicyRequest& request,
 
 }  // namespace
 
-fs::path text_folder(const CommonConfig& config) {
-  const fs::path folder = *config.model.model_name_or_path;
-  const bool own =
-      fs::exists(folder / "tokenizer.json") || fs::exists(folder / "tokenizer.json.gz");
-  return own || !is_adapter_folder(folder) ? folder : base_of_adapter(folder);
+fs::path text_folder(const fs::path& model) {
+  const bool own = fs::exists(model / "tokenizer.json") || fs::exists(model / "tokenizer.json.gz");
+  return own || !is_adapter_folder(model) ? model : base_of_adapter(model);
 }
 
 Policy load_policy(CommonConfig& config, const PolicyRequest& request, torch::Device device,
@@ -86,7 +84,7 @@ Policy load_policy(CommonConfig& config, const PolicyRequest& request, torch::De
   if (checkpoint) resumed = load_checkpoint_state(*checkpoint);
   const fs::path folder =
       checkpoint && !adapted ? *checkpoint : fs::path(*model.model_name_or_path);
-  Policy policy{.model = load_model(folder, load),
+  Policy policy{.model = load_model(folder, load, request.held),
                 .save = save,
                 .device = device,
                 .resumed_from = checkpoint,

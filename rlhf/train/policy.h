@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "rlhf/config/common_config.h"
 #include "rlhf/models/adapter.h"
@@ -21,6 +22,8 @@ struct PolicyRequest {
   std::optional<int64_t> pad_id = {};  ///< of a classifier (text/pad_token.h)
   double adapter_dropout = 0.0;        ///< config/lora_options.h
   bool keeps_start_adapter = false;    ///< a frozen copy of a start adapter is a reference
+  /// Models of other roles; an adapter's base stands on their weights where it can (load_model).
+  std::vector<const Model*> held = {};
 };
 
 struct Policy {
@@ -46,9 +49,9 @@ struct Policy {
   void restore(const fs::path& checkpoint);
 };
 
-/// The folder that holds the tokenizer: the model's, or the base's where `model_name_or_path` is an
-/// adapter folder without one.
-fs::path text_folder(const CommonConfig& config);
+/// The folder that holds the tokenizer: the model's own, or the base's where `model` is an adapter
+/// folder without one.
+fs::path text_folder(const fs::path& model);
 
 /// Loads the model with its trained tensors ready for gradients. Where `model_name_or_path` is an
 /// adapter folder its training goes on; `config` then names base and adapter apart.

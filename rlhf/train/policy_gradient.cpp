@@ -125,18 +125,22 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
   if (!rollout.replay_completions) {
     checks.attempt([&] {
       Problems problems;
-      setup.judges.emplace(
-          read_judges(rollout, rollout.max_completion_length, setup.text ? &*setup.text : nullptr,
-                      setup.policy ? setup.policy->device : torch::kCPU, problems));
+      setup.judges.emplace(read_judges(rollout, rollout.max_completion_length,
+                                       setup.text ? &*setup.text : nullptr,
+                                       setup.policy ? &setup.policy->model : nullptr, problems));
       problems.throw_if_any();
     });
   }
   if (setup.text) read_rows(config, hooks, setup, checks);
   if (setup.policy && reference)
     checks.attempt([&] { check_reference_folder(rollout.reference, *setup.policy); });
-  if (method.critic && setup.policy && setup.text)
-    checks.attempt(
-        [&] { setup.critic.emplace(config, *method.critic, *setup.text, *setup.policy); });
+  if (method.critic && setup.policy && setup.text) {
+    checks.attempt([&] {
+      const bool judged = setup.judges && setup.judges->model;
+      setup.critic.emplace(config, *method.critic, *setup.text, *setup.policy,
+                           judged ? &*setup.judges->model : nullptr);
+    });
+  }
   checks.throw_if_any();
   return setup;
 }
@@ -282,6 +286,8 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     if (run.evaluation_is_due()) evaluate();
     run.end_step();
   }
+  // The critic that is kept is the policy's: of the best step, or of the last.
+  if (const auto best = run.load_best(); best && critic) critic->restore(*best);
   auto result = run.finish();
   if (critic && !run.interrupted()) critic->save(run.folder());
   return result;

@@ -122,17 +122,14 @@ ScoreShaping shaping_of(const PpoOptions& options) {
                        .range = options.clip_range(),
                        .missing_eos_penalty = options.missing_eos_penalty};
   if (!options.normalize_scores) return shaping;
-  const fs::path file = fs::path(*options.rollout.reward_model_name_or_path) / "config.json";
-  std::optional<RewardStatistics> statistics;
-  if (fs::exists(file)) {
-    const Json config = Json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
-    if (config.is_object()) statistics = reward_statistics(config, file.string());
-  }
+  const std::string& folder = *options.rollout.reward_model_name_or_path;
+  const auto statistics = load_reward_statistics(folder);
   if (!statistics) {
-    throw UserError("normalize_scores",
-                    fmt::format("reward_mean and reward_std in {} were expected.", file.string()),
-                    "rlhf reward writes them into a full reward model; an adapter has no place "
-                    "for them: merge it first.");
+    throw UserError(
+        "normalize_scores",
+        fmt::format("reward_mean and reward_std in {} were expected, there are none.", folder),
+        "rlhf reward writes them into config.json, of an adapter into "
+        "classifier_config.json.");
   }
   shaping.moments = {.mean = statistics->mean, .deviation = statistics->std};
   return shaping;

@@ -66,10 +66,20 @@ Model ReferenceMaker::load_reference() const {
                      .task = ModelTask::language_model});
 }
 
+std::optional<int> ReferenceMaker::adapter() const {
+  if (!policy_.adapted()) return std::nullopt;
+  if (!options_.ref_model_name_or_path) return policy_.reference_adapter;
+  const Model& model = policy_.model;
+  std::error_code gone;
+  const bool base = model.frozen && !options_.sync_ref_model &&
+                    fs::equivalent(*options_.ref_model_name_or_path, model.folder, gone);
+  return base ? std::optional(-1) : std::nullopt;
+}
+
 template <class Use>
 void ReferenceMaker::with_model(Use use) {
-  if (!options_.ref_model_name_or_path && policy_.adapted()) {
-    const AdapterScope scope(policy_.decoder(), policy_.reference_adapter);
+  if (const auto number = adapter()) {
+    const AdapterScope scope(policy_.decoder(), *number);
     use(policy_.model);
   } else if (!options_.ref_model_name_or_path && run_.step() == 0) {
     use(policy_.model);  // not yet moved: the reference itself
@@ -94,9 +104,8 @@ bool ReferenceMaker::tabulate(const ReferenceItems& items, const std::vector<int
 
 References ReferenceMaker::live(double temperature) {
   References references;
-  if (!options_.ref_model_name_or_path && policy_.adapted()) {
-    references.train =
-        Reference::from_adapter(policy_.decoder(), policy_.reference_adapter, temperature);
+  if (const auto number = adapter()) {
+    references.train = Reference::from_adapter(policy_.decoder(), *number, temperature);
   } else {
     auto model = std::make_shared<Model>(load_reference());
     if (options_.sync_ref_model) {

@@ -54,6 +54,9 @@ class ReferenceMaker {
   template <class Use>
   void with_model(Use use);
   Model load_reference() const;
+  /// The policy's adapter that stands for the reference (-1: none, the base); nothing where the
+  /// reference is a model of its own.
+  std::optional<int> adapter() const;
 
   const CommonConfig& config_;
   const RefModelOptions& options_;

@@ -181,7 +181,7 @@ void evaluate_and_note(const RewardConfig& config, RewardSetup& setup, TrainRun&
   run.note_evaluation(metrics, seconds_since(start), sums.pairs);
 }
 
-/// Mean and deviation of the scores of all training answers, for config.json.
+/// Mean and deviation of the scores of all training answers, for its folder.
 void store_statistics(const RewardConfig& config, RewardSetup& setup) {
   const auto sums = measure(config, *setup.policy, *setup.data.train);
   const double deviation = sums.deviation();
@@ -192,11 +192,6 @@ void store_statistics(const RewardConfig& config, RewardSetup& setup) {
   log_info("[reward] scores of the training answers: mean {:.6g}, deviation {:.6g}.", sums.mean(),
            deviation);
   set_reward_statistics(setup.policy->model.config, {.mean = sums.mean(), .std = deviation});
-  if (setup.policy->adapted()) {
-    log_warning(
-        "[reward] an adapter folder has no config.json: reward_mean and reward_std are not "
-        "stored with it. HINT: put them into config.json of the merged model.");
-  }
 }
 
 }  // namespace

@@ -114,7 +114,9 @@ Prepared prepare_run(CommonConfig& config,
   checks.attempt([&] { device = choose_device(config.model.device, training.use_cpu); });
   checks.attempt([&] { checkpoint = checkpoint_to_resume(training); });
   checks.attempt([&] { check_output_folder(training, checkpoint.has_value()); });
-  checks.attempt([&] { prepared.text = load_text_side(text_folder(config), config.tokenizer); });
+  checks.attempt([&] {
+    prepared.text = load_text_side(text_folder(*config.model.model_name_or_path), config.tokenizer);
+  });
   checks.attempt([&] {
     const auto wanted = request(prepared.text ? &*prepared.text : nullptr);
     prepared.policy.emplace(load_policy(config, wanted, device, checkpoint));
@@ -366,11 +368,12 @@ void TrainRun::save() {
   rotate_checkpoints(folder_->path(), *parts_.training.save_total_limit, best);
 }
 
-void TrainRun::load_best() {
+std::optional<fs::path> TrainRun::load_best() {
   const bool wanted = parts_.training.load_best_model_at_end && state_.best_metric &&
                       state_.best_step != state_.step;
-  if (!wanted || best_loaded_ || interrupted()) return;
-  const fs::path best = checkpoint_path(state_.best_step);
+  if (!wanted || interrupted()) return std::nullopt;
+  fs::path best = checkpoint_path(state_.best_step);
+  if (best_loaded_) return best;
   if (!fs::exists(best)) {
     throw UserError("load_best_model_at_end",
                     fmt::format("the best checkpoint {} is gone.", best.string()));
@@ -379,6 +382,7 @@ void TrainRun::load_best() {
            *parts_.training.metric_for_best_model, state_.best_step);
   policy_.restore(best);
   best_loaded_ = true;
+  return best;
 }
 
 TrainResult TrainRun::finish() {

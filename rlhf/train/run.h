@@ -105,8 +105,9 @@ class TrainRun {
   void end_step();
 
   /// Loads the best model where that is asked for; finish() does so by itself. For what is to be
-  /// measured on the final model before it is written. Does nothing after an interruption.
-  void load_best();
+  /// measured on the final model before it is written, or belongs to it. Returns the checkpoint of
+  /// the best step; nothing where the model is that of the last step, and after an interruption.
+  std::optional<fs::path> load_best();
   /// Writes the final model. Not after an interruption.
   TrainResult finish();
   bool interrupted() const { return end_ == TrainEnd::interrupted; }

@@ -8,18 +8,6 @@
 namespace rlhf {
 namespace {
 
-Model load_judge(const fs::path& folder, torch::Device device) {
-  const DecoderConfig config = load_decoder_config(folder);
-  if (config.task != ModelTask::token_classification || config.labels > 2) {
-    throw UserError("process_reward_model_name_or_path",
-                    fmt::format("a process reward model's folder (token classification, at most "
-                                "two labels) was expected, {} is none.",
-                                folder.string()),
-                    "train one with rlhf prm.");
-  }
-  return load_model(folder, {.dtype = torch::kFloat32, .device = device});
-}
-
 /// Takes over what the judge said of the steps of one completion.
 void note_steps(Sample& sample, std::span<const float> rewards, const std::string& name) {
   double sum = 0.0;
@@ -61,8 +49,8 @@ Steps find_steps(const Tokenizer& tokenizer, std::span<const int32_t> ids,
   return steps;
 }
 
-StepJudge::StepJudge(const fs::path& folder, std::string separator, torch::Device device)
-    : model_(load_judge(folder, device)), separator_(std::move(separator)) {}
+StepJudge::StepJudge(Model model, std::string separator)
+    : model_(std::move(model)), separator_(std::move(separator)) {}
 
 void StepJudge::judge(const Tokenizer& tokenizer, const std::string& name,
                       std::vector<Group>& groups) const {

@@ -29,9 +29,8 @@ Steps find_steps(const Tokenizer& tokenizer, std::span<const int32_t> ids,
 
 class StepJudge {
  public:
-  /// UserError unless the folder holds a process reward model (token classification, one label or
-  /// two).
-  StepJudge(const fs::path& folder, std::string separator, torch::Device device);
+  /// `model`: of load_step_judge (judge_model.h).
+  StepJudge(Model model, std::string separator);
 
   /// Fills `steps` of every sample and sets the last of its rewards to their mean. A step whose reward is
   /// not finite is a failure of its sample, named `name`.
