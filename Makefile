@@ -7,7 +7,8 @@ PREFIX ?= /usr/local
 quickstart: build
 	examples/quickstart/run.sh build/$(PRESET)/cli/rlhf
 
-# Unit tests run in seconds; the slower labels (parity, train, slow) run here too.
+# Unit tests run in seconds; the slower labels (parity, train, slow) run here too. One of them opens a page in a browser.
+test: SETUP = browser
 test: build
 	ctest --preset $(PRESET) -j $(shell nproc)
 
@@ -16,13 +17,13 @@ build: setup
 	cmake --build --preset $(PRESET)
 
 setup:
-	@tools/setup.sh
+	@tools/setup.sh $(SETUP)
 
 install: build
 	cmake --install build/$(PRESET) --prefix $(PREFIX)
 
 asan:
-	$(MAKE) test PRESET=asan
+	$(MAKE) test PRESET=asan SETUP=
 
 no-pch:
 	$(MAKE) test PRESET=no-pch

@@ -16,9 +16,11 @@ int run_kto(std::span<const std::string> args);
 int run_reward(std::span<const std::string> args);
 int run_prm(std::span<const std::string> args);
 int run_generate(std::span<const std::string> args);
+int run_chat(std::span<const std::string> args);
 int run_score(std::span<const std::string> args);
 int run_eval(std::span<const std::string> args);
 int run_merge(std::span<const std::string> args);
+int run_report(std::span<const std::string> args);
 int run_tokenize(std::span<const std::string> args);
 int run_env(std::span<const std::string> args);
 

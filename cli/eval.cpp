@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cli/commands.h"
+#include "cli/eval_measures.h"
 #include "cli/eval_preference.h"
 #include "cli/inference.h"
 #include "cli/terminal.h"
@@ -105,10 +106,7 @@ Json estimate_json(const std::vector<Outcome>& outcomes,
   if (values.empty()) {
     return nullptr;
   }
-  const Estimate found = estimate(values);
-  return {{"value", found.mean},
-          {"interval", {found.interval.low, found.interval.high}},
-          {"method", found.method}};
+  return to_json(estimate(values));
 }
 
 double mean_reward(const Outcome& one) {
@@ -148,12 +146,19 @@ std::string readable(const Json& result) {
       fmt::format("{}: {} prompts x {}", result.at("reward").get<std::string>(),
                   result.at("prompts").get<int64_t>(), result.at("num_generations").get<int64_t>());
   for (const auto& [name, value] : result.items()) {
-    if (value.is_object()) {
+    if (value.is_object() && name.find('@') != std::string::npos) {
       text += fmt::format(" · {} {:.1f}% [{:.1f}, {:.1f}]", name,
                           100.0 * value.at("value").get<double>(),
                           100.0 * value.at("interval")[0].get<double>(),
                           100.0 * value.at("interval")[1].get<double>());
     }
+  }
+  for (const auto& [key, meaning] : {std::pair{"kl", "KL"}, {"reward_model", "reward model"}}) {
+    if (!result.contains(key)) continue;
+    const Json& found = result.at(key);
+    text +=
+        fmt::format(" · {} {:.3g} [{:.3g}, {:.3g}]", meaning, found.at("value").get<double>(),
+                    found.at("interval")[0].get<double>(), found.at("interval")[1].get<double>());
   }
   if (const auto skipped = result.at("not_applicable").get<int64_t>(); skipped > 0) {
     text += fmt::format(" · {} prompts left out: their solution cannot be parsed", skipped);
@@ -161,16 +166,16 @@ std::string readable(const Json& result) {
   return text;
 }
 
-constexpr std::array<std::string_view, 16> kSamplingKeys = {
+constexpr std::array<std::string_view, 17> kSamplingKeys = {
     "completions", "gold_column", "k",     "num_generations",    "temperature",
     "top_k",       "top_p",       "min_p", "repetition_penalty", "max_new_tokens",
     "stop",        "ignore_eos",  "seed",  "prompt_column",      "cache_gib",
-    "max_rows"};
-constexpr std::array<std::string_view, 3> kPreferenceKeys = {"ref_model", "beta", "max_tokens"};
+    "max_rows",    "reward_model"};
+constexpr std::array<std::string_view, 1> kPreferenceKeys = {"beta"};
 
 /// Samples answers and compares them with the known solutions.
 Json evaluate_samples(const InferenceOptions& inference, const SamplingFlags& flags,
-                      const EvalOptions& eval) {
+                      const EvalOptions& eval, const MeasureOptions& measured) {
   const int64_t samples = flags.options.num_generations;
   const std::vector<int64_t> ks = read_k(eval.k, samples);
   const LoadedModel loaded = load(inference, ModelTask::language_model);
@@ -180,12 +185,14 @@ Json evaluate_samples(const InferenceOptions& inference, const SamplingFlags& fl
   }
   const std::vector<PromptRow> rows = read_prompts(loaded, inference, flags.prompt_column);
   const std::vector<std::string> gold = read_gold(rows, eval.gold_column);
+  Measures measures(measured, inference, loaded, flags.options.temperature);
   std::optional<JsonLines> lines;
   if (eval.completions) {
     lines.emplace(eval.completions);
   }
   std::vector<Outcome> outcomes(rows.size());
   sample(loaded, rows, flags, [&](size_t row, std::vector<TextCompletion>& done) {
+    measures.add(rows[row], done);
     Json out = rows[row].record.row;
     out["completions"] = Json::array();
     for (const TextCompletion& one : done) {
@@ -206,7 +213,9 @@ Json evaluate_samples(const InferenceOptions& inference, const SamplingFlags& fl
   if (lines) {
     lines->finish();
   }
-  return summary(outcomes, eval, ks, samples);
+  Json out = summary(outcomes, eval, ks, samples);
+  out.update(measures.summary());
+  return out;
 }
 
 /// Whether pairs are judged; refuses flags that the other way of evaluating has.
@@ -239,7 +248,8 @@ int run_eval(std::span<const std::string> args) {
   InferenceOptions inference;
   SamplingFlags flags;
   EvalOptions eval;
-  PreferenceOptions preference;
+  MeasureOptions measured;
+  double beta = 0.1;
   OptionSet set;
   declare(set, inference);
   set.group("Reward");
@@ -251,7 +261,10 @@ int run_eval(std::span<const std::string> args) {
           "Column with the known solution; default answer, else solution.");
   set.add("k", eval.k, "Values of k for pass@k; default 1 and num_generations.");
   declare(set, flags);
-  declare(set, preference);
+  declare(set, measured);
+  set.add("beta", beta,
+          "Preference data: factor on the implicit reward; accuracy does not depend on it.")
+      .above(0);
   set.group("Output");
   set.add("completions", eval.completions,
           "File for the completions with their rewards, JSON lines.");
@@ -261,7 +274,9 @@ int run_eval(std::span<const std::string> args) {
       "[--key value ...]\n\n"
       "Samples answers and writes one JSON line: pass@k (unbiased, Chen et al. 2021) and "
       "mean@k over prompts, each with a\n"
-      "95% interval and the method it was found by (Wilson, or bootstrap over prompts).\n"
+      "95% interval and the method it was found by (Wilson, or bootstrap over prompts). With "
+      "--ref_model also the KL divergence\n"
+      "from it, with --reward_model the mean score of the samples.\n"
       "With --reward preference: how often a reward model, or a policy's implicit reward (beta "
       "times its log-probability less\n"
       "--ref_model's), prefers the chosen answer; the mean margin; and what length alone would "
@@ -272,8 +287,8 @@ int run_eval(std::span<const std::string> args) {
   }
   Terminal terminal;
   const bool pairs = judges_pairs(*parsed, inference, eval);
-  const Json result =
-      pairs ? evaluate_preference(inference, preference) : evaluate_samples(inference, flags, eval);
+  const Json result = pairs ? evaluate_preference(inference, measured, beta)
+                            : evaluate_samples(inference, flags, eval, measured);
   JsonLines standard(std::nullopt);
   standard.write(result);
   standard.finish();

@@ -48,7 +48,7 @@ std::vector<PackPrompt> as_prompts(const PairDataset& pairs) {
 /// Two scores a pair, chosen and rejected.
 std::vector<double> implicit_rewards(const LoadedModel& loaded, std::span<const PackPrompt> prompts,
                                      const PairDataset& pairs, const InferenceOptions& inference,
-                                     const PreferenceOptions& options) {
+                                     const MeasureOptions& options, double beta) {
   const ScoreOptions how{.max_tokens = options.max_tokens};
   std::vector<double> scores = answer_logprobs(loaded.model.decoder, prompts, how);
   if (options.ref_model) {
@@ -57,17 +57,11 @@ std::vector<double> implicit_rewards(const LoadedModel& loaded, std::span<const 
     const std::vector<double> others = answer_logprobs(reference.decoder, prompts, how);
     for (size_t i = 0; i < scores.size(); ++i) scores[i] -= others[i];
   }
-  for (double& score : scores) score *= options.beta;
+  for (double& score : scores) score *= beta;
   return scores;
 }
 
-Json to_json(const Estimate& estimate) {
-  return {{"value", estimate.mean},
-          {"interval", {estimate.interval.low, estimate.interval.high}},
-          {"method", estimate.method}};
-}
-
-const char* judge_name(const DecoderConfig& config, const PreferenceOptions& options) {
+const char* judge_name(const DecoderConfig& config, const MeasureOptions& options) {
   if (config.is_classifier()) return "reward model";
   return options.ref_model ? "implicit reward" : "log-probability";
 }
@@ -80,17 +74,8 @@ std::string percent(const Json& estimate) {
 
 }  // namespace
 
-void declare(OptionSet& set, PreferenceOptions& options) {
-  set.group("Preference data");
-  set.add("ref_model", options.ref_model,
-          "Folder of the reference of a policy's implicit reward; default none.");
-  set.add("beta", options.beta, "Factor on the implicit reward; accuracy does not depend on it.")
-      .above(0);
-  set.add("max_tokens", options.max_tokens, "Tokens of one forward pass: memory, never results.")
-      .at_least(1);
-}
-
-Json evaluate_preference(const InferenceOptions& inference, const PreferenceOptions& options) {
+Json evaluate_preference(const InferenceOptions& inference, const MeasureOptions& options,
+                         double beta) {
   const LoadedModel loaded = load(inference);
   const DecoderConfig& config = loaded.model.decoder.config();
   const PairDataset pairs = read_pairs(loaded, inference);
@@ -100,7 +85,7 @@ Json evaluate_preference(const InferenceOptions& inference, const PreferenceOpti
     const auto found = rewards(loaded.model.decoder, prompts, {.max_tokens = options.max_tokens});
     scores.assign(found.begin(), found.end());
   } else {
-    scores = implicit_rewards(loaded, prompts, pairs, inference, options);
+    scores = implicit_rewards(loaded, prompts, pairs, inference, options, beta);
   }
   std::vector<ScoredPair> scored;
   for (int64_t row = 0; row < pairs.rows(); ++row) {

@@ -51,14 +51,12 @@ LoadOptions load_options(const InferenceOptions& options, std::optional<ModelTas
 
 }  // namespace
 
-void declare(OptionSet& set, InferenceOptions& options) {
-  set.group("Model and data");
+void declare_model(OptionSet& set, InferenceOptions& options) {
+  set.group("Model");
   set.add("model", options.model,
           "Model folder (config.json, safetensors, tokenizer), or a PEFT adapter folder.");
   set.add("base_model", options.base_model,
           "Model folder of an adapter; default what its adapter_config.json names.");
-  set.add("data", options.data, "JSONL file (plain or gzip), or a folder of them.");
-  set.add("split", options.split, "Which files of a data folder are read.");
   set.add("chat_template_path", options.chat_template_path,
           "A .jinja file, or a folder whose template is used.");
   set.add("dtype", options.dtype, "Type of the weights; auto measures once whether bfloat16 pays.")
@@ -70,10 +68,16 @@ void declare(OptionSet& set, InferenceOptions& options) {
           "Bitwise independence of what shares a batch, at some speed (CPU).");
 }
 
-void declare(OptionSet& set, SamplingFlags& flags) {
+void declare(OptionSet& set, InferenceOptions& options) {
+  declare_model(set, options);
+  set.group("Data");
+  set.add("data", options.data, "JSONL file (plain or gzip), or a folder of them.");
+  set.add("split", options.split, "Which files of a data folder are read.");
+}
+
+void declare_sampler(OptionSet& set, SamplingFlags& flags) {
   SamplingOptions& options = flags.options;
   set.group("Sampling");
-  set.add("num_generations", options.num_generations, "Samples a prompt.").at_least(1);
   set.add("temperature", options.temperature, "0 is greedy.").at_least(0).written("T");
   set.add("top_k", options.top_k, "Keep the k most likely tokens; 0 keeps all.").at_least(0);
   set.add("top_p", options.top_p, "Keep the smallest set of tokens with this mass.").between(0, 1);
@@ -85,12 +89,17 @@ void declare(OptionSet& set, SamplingFlags& flags) {
       .above(0);
   set.add("max_new_tokens", options.max_new_tokens, "Longest completion, in tokens.").at_least(1);
   set.add("stop", flags.stop, "Texts that end a completion; its text ends before them.");
-  set.add("ignore_eos", options.ignore_eos, "Go on past end-of-text tokens, to max_new_tokens.");
   set.add("seed", flags.seed, "Of the random streams, one a sample.").at_least(0);
+  set.add("cache_gib", flags.cache_gib, "Most memory for keys and values, in GiB.").above(0);
+}
+
+void declare(OptionSet& set, SamplingFlags& flags) {
+  declare_sampler(set, flags);
+  set.add("num_generations", flags.options.num_generations, "Samples a prompt.").at_least(1);
+  set.add("ignore_eos", flags.options.ignore_eos,
+          "Go on past end-of-text tokens, to max_new_tokens.");
   set.add("prompt_column", flags.prompt_column,
           "Column to read as `prompt`; default prompt, messages or text.");
-  set.group("Memory");
-  set.add("cache_gib", flags.cache_gib, "Most memory for keys and values, in GiB.").above(0);
   set.add("max_rows", flags.max_rows, "Most completions that grow together.").at_least(1);
 }
 

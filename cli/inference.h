@@ -35,6 +35,8 @@ struct InferenceOptions {
   bool full_determinism = false;
 };
 void declare(OptionSet& set, InferenceOptions& options);
+/// The same without those of data, which is then not read.
+void declare_model(OptionSet& set, InferenceOptions& options);
 
 /// Keys of the commands that sample.
 struct SamplingFlags {
@@ -46,6 +48,8 @@ struct SamplingFlags {
   int64_t max_rows = 128;
 };
 void declare(OptionSet& set, SamplingFlags& flags);
+/// The keys of one completion alone.
+void declare_sampler(OptionSet& set, SamplingFlags& flags);
 
 /// Reads the command line; prints help and returns nothing where it asks for it. UserError with
 /// every problem, missing `--model` and `--data` included.

@@ -24,7 +24,7 @@ struct Command {
   int (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Command, 14> kCommands = {{
+constexpr std::array<Command, 15> kCommands = {{
     {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
     {"dpo", "direct preference optimisation and its family", rlhf::cli::run_dpo},
     {"kto", "desirable and undesirable answers: KTO, APO, BCO", rlhf::cli::run_kto},
@@ -34,15 +34,18 @@ constexpr std::array<Command, 14> kCommands = {{
     {"reward", "reward model from preference pairs", rlhf::cli::run_reward},
     {"prm", "process reward model from labelled steps", rlhf::cli::run_prm},
     {"generate", "sample completions of prompts", rlhf::cli::run_generate},
+    {"chat", "talk to a model in the terminal", rlhf::cli::run_chat},
     {"score", "log-probabilities of completions", rlhf::cli::run_score},
     {"eval", "pass@k and mean@k under a reward, with intervals", rlhf::cli::run_eval},
     {"merge", "fold a LoRA adapter into its base", rlhf::cli::run_merge},
+    {"report", "one HTML page about runs: curves, completions, configurations",
+     rlhf::cli::run_report},
     {"tokenize", "text to ids and back, chat templates", rlhf::cli::run_tokenize},
     {"env", "versions, device, threads, measured peaks", rlhf::cli::run_env},
 }};
 
 /// Commands of the family that are known and not in this version.
-constexpr std::array<const char*, 3> kLater = {"chat", "plan", "report"};
+constexpr std::array<const char*, 1> kLater = {"plan"};
 
 std::string usage() {
   std::string text =

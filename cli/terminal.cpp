@@ -20,6 +20,15 @@ void on_signal(int) {
   if (signals_seen.fetch_add(1) > 0) ::_exit(kInterrupted);
 }
 
+void on_interrupt(int) { signals_seen.fetch_add(1); }
+
+void catch_signal(int signal, void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal, &action, nullptr);
+}
+
 int columns() {
   winsize size{};
   return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -63,12 +72,13 @@ void Terminal::status(std::string_view text) {
 }
 
 void catch_signals() {
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM}) catch_signal(signal, on_signal);
   ::signal(SIGPIPE, SIG_IGN);
 }
+
+void catch_interrupts() { catch_signal(SIGINT, on_interrupt); }
+
+void forget_stop_request() { signals_seen.store(0); }
 
 bool stop_requested() { return signals_seen.load() > 0; }
 

@@ -35,6 +35,9 @@ class Terminal {
 
 /// Ctrl-C and SIGTERM ask for an end; a second one ends at once, with exit code 130.
 void catch_signals();
+/// Ctrl-C asks for an end of what goes on, never of the program.
+void catch_interrupts();
 bool stop_requested();
+void forget_stop_request();
 
 }  // namespace rlhf::cli

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a build needs and is missing; says exactly what to install where it may not. Repeat runs are instant.
+#   setup.sh             what building and running need
+#   setup.sh browser     and a headless Chromium, in which one test opens the page of `rlhf report`; without it the test skips
 #   Debian packages by apt, as root or through sudo; libtorch from the pinned CPU wheel in .venv, unless Torch_DIR or
 #   CMAKE_PREFIX_PATH names one.
 set -euo pipefail
@@ -7,8 +9,8 @@ cd "$(dirname "$0")/.."
 
 TORCH_VERSION=2.13.0
 PACKAGES=(g++ cmake ninja-build ccache pkg-config nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev
-  libpcre2-dev libutf8proc-dev zlib1g-dev libxxhash-dev libhwy-dev libcpp-httplib-dev libgtest-dev libbenchmark-dev
-  python3-venv)
+  libpcre2-dev libutf8proc-dev zlib1g-dev libxxhash-dev libhwy-dev libcpp-httplib-dev libedit-dev libgtest-dev libbenchmark-dev
+  libjs-chart.js python3-venv)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -55,4 +57,12 @@ if [ -z "${Torch_DIR:-}" ] && [ -z "${CMAKE_PREFIX_PATH:-}" ]; then
       exit 2
     }
   fi
+fi
+
+if [ "${1:-}" = browser ] && ! command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null; then
+  if [ "$(id -u)" = 0 ]; then as_root=(); else as_root=(sudo -n); fi
+  # Not every distribution has it as a package, and no build needs it.
+  { apt-cache show chromium-headless-shell >/dev/null 2>&1 || "${as_root[@]}" apt-get update -q >&2; } &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium-headless-shell >&2 ||
+    say "no headless Chromium could be installed: the test of the report's page will skip. HINT: install chromium"
 fi

@@ -83,26 +83,11 @@ void declare_advantages(OptionSet& set, GrpoOptions& options) {
   }
 }
 
-void declare_process(OptionSet& set, RolloutOptions& options) {
-  set.group("Process supervision");
-  set.add("process_reward_model_name_or_path", options.process_reward_model_name_or_path,
-          "Folder of a process reward model (rlhf prm): a judge more, the last, of every step "
-          "(DeepSeekMath, section 4.1.3).");
-  set.add("step_separator", options.step_separator, "Text that ends a step, as rlhf prm had it.");
-}
-
 void check_process(const GrpoOptions& options, Problems& problems) {
   const RolloutOptions& rollout = options.rollout;
-  if (!rollout.process_reward_model_name_or_path) {
-    if (rollout.step_separator != RolloutOptions().step_separator) {
-      problems.add("step_separator", "there is no process_reward_model_name_or_path to read it.",
-                   "remove the key.");
-    }
-    return;
-  }
-  if (rollout.step_separator.empty())
-    problems.add("step_separator", "expected a text that ends a step, got nothing.");
-  if (options.multi_objective_aggregation == RewardAggregation::normalize_then_sum) {
+  validate_process_judge(rollout, problems);
+  if (rollout.process_reward_model_name_or_path &&
+      options.multi_objective_aggregation == RewardAggregation::normalize_then_sum) {
     problems.add(
         "multi_objective_aggregation",
         "process_reward_model_name_or_path normalises rewards of steps in its own way, got "
@@ -163,7 +148,7 @@ void declare(OptionSet& set, GrpoOptions& options) {
   declare_loss(set, options);
   declare_advantages(set, options);
   declare(set, options.rollout);
-  declare_process(set, options.rollout);
+  declare_process_judge(set, options.rollout);
 }
 
 void declare(OptionSet& set, GrpoConfig& config) {
@@ -174,7 +159,8 @@ void resolve(GrpoConfig& config, std::vector<std::string>* notes) {
   resolve(config.grpo.rollout, config.training);
   resolve_common(config, notes);
   note_sampler(config.grpo.rollout, notes);
-  note_dropout(config.lora, config.grpo.rollout.disable_dropout, notes);
+  // false by default: nothing to say where there is no adapter.
+  if (config.lora.use_peft) note_dropout(config.lora, config.grpo.rollout.disable_dropout, notes);
   const PolicyLossOptions& loss = config.grpo.loss;
   if (loss.delta && *loss.delta <= 1.0 + loss.upper() && notes != nullptr) {
     notes->push_back(fmt::format(

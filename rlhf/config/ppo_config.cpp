@@ -173,7 +173,8 @@ void declare(OptionSet& set, PpoConfig& config) {
 void resolve(PpoConfig& config, std::vector<std::string>* notes) {
   resolve_common(config, notes);
   note_sampler(config.ppo.rollout, notes);
-  note_dropout(config.lora, config.ppo.rollout.disable_dropout, notes);
+  // false by default: nothing to say where there is no adapter.
+  if (config.lora.use_peft) note_dropout(config.lora, config.ppo.rollout.disable_dropout, notes);
   follow_eval_reward(config.training);
 }
 

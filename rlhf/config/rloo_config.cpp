@@ -73,7 +73,8 @@ void resolve(RlooConfig& config, std::vector<std::string>* notes) {
   resolve(config.rloo.rollout, config.training);
   resolve_common(config, notes);
   note_sampler(config.rloo.rollout, notes);
-  note_dropout(config.lora, config.rloo.rollout.disable_dropout, notes);
+  // false by default: nothing to say where there is no adapter.
+  if (config.lora.use_peft) note_dropout(config.lora, config.rloo.rollout.disable_dropout, notes);
 }
 
 void validate(const RlooConfig& config, Problems& problems) {

@@ -65,27 +65,6 @@ void declare_sampling(OptionSet& set, RolloutOptions& options, const OldRolloutN
                  "their own."});
 }
 
-void declare_rewards(OptionSet& set, RolloutOptions& options, const OldRolloutNames& old) {
-  set.group("Rewards");
-  set.add("reward_funcs", options.reward_funcs,
-          "What judges completions: names, or maps with a name and parameters "
-          "(docs/rewards.md).");
-  auto& model = set.add("reward_model_name_or_path", options.reward_model_name_or_path,
-                        "Folder of a reward model, one more judge.");
-  if (old.reward_model_name_or_path != nullptr) model.old_name(old.reward_model_name_or_path);
-  set.add("reward_weights", options.reward_weights, "Weight of each judge, in order; null: 1.");
-  set.add("reward_failure_limit", options.reward_failure_limit,
-          "The run stops where more than this share of a batch's completions got no reward for "
-          "errors.")
-      .between(0, 1);
-  set.add("reward_workers", options.reward_workers,
-          "Processes of each reward that is a command; questions under way at one that is a url.")
-      .at_least(1);
-  set.add("reward_timeout", options.reward_timeout,
-          "Seconds that a judge outside the program has for a completion.")
-      .above(0);
-}
-
 void declare_rows(OptionSet& set, RolloutOptions& options) {
   set.group("Completions");
   set.add("mask_truncated_completions", options.mask_truncated_completions,
@@ -181,7 +160,7 @@ void declare_rollouts(OptionSet& set, RolloutOptions& options, const OldRolloutN
   set.group("Rollouts");
   declare_prompts(set, options);
   declare_sampling(set, options, old);
-  declare_rewards(set, options, old);
+  declare_judges(set, options, old.reward_model_name_or_path);
   declare_rows(set, options);
   declare_disable_dropout(set, options.disable_dropout);
   declare_live(set, options.reference);
@@ -228,10 +207,9 @@ void validate_judges(const RolloutOptions& options, const CommonConfig& config,
     problems.add("top_p", "a mass above 0 was expected, got 0.",
                  "set top_k: 1 for the most likely token.");
   }
-  const bool judged = options.reward_funcs || options.reward_model_name_or_path ||
-                      options.process_reward_model_name_or_path;
+  validate_judges(options, problems);
   if (options.replay_completions) {
-    if (judged) {
+    if (options.any()) {
       problems.add("reward_funcs", "replay_completions brings its own rewards.",
                    "keep one of the two.");
     }
@@ -243,7 +221,7 @@ void validate_judges(const RolloutOptions& options, const CommonConfig& config,
       problems.add("dynamic_sampling", "replay_completions has no further prompts to draw.",
                    "keep one of the two.");
     }
-  } else if (!judged) {
+  } else if (!options.any()) {
     problems.add("reward_funcs", "something that judges completions was expected, got nothing.",
                  "set reward_funcs: accuracy, or reward_model_name_or_path.");
   }

@@ -18,12 +18,13 @@
 #include <vector>
 
 #include "rlhf/config/common_config.h"
+#include "rlhf/config/judge_options.h"
 #include "rlhf/config/ref_model_options.h"
 #include "rlhf/core/options.h"
 
 namespace rlhf {
 
-struct RolloutOptions {
+struct RolloutOptions : JudgeOptions {
   // Batches
   std::optional<int64_t> prompts_per_step;
   int64_t num_generations = 8;
@@ -45,17 +46,6 @@ struct RolloutOptions {
   std::vector<std::string> stop;
   double rollout_cache_gib = 2.0;
   int64_t rollout_rows = 128;
-
-  // Rewards
-  std::optional<std::vector<Json>>
-      reward_funcs;  ///< names, or maps with parameters (docs/rewards.md)
-  std::optional<std::string> reward_model_name_or_path;
-  std::optional<std::string> process_reward_model_name_or_path;  ///< of grpo alone
-  std::string step_separator = "\n";
-  std::optional<std::vector<double>> reward_weights;
-  double reward_failure_limit = 0.5;
-  int64_t reward_workers = 2;
-  double reward_timeout = 60.0;  ///< seconds
 
   // Rows
   bool mask_truncated_completions = false;

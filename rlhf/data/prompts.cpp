@@ -26,7 +26,10 @@ class PromptEncoder : public RowEncoder {
   void encode(const Record& record, const Schema& schema, RowSink& sink,
               Statistics& statistics) override {
     statistics.eos_rows.reset();  // a prompt is not answered yet
-    for (const auto& columns : required_) require_one(record, columns);
+    for (const auto& columns : required_) {
+      if (auto problem = missing_column(record, columns))
+        throw UserError(std::vector<Problem>{std::move(*problem)});
+    }
     const auto ids =
         schema.form == RowForm::ids ? record.ids("prompt_ids") : encoder_.prompt(record, schema);
     if (ids.empty()) {
@@ -47,17 +50,6 @@ class PromptEncoder : public RowEncoder {
   }
 
  private:
-  static void require_one(const Record& record, const std::vector<std::string>& columns) {
-    if (std::any_of(columns.begin(), columns.end(),
-                    [&](const auto& column) { return record.has(column); })) {
-      return;
-    }
-    throw UserError(
-        record.where,
-        fmt::format("a column `{}` was expected: a reward reads it.", fmt::join(columns, "` or `")),
-        "rename the column that holds it with dataset_columns, or name it in reward_funcs.");
-  }
-
   const Encoder& encoder_;
   const PromptOptions& options_;
   const std::vector<std::vector<std::string>>& required_;
@@ -70,6 +62,18 @@ void check_schemas(std::span<const Schema> schemas, bool has_chat) {
 }
 
 }  // namespace
+
+std::optional<Problem> missing_column(const Record& record,
+                                      const std::vector<std::string>& columns) {
+  const bool there = std::any_of(columns.begin(), columns.end(),
+                                 [&](const auto& column) { return record.has(column); });
+  if (there) return std::nullopt;
+  return Problem{
+      .where = record.where,
+      .what = fmt::format("a column `{}` was expected: a reward reads it.",
+                          fmt::join(columns, "` or `")),
+      .hint = "name the column that holds it: reward_funcs: {name: accuracy, column: NAME}."};
+}
 
 Json PromptOptions::key() const {
   return {{"max_length", max_length ? Json(*max_length) : Json()}, {"text", text.key()}};

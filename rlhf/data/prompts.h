@@ -46,6 +46,10 @@ class PromptDataset : public EncodedRows {
   size_t columns_;
 };
 
+/// What is wrong where the row has none of `columns`, one of which a reward reads.
+std::optional<Problem> missing_column(const Record& record,
+                                      const std::vector<std::string>& columns);
+
 /// Reads, checks, encodes and caches prompts. `fingerprint` names tokenizer and template
 /// (text_fingerprint()). `required`: of each list a row must have one column at least.
 /// `statistics` may be null. UserError lists every bad row, unless bad rows are dropped.

@@ -18,13 +18,17 @@ struct SiblingRun {
   int64_t end;
 };
 
+bool same_prompt(const CachedSequence& a, const CachedSequence& b) {
+  return a.prompt.blocks == b.prompt.blocks && a.prompt.tokens == b.prompt.tokens;
+}
+
 std::vector<SiblingRun> sibling_runs(std::span<const CachedSequence> sequences) {
   constexpr int64_t kLongest = 8;
   std::vector<SiblingRun> runs;
   for (int64_t i = 0; i < static_cast<int64_t>(sequences.size()); ++i) {
     if (!runs.empty() && i - runs.back().begin < kLongest &&
-        sequences[static_cast<size_t>(runs.back().begin)].prompt ==
-            sequences[static_cast<size_t>(i)].prompt) {
+        same_prompt(sequences[static_cast<size_t>(runs.back().begin)],
+                    sequences[static_cast<size_t>(i)])) {
       runs.back().end = i + 1;
     } else {
       runs.push_back({i, i + 1});
@@ -55,25 +59,23 @@ void attend_siblings(const simd::BlockCache& cache, std::span<const CachedSequen
   const auto state_of = [&](int64_t row, int64_t i) -> simd::QueryState& {
     return states[static_cast<size_t>((row - run.begin) * group + i)];
   };
-  const BlockList& prompt = *sequences[static_cast<size_t>(run.begin)].prompt;
-  for (int64_t begin = 0; begin < prompt.tokens();
+  const BlockView prompt = sequences[static_cast<size_t>(run.begin)].prompt;
+  for (int64_t begin = 0; begin < prompt.tokens;
        begin += kBlockTokens) {  // a block stays in cache for all siblings
-    const int64_t end = std::min(begin + kBlockTokens, prompt.tokens());
+    const int64_t end = std::min(begin + kBlockTokens, prompt.tokens);
     for (int64_t row = run.begin; row < run.end; ++row) {
       const int64_t first = std::max(begin, first_visible(row));
       for (int64_t i = 0; first < end && i < group; ++i) {
-        simd::attend_run(cache, key_head, {prompt.blocks().data(), first, end}, transform,
-                         state_of(row, i));
+        simd::attend_run(cache, key_head, {prompt.blocks, first, end}, transform, state_of(row, i));
       }
     }
   }
   for (int64_t row = run.begin; row < run.end; ++row) {
-    const BlockList& answer = *sequences[static_cast<size_t>(row)].answer;
-    const int64_t first = std::max<int64_t>(0, first_visible(row) - prompt.tokens());
+    const BlockView answer = sequences[static_cast<size_t>(row)].answer;
+    const int64_t first = std::max<int64_t>(0, first_visible(row) - prompt.tokens);
     for (int64_t i = 0; i < group; ++i) {
       simd::QueryState& state = state_of(row, i);
-      simd::attend_run(cache, key_head, {answer.blocks().data(), first, answer.tokens()}, transform,
-                       state);
+      simd::attend_run(cache, key_head, {answer.blocks, first, answer.tokens}, transform, state);
       for (int64_t c = 0; c < cache.head_dim; ++c) {
         state.acc[c] /= state.sum;
       }
@@ -158,9 +160,9 @@ torch::Tensor PrefillAttention::attend(int64_t layer, const torch::Tensor& q,
 DecodeAttention::DecodeAttention(const KvCache& cache, std::vector<CachedSequence> sequences)
     : cache_(cache), sequences_(std::move(sequences)) {
   for (const CachedSequence& sequence : sequences_) {
-    const int64_t last = sequence.answer->tokens() - 1;
-    slots_.push_back({sequence.answer->blocks()[static_cast<size_t>(last / kBlockTokens)],
-                      static_cast<int32_t>(last % kBlockTokens)});
+    const int64_t last = sequence.answer.tokens - 1;
+    slots_.push_back(
+        {sequence.answer.blocks[last / kBlockTokens], static_cast<int32_t>(last % kBlockTokens)});
   }
 }
 
@@ -198,12 +200,15 @@ namespace reference {
 torch::Tensor decode_attention(const KvCache& cache, int64_t layer, const torch::Tensor& q,
                                std::span<const CachedSequence> sequences,
                                const AttentionOptions& options) {
-  const auto gathered = [&](const torch::Tensor& stored, const BlockList& list, bool keys) {
-    const auto blocks = at::tensor(list.blocks(), at::kInt).to(stored.device(), at::kLong);
+  const auto gathered = [&](const torch::Tensor& stored, const BlockView& view, bool keys) {
+    const auto blocks =
+        at::tensor(at::ArrayRef(view.blocks, static_cast<size_t>(blocks_for(view.tokens))),
+                   at::kInt)
+            .to(stored.device(), at::kLong);
     const torch::Tensor picked = stored.index_select(0, blocks);  // (n, K, D, 16) or (n, K, 16, D)
     const torch::Tensor tokens = keys ? picked.permute({0, 3, 1, 2}) : picked.permute({0, 2, 1, 3});
     return tokens.reshape({-1, stored.size(1), q.size(2)})
-        .narrow(0, 0, list.tokens());  // (tokens, K, D)
+        .narrow(0, 0, view.tokens);  // (tokens, K, D)
   };
   std::vector<torch::Tensor> rows;
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -212,7 +217,7 @@ torch::Tensor decode_attention(const KvCache& cache, int64_t layer, const torch:
         options.window > 0 ? std::max<int64_t>(0, sequence.tokens() - options.window) : 0;
     const auto both = [&](const torch::Tensor& stored, bool keys) {
       const torch::Tensor all = at::cat(
-          {gathered(stored, *sequence.prompt, keys), gathered(stored, *sequence.answer, keys)});
+          {gathered(stored, sequence.prompt, keys), gathered(stored, sequence.answer, keys)});
       return all.slice(0, first)
           .repeat_interleave(q.size(1) / stored.size(1), 1)
           .to(at::promote_types(q.scalar_type(), at::kFloat));

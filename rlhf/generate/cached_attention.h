@@ -48,16 +48,18 @@ class PrefillAttention final : public AttentionBackend {
   std::vector<CacheSlot> slots_;
 };
 
-/// One sequence of a decode step. The lists have room for the query's own token, which is the
-/// answer's last.
+/// What one query sees: a prompt, which siblings share, and an answer that ends with the query's own
+/// token.
 struct CachedSequence {
-  const BlockList* prompt;
-  const BlockList* answer;
+  BlockView prompt;
+  BlockView answer;
 
-  int64_t tokens() const { return prompt->tokens() + answer->tokens(); }
+  int64_t tokens() const { return prompt.tokens + answer.tokens; }
 };
 
-/// B sequences, one token each. Siblings should lie side by side.
+/// B queries, the last token of a sequence each. All keys are stored before any is asked for, so
+/// sequences may be beginnings of one another: consecutive tokens behind a cached prompt. Siblings
+/// should lie side by side.
 class DecodeAttention final : public AttentionBackend {
  public:
   DecodeAttention(const KvCache& cache, std::vector<CachedSequence> sequences);

@@ -8,8 +8,9 @@
 #include <optional>
 
 #include "rlhf/core/log.h"
-#include "rlhf/core/random.h"
 #include "rlhf/generate/cached_attention.h"
+#include "rlhf/generate/growing_completion.h"
+#include "rlhf/generate/interrupted.h"
 #include "rlhf/generate/kv_cache.h"
 #include "rlhf/kernels/thin_product.h"
 #include "rlhf/math/linear_logprobs.h"
@@ -61,23 +62,13 @@ struct Row {
         sample(sample_),
         reservation(reserved, answer_blocks(options)),
         answer(cache),
-        random(options.seed,
-               {kRandomSampling, options.step, source.key, static_cast<uint64_t>(sample_)}) {
-    if (options.repetition_penalty != 1.0) {
-      seen = source.ids;
-      std::sort(seen.begin(), seen.end());
-      seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-    }
-  }
+        completion(source, sample_, options) {}
 
   std::shared_ptr<CachedPrompt> prompt;
   int64_t sample;
   Reservation reservation;
   BlockList answer;
-  Random random;
-  std::vector<int32_t> seen;  // distinct, ascending; kept only for a repetition penalty
-  Completion completion;
-  bool done = false;
+  GrowingCompletion completion;
 };
 
 /// One call of Engine::generate().
@@ -101,6 +92,7 @@ class Run {
 
   std::vector<std::vector<Completion>> operator()() {
     while (next_prompt_ < prompts_.size() || !rows_.empty()) {
+      if (callbacks_.should_stop && callbacks_.should_stop()) throw Interrupted();
       const size_t running = rows_.size();
       prefill(admit());
       check(!rows_.empty(), "generate", "expected room for a sample in the cache of {} blocks",
@@ -224,8 +216,8 @@ void Run::decode() {
   std::vector<CachedSequence> sequences;
   for (const auto& row : rows_) {
     row->answer.grow(1);
-    sequences.push_back({&row->prompt->blocks, &row->answer});
-    ids.push_back(row->completion.ids.back());
+    sequences.push_back({row->prompt->blocks.view(), row->answer.view()});
+    ids.push_back(row->completion.ids().back());
     positions.push_back(sequences.back().tokens() - 1);
   }
   DecodeAttention attention(cache_, std::move(sequences));
@@ -246,9 +238,8 @@ void Run::choose(size_t begin, const torch::Tensor& hidden) {
     Sampler sampler;
     for (int64_t i = first; i < end; ++i) {
       Row& row = *rows_[begin + static_cast<size_t>(i)];
-      tokens[static_cast<size_t>(i)] =
-          sampler.choose({logits.mutable_data_ptr<float>() + i * vocab, static_cast<size_t>(vocab)},
-                         row.seen, options_, row.random.uniform());
+      tokens[static_cast<size_t>(i)] = row.completion.choose(
+          sampler, {logits.mutable_data_ptr<float>() + i * vocab, static_cast<size_t>(vocab)});
     }
   });
   stats_.peak_blocks = std::max(stats_.peak_blocks, cache_.blocks() - cache_.free_blocks());
@@ -258,34 +249,22 @@ void Run::choose(size_t begin, const torch::Tensor& hidden) {
 }
 
 void Run::accept(Row& row, const ChosenToken& token) {
-  Completion& completion = row.completion;
-  completion.ids.push_back(token.id);
-  completion.logprobs.push_back(token.logprob);
-  if (options_.filters()) {
-    completion.sampling_logprobs.push_back(token.sampling_logprob);
-  }
-  if (options_.repetition_penalty != 1.0) {
-    const auto place = std::lower_bound(row.seen.begin(), row.seen.end(), token.id);
-    if (place == row.seen.end() || *place != token.id) {
-      row.seen.insert(place, token.id);
-    }
-  }
   ++stats_.sampled_tokens;
-  bool stops = !options_.ignore_eos && std::find(options_.stop_ids.begin(), options_.stop_ids.end(),
-                                                 token.id) != options_.stop_ids.end();
-  if (callbacks_.on_token) {
-    stops = callbacks_.on_token({row.prompt->index, row.sample, completion.ids}) || stops;
+  if (!callbacks_.on_token) {
+    row.completion.accept(token, {});
+    return;
   }
-  completion.finish_reason = stops ? FinishReason::stop : FinishReason::length;
-  row.done = stops || static_cast<int64_t>(completion.ids.size()) == options_.max_new_tokens;
+  row.completion.accept(token, [&](std::span<const int32_t> ids) {
+    return callbacks_.on_token({.prompt = row.prompt->index, .sample = row.sample, .ids = ids});
+  });
 }
 
 void Run::drop_finished() {
   for (auto& row : rows_) {
-    if (row->done) {
+    if (row->completion.done()) {
       Completion& kept =
           completions_[static_cast<size_t>(row->prompt->index)][static_cast<size_t>(row->sample)];
-      kept = std::move(row->completion);
+      kept = row->completion.take();
       if (callbacks_.on_finished) {
         callbacks_.on_finished(row->prompt->index, row->sample, kept);
       }
@@ -314,7 +293,7 @@ int64_t cache_bytes_of_sample(const Decoder& decoder, int64_t prompt_tokens, int
          KvCache::block_bytes(decoder.config(), decoder.dtype());
 }
 
-void Engine::check_request(std::span<const Prompt> prompts, const SamplingOptions& options) const {
+void Engine::check_request(std::span<const Prompt> prompts, const SamplingOptions& options) {
   Problems problems;
   options.check("generate", problems);
   problems.throw_if_any();
@@ -325,18 +304,7 @@ void Engine::check_request(std::span<const Prompt> prompts, const SamplingOption
     const std::string where =
         prompts[i].where.empty() ? fmt::format("generate: prompt {}", i) : prompts[i].where;
     const std::vector<int32_t>& ids = prompts[i].ids;
-    if (ids.empty()) {
-      problems.add(where, "expected at least one token, got none.",
-                   "use a chat template, or a tokenizer that adds a BOS token");
-    }
-    const auto outside = std::find_if(
-        ids.begin(), ids.end(), [&](int32_t id) { return id < 0 || id >= config.vocab_size; });
-    if (outside != ids.end()) {
-      problems.add(where,
-                   fmt::format("expected ids below the vocabulary's {}, got {}.", config.vocab_size,
-                               *outside),
-                   "tokenizer and model must belong together");
-    }
+    check_prompt_ids(prompts[i], where, config, problems);
     const int64_t needed = blocks_of_sample(prompts[i], options) * block_bytes;
     const int64_t budget = options_.cache_bytes / block_bytes * block_bytes;
     if (needed > budget) {
@@ -358,7 +326,8 @@ void Engine::check_request(std::span<const Prompt> prompts, const SamplingOption
     }
   }
   problems.throw_if_any();
-  if (longest > config.context && config.context > 0) {
+  if (longest > config.context && config.context > 0 && !warned_of_context_) {
+    warned_of_context_ = true;
     log_warning(
         "[generate] rows of up to {} tokens are asked for, the model was made for {}. HINT: lower "
         "max_new_tokens.",

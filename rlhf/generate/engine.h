@@ -63,6 +63,8 @@ struct GenerateCallbacks {
   std::function<bool(const TokenEvent&)> on_token;
   /// When a completion is done, while others run.
   std::function<void(int64_t prompt, int64_t sample, const Completion&)> on_finished;
+  /// Asked before every pass: true breaks the draw off by an exception (interrupted.h).
+  std::function<bool()> should_stop;
 };
 
 struct EngineOptions {
@@ -102,11 +104,12 @@ class Engine {
   const GenerateStats& stats() const { return stats_; }
 
  private:
-  void check_request(std::span<const Prompt> prompts, const SamplingOptions& options) const;
+  void check_request(std::span<const Prompt> prompts, const SamplingOptions& options);
 
   const Decoder& decoder_;
   EngineOptions options_;
   GenerateStats stats_;
+  bool warned_of_context_ = false;  // once is enough, however many calls
 };
 
 }  // namespace rlhf

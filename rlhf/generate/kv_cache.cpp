@@ -1,5 +1,6 @@
 #include "rlhf/generate/kv_cache.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace rlhf {
@@ -57,6 +58,14 @@ void BlockList::grow(int64_t count) {
   tokens_ += count;
   while (static_cast<int64_t>(blocks_.size()) < blocks_for(tokens_)) {
     blocks_.push_back(cache_->take());
+  }
+}
+
+void BlockList::shrink(int64_t tokens) {
+  tokens_ = std::min(tokens_, tokens);
+  while (static_cast<int64_t>(blocks_.size()) > blocks_for(tokens_)) {
+    cache_->give_back(blocks_.back());
+    blocks_.pop_back();
   }
 }
 

@@ -50,6 +50,12 @@ class KvCache {
   std::vector<int32_t> free_;
 };
 
+/// The first `tokens` tokens of a run of blocks, which lie elsewhere.
+struct BlockView {
+  const int32_t* blocks = nullptr;
+  int64_t tokens = 0;
+};
+
 /// Blocks of one run of tokens; they return to the pool with it.
 class BlockList {
  public:
@@ -60,8 +66,12 @@ class BlockList {
 
   /// Makes room for `count` more tokens.
   void grow(int64_t count);
+  /// Forgets all but the first `tokens` tokens.
+  void shrink(int64_t tokens);
   int64_t tokens() const { return tokens_; }
   const std::vector<int32_t>& blocks() const { return blocks_; }
+  /// Valid until the list grows or shrinks.
+  BlockView view() const { return {blocks_.data(), tokens_}; }
 
  private:
   KvCache* cache_;

@@ -66,32 +66,55 @@ HWY_INLINE float block_scores(const float* HWY_RESTRICT keys, const float* HWY_R
                               int64_t head_dim, int64_t begin, int64_t end,
                               const ScoreTransform& transform, float* HWY_RESTRICT scores) {
   const BlockTag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t t = 0; t < kBlockTokens; t += lanes) {
-    auto even = hn::Zero(d);
-    auto odd = hn::Zero(d);
+  const auto lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  const auto first = hn::Set(d, static_cast<float>(begin));
+  const auto last = hn::Set(d, static_cast<float>(end));
+  auto top = lowest;
+  for (int64_t t = 0; t < kBlockTokens; t += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto term = [&](int64_t c, auto sum) HWY_ATTR {
+      return hn::MulAdd(hn::Set(d, q[c]), hn::LoadU(d, keys + c * kBlockTokens + t), sum);
+    };
+    auto sum0 = hn::Zero(d);  // four chains: one alone waits for each of its own sums
+    auto sum1 = hn::Zero(d);
+    auto sum2 = hn::Zero(d);
+    auto sum3 = hn::Zero(d);
     int64_t c = 0;
-    for (; c + 2 <= head_dim; c += 2) {
-      even = hn::MulAdd(hn::Set(d, q[c]), hn::LoadU(d, keys + c * kBlockTokens + t), even);
-      odd = hn::MulAdd(hn::Set(d, q[c + 1]), hn::LoadU(d, keys + (c + 1) * kBlockTokens + t), odd);
+    for (; c + 4 <= head_dim; c += 4) {
+      sum0 = term(c, sum0);
+      sum1 = term(c + 1, sum1);
+      sum2 = term(c + 2, sum2);
+      sum3 = term(c + 3, sum3);
     }
-    if (c < head_dim) {
-      even = hn::MulAdd(hn::Set(d, q[c]), hn::LoadU(d, keys + c * kBlockTokens + t), even);
-    }
-    auto score = hn::Mul(hn::Add(even, odd), hn::Set(d, transform.scale));
+    for (; c < head_dim; ++c) sum0 = term(c, sum0);
+    auto score =
+        hn::Mul(hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3)), hn::Set(d, transform.scale));
     if (transform.softcap > 0.0f) {
       const auto cap = hn::Set(d, transform.softcap);
       score = hn::Mul(cap, hn::Tanh(d, hn::Div(score, cap)));
     }
-    hn::StoreU(score, d, scores + t);
-  }
-  float top = -std::numeric_limits<float>::infinity();
-  for (int64_t t = 0; t < kBlockTokens; ++t) {
     // Tokens not written yet hold anything, NaN too: they are replaced, not multiplied by 0.
-    scores[t] = t >= begin && t < end ? scores[t] : -std::numeric_limits<float>::infinity();
-    top = std::max(top, scores[t]);
+    const auto at = hn::Iota(d, static_cast<float>(t));
+    score = hn::IfThenElse(hn::And(hn::Ge(at, first), hn::Lt(at, last)), score, lowest);
+    top = hn::Max(top, score);
+    hn::Store(score, d, scores + t);
   }
-  return top;
+  return hn::GetLane(hn::MaxOfLanes(d, top));
+}
+
+/// weights[t] = exp(scores[t] − max), 0 for those outside the block's tokens. Returns their sum.
+HWY_INLINE float block_weights(const float* HWY_RESTRICT scores, float max,
+                               float* HWY_RESTRICT weights) {
+  const BlockTag d;
+  const auto lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  auto sum = hn::Zero(d);
+  for (int64_t t = 0; t < kBlockTokens; t += static_cast<int64_t>(hn::Lanes(d))) {
+    const auto score = hn::Load(d, scores + t);
+    const auto x = hn::Max(hn::Sub(score, hn::Set(d, max)), hn::Set(d, kLowest));
+    const auto weight = hn::IfThenElseZero(hn::Gt(score, lowest), hn::Exp(d, x));
+    sum = hn::Add(sum, weight);
+    hn::Store(weight, d, weights + t);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
 void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
@@ -105,30 +128,27 @@ void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
     const int64_t end = std::min(run.end - b * kBlockTokens, kBlockTokens);
     const float top =
         block_scores(cache.keys + at, state.q, cache.head_dim, begin, end, transform, scores);
+    float shrink = 1.0f;
     if (top > state.max) {
-      const float shrink = std::exp(std::max(state.max - top, kLowest));
+      shrink = std::exp(std::max(state.max - top, kLowest));
       state.max = top;
-      state.sum *= shrink;
-      for_lanes<float>(cache.head_dim, [&](auto d, int64_t c) HWY_ATTR {
-        hn::StoreU(hn::Mul(hn::LoadU(d, state.acc + c), hn::Set(d, shrink)), d, state.acc + c);
-      });
     }
-    const BlockTag d;
-    for (int64_t t = 0; t < kBlockTokens; t += static_cast<int64_t>(hn::Lanes(d))) {
-      const auto x = hn::Sub(hn::Load(d, scores + t), hn::Set(d, state.max));
-      hn::Store(hn::Exp(d, hn::Max(x, hn::Set(d, kLowest))), d, weights + t);
-    }
+    state.sum = state.sum * shrink + block_weights(scores, state.max, weights);
     const float* HWY_RESTRICT values = cache.values + at;
-    for (int64_t t = begin; t < end; ++t) {
-      state.sum += weights[t];
-    }
-    for_lanes<float>(cache.head_dim, [&](auto lane, int64_t c) HWY_ATTR {
-      auto acc = hn::LoadU(lane, state.acc + c);
-      for (int64_t t = begin; t < end; ++t) {
-        acc = hn::MulAdd(hn::Set(lane, weights[t]),
-                         hn::LoadU(lane, values + t * cache.head_dim + c), acc);
+    for_lanes<float>(cache.head_dim, [&](auto d, int64_t c) HWY_ATTR {
+      const auto term = [&](int64_t t, auto sum) HWY_ATTR {
+        return hn::MulAdd(hn::Set(d, weights[t]), hn::LoadU(d, values + t * cache.head_dim + c),
+                          sum);
+      };
+      auto even = hn::Mul(hn::LoadU(d, state.acc + c), hn::Set(d, shrink));
+      auto odd = hn::Zero(d);
+      int64_t t = begin;
+      for (; t + 2 <= end; t += 2) {
+        even = term(t, even);
+        odd = term(t + 1, odd);
       }
-      hn::StoreU(acc, lane, state.acc + c);
+      if (t < end) even = term(t, even);
+      hn::StoreU(hn::Add(even, odd), d, state.acc + c);
     });
   }
 }

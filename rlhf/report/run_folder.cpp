@@ -78,7 +78,8 @@ RunFolder::RunFolder(fs::path path, int64_t resumed_step, bool tensorboard)
   }
   const fs::path metrics = path_ / "metrics.jsonl";
   write_file(metrics, lines_up_to(metrics, resumed_step));
-  if (tensorboard) events_ = std::make_unique<TensorBoardWriter>(path_, resumed_step);
+  const int64_t first_step = resumed_step == 0 ? 0 : resumed_step + 1;
+  if (tensorboard) events_ = std::make_unique<TensorBoardWriter>(path_, first_step);
 }
 
 RunFolder::~RunFolder() {

@@ -54,14 +54,26 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-/// Event { double wall_time = 1; int64 step = 2; … }
-std::string event_head(int64_t step) {
+/// Event { double wall_time = 1; int64 step = 2; … }; a step of 0 is left out, as proto3 does.
+std::string event_head(double wall_time, int64_t step) {
   std::string event;
   put_tag(event, 1, kFixed64);
-  put_fixed(event, seconds_now());
-  put_tag(event, 2, kVarint);
-  put_varint(event, static_cast<uint64_t>(step));
+  put_fixed(event, wall_time);
+  if (step != 0) {
+    put_tag(event, 2, kVarint);
+    put_varint(event, static_cast<uint64_t>(step));
+  }
   return event;
+}
+
+std::string framed(std::string_view payload) {
+  std::string length;
+  put_fixed(length, static_cast<uint64_t>(payload.size()));
+  std::string record = length;
+  put_fixed(record, masked(crc32c(length)));
+  record += payload;
+  put_fixed(record, masked(crc32c(payload)));
+  return record;
 }
 
 std::string host_name() {
@@ -78,21 +90,20 @@ uint32_t crc32c(std::string_view bytes) {
   return ~crc;
 }
 
-TensorBoardWriter::TensorBoardWriter(const fs::path& folder, int64_t first_step)
-    : path_(folder / fmt::format("events.out.tfevents.{:.6f}.{}.{}", seconds_now(), host_name(),
-                                 ::getpid())) {
-  std::string version = event_head(first_step);
-  put_bytes(version, 3, "brain.Event:2");
-  write_record(version);
-  if (first_step > 0) {
-    std::string session = event_head(first_step);
-    put_bytes(session, 7, std::string_view("\x08\x01", 2));  // SessionLog { status = START }
-    write_record(session);
-  }
+std::string tensorboard_version_record(double wall_time) {
+  std::string event = event_head(wall_time, /*step=*/0);
+  put_bytes(event, 3, "brain.Event:2");
+  return framed(event);
 }
 
-void TensorBoardWriter::add(int64_t step,
-                            const std::vector<std::pair<std::string, double>>& scalars) {
+std::string tensorboard_start_record(double wall_time, int64_t step) {
+  std::string event = event_head(wall_time, step);
+  put_bytes(event, 7, std::string_view("\x08\x01", 2));  // SessionLog { status = START }
+  return framed(event);
+}
+
+std::string tensorboard_scalars_record(double wall_time, int64_t step,
+                                       const std::vector<std::pair<std::string, double>>& scalars) {
   std::string summary;
   for (const auto& [tag, value] : scalars) {
     std::string entry;  // Summary.Value { string tag = 1; float simple_value = 2; }
@@ -101,19 +112,21 @@ void TensorBoardWriter::add(int64_t step,
     put_fixed(entry, static_cast<float>(value));
     put_bytes(summary, 1, entry);
   }
-  std::string event = event_head(step);
+  std::string event = event_head(wall_time, step);
   put_bytes(event, 5, summary);
-  write_record(event);
+  return framed(event);
 }
 
-void TensorBoardWriter::write_record(std::string_view payload) const {
-  std::string length;
-  put_fixed(length, static_cast<uint64_t>(payload.size()));
-  std::string record = length;
-  put_fixed(record, masked(crc32c(length)));
-  record += payload;
-  put_fixed(record, masked(crc32c(payload)));
-  append_file(path_, record);
+TensorBoardWriter::TensorBoardWriter(const fs::path& folder, int64_t first_step)
+    : path_(folder / fmt::format("events.out.tfevents.{:.6f}.{}.{}", seconds_now(), host_name(),
+                                 ::getpid())) {
+  append_file(path_, tensorboard_version_record(seconds_now()) +
+                         tensorboard_start_record(seconds_now(), first_step));
+}
+
+void TensorBoardWriter::add(int64_t step,
+                            const std::vector<std::pair<std::string, double>>& scalars) {
+  append_file(path_, tensorboard_scalars_record(seconds_now(), step, scalars));
 }
 
 }  // namespace rlhf

@@ -1,4 +1,5 @@
-// Texts that end a completion, looked for while its tokens come.
+// Texts that end a completion, looked for while its tokens come; and the part of the text that can
+// be shown meanwhile.
 #pragma once
 
 #include <optional>
@@ -9,7 +10,7 @@
 
 namespace rlhf {
 
-/// Follows the text of one running completion. Keeps references to the tokenizer and the list.
+/// Follows the text of one running completion. Keeps a reference to the list.
 class StopStrings {
  public:
   StopStrings(const Tokenizer& tokenizer, const std::vector<std::string>& stop);
@@ -19,12 +20,22 @@ class StopStrings {
   /// The text before the first of them, if one was found.
   std::optional<std::string> cut_text() const;
 
+  /// What has become certain since the last call: whole characters that are no special token's, and
+  /// nothing that later tokens could make the beginning of one of the texts. All calls and rest(),
+  /// joined, are the completion's text.
+  std::string take();
+  /// What is left when no more tokens come.
+  std::string rest();
+
  private:
+  std::string shown_to(size_t end);
+
   StreamDecoder decoder_;
   const std::vector<std::string>& stop_;
   size_t longest_ = 0;
   std::string text_;
   size_t found_ = std::string::npos;
+  size_t shown_ = 0;  // bytes of text_ that take() has given
 };
 
 }  // namespace rlhf

@@ -4,6 +4,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
+#include "rlhf/generate/interrupted.h"
 #include "rlhf/train/grpo_step.h"
 #include "rlhf/train/reference_maker.h"
 #include "rlhf/train/rollout_source.h"
@@ -73,14 +74,11 @@ void check_weights(const RolloutOptions& rollout, size_t judges) {
 void check_template(const Judges& judges, const PromptDataset& data) {
   if (!judges.text || judges.text->has_template()) return;
   for (int64_t row = 0; row < data.rows(); ++row) {
-    const Json columns = data.columns(row);
-    if (!columns.value("prompt", Json()).is_array()) continue;
-    throw UserError(
-        "reward_model_reencode",
-        fmt::format("a reward model with a chat template was expected, since the prompt "
-                    "of {} is a conversation.",
-                    data.source(row)),
-        "give its folder a chat_template.jinja.");
+    const auto problem = missing_template(judges, data.columns(row), data.source(row));
+    if (!problem) continue;
+    Problems problems;
+    problems.add(*problem);
+    problems.throw_if_any();
   }
 }
 
@@ -158,8 +156,11 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
       config, [&](const TextSide*) { return request; }, checks);
   if (!rollout.replay_completions) {
     checks.attempt([&] {
-      setup.judges.emplace(read_judges(rollout, setup.text ? &*setup.text : nullptr,
-                                       setup.policy ? setup.policy->device : torch::kCPU));
+      Problems problems;
+      setup.judges.emplace(
+          read_judges(rollout, rollout.max_completion_length, setup.text ? &*setup.text : nullptr,
+                      setup.policy ? setup.policy->device : torch::kCPU, problems));
+      problems.throw_if_any();
     });
   }
   if (method.read) checks.attempt(method.read);
@@ -181,7 +182,6 @@ void evaluate_and_note(const GrpoConfig& config, const PolicyGradientMethod& met
                              {.generations = config.grpo.rollout.eval_generations(),
                               .draw = kEvaluationDraw,
                               .step = run.step()});
-  weigh_groups(groups, setup.judges->weights);
   const auto no_spread = method.without_spread(groups, setup.judges->weights);
   run.note_evaluation(rollout_metrics(groups, setup.judges->names, no_spread, "eval_"),
                       seconds_since(start), setup.data.eval->rows());
@@ -262,7 +262,8 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
              add_old_logprobs(config, policy, rows_of(rollout, first, rollout.samples()));
              if (critic) critic->add_values(rows_of(rollout, 0, rollout.samples()));
              metrics.emplace_back("time/reference", seconds_since(start));
-           }},
+           },
+       .should_stop = hooks.should_stop},
       run.folder(), resumed.is_null() ? Json() : resumed.at("source"), policy.resumed_from);
   run.set_extra_state([&] {
     return Json{{"source", source.state()},
@@ -279,7 +280,13 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     // 1. The completions of this step, drawn anew where the last ones are used up.
     Metrics metrics;
     int64_t tokens = 0;
-    auto slices = source.take(run.step(), metrics, tokens);
+    std::vector<Slice> slices;
+    try {
+      slices = source.take(run.step(), metrics, tokens);
+    } catch (const Interrupted&) {
+      run.interrupt();
+      break;
+    }
     // 2. Gradients of the loss over all of them.
     const auto start = std::chrono::steady_clock::now();
     const bool hold = critic && critic->warms_up(run.step());

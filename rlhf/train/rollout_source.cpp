@@ -6,6 +6,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
+#include "rlhf/generate/interrupted.h"
 #include "rlhf/math/advantages.h"
 
 namespace rlhf {
@@ -49,15 +50,6 @@ void add_moments(Metrics& metrics, const std::string& mean, const std::string& d
   if (moments.deviation) metrics.emplace_back(deviation, *moments.deviation);
 }
 
-Json steps_line(const std::vector<StepReward>& steps) {
-  Json line = {{"last_tokens", Json::array()}, {"rewards", Json::array()}};
-  for (const auto& step : steps) {
-    line["last_tokens"].push_back(step.last_token);
-    line["rewards"].push_back(step.reward ? Json(*step.reward) : Json(nullptr));
-  }
-  return line;
-}
-
 /// What says which completions a step trains on.
 Json batches_of_run(const RolloutOptions& options, const TrainingOptions& training) {
   return {{"per_device_train_batch_size", training.per_device_train_batch_size},
@@ -79,23 +71,6 @@ void check_geometry(const Json& saved, const Json& now) {
                  "start a new run from the checkpoint's model to train with other batches.");
   }
   problems.throw_if_any();
-}
-
-/// Of each judge that failed: how often its time was over, and how often for another cause.
-void add_failures(Metrics& metrics, const Rollout& rollout,
-                  const std::vector<std::string>& judges) {
-  for (const auto& judge : judges) {
-    double errors = 0.0;
-    double timeouts = 0.0;
-    for_each_sample(rollout.groups, [&](const Group&, const Sample& sample) {
-      for (const auto& failure : sample.failures) {
-        if (failure.judge == judge) (failure.timed_out ? timeouts : errors) += 1.0;
-      }
-    });
-    if (errors + timeouts == 0.0) continue;
-    metrics.emplace_back("rewards/" + judge + "/errors", errors);
-    metrics.emplace_back("rewards/" + judge + "/timeouts", timeouts);
-  }
 }
 
 /// Why a rollout teaches nothing.
@@ -131,15 +106,6 @@ int64_t steps_per_epoch(const RolloutOptions& options, const TrainingOptions& tr
   return std::max<int64_t>(1, (slices + per_step - 1) / per_step);
 }
 
-void weigh_groups(std::vector<Group>& groups, const std::vector<double>& weights) {
-  for (auto& group : groups) {
-    for (auto& sample : group.samples) {
-      const auto sum = weigh_rewards(std::span(&sample.rewards, 1), weights);
-      sample.reward = sample.failures.empty() ? sum.front() : std::nullopt;
-    }
-  }
-}
-
 Metrics rollout_metrics(const std::vector<Group>& groups, const std::vector<std::string>& judges,
                         const std::vector<bool>& no_spread, const std::string& prefix) {
   std::vector<double> lengths;
@@ -172,6 +138,14 @@ Metrics rollout_metrics(const std::vector<Group>& groups, const std::vector<std:
   metrics.emplace_back(
       prefix + "frac_reward_zero_std",
       static_cast<double>(std::count(no_spread.begin(), no_spread.end(), true)) / count);
+  FailedCompletions failed;
+  failed.add(groups);
+  if (failed.failed > 0) metrics.emplace_back(prefix + "rewards/failed_ratio", failed.share());
+  for (const auto& found : count_failures(groups, judges)) {
+    const std::string name = prefix + "rewards/" + found.judge;
+    metrics.emplace_back(name + "/errors", static_cast<double>(found.errors));
+    metrics.emplace_back(name + "/timeouts", static_cast<double>(found.timeouts));
+  }
   return metrics;
 }
 
@@ -199,6 +173,24 @@ int64_t RolloutSource::period() const {
 }
 
 std::vector<Slice> RolloutSource::take(int64_t step, Metrics& metrics, int64_t& tokens) {
+  const int64_t cursor = cursor_;
+  const int64_t silent = silent_;
+  const int64_t newest = live_.empty() ? -1 : live_.back().number;
+  const uint64_t bytes = fs::file_size(log_);
+  const Json method = parts_.method.state ? parts_.method.state() : Json();
+  try {
+    return slices_of(step, metrics, tokens);
+  } catch (const Interrupted&) {
+    cursor_ = cursor;
+    silent_ = silent;
+    while (!live_.empty() && live_.back().number > newest) live_.pop_back();
+    fs::resize_file(log_, bytes);
+    if (parts_.method.set_state) parts_.method.set_state(method);
+    throw;
+  }
+}
+
+std::vector<Slice> RolloutSource::slices_of(int64_t step, Metrics& metrics, int64_t& tokens) {
   const int64_t micro = parts_.training.per_device_train_batch_size;
   const int64_t per_step = parts_.training.gradient_accumulation_steps;
   const int64_t slices_of_rollout = parts_.options.steps_per_generation.value_or(1);
@@ -246,10 +238,10 @@ Rollout RolloutSource::draw(int64_t number, int64_t step, int64_t first_later, M
     const int64_t groups = prompts_per_generation(parts_.options, parts_.training);
     const int64_t whole = parts_.replay->groups() / groups;
     rollout.groups = parts_.replay->take(number % whole * groups, groups);
+    weigh_groups(rollout.groups, parts_.weights);
   } else {
     rollout.groups = sampled(number, step, metrics);
   }
-  weigh_groups(rollout.groups, parts_.weights);
   parts_.add_logprobs(rollout, first_later, metrics);
   parts_.method.set_advantages(rollout.groups, parts_.weights, metrics);
   append(rollout);
@@ -265,10 +257,9 @@ std::vector<Group> RolloutSource::sampled(int64_t number, int64_t step, Metrics&
   std::vector<Group> flat;
   RolloutSeconds seconds;
   const auto drawn = [&](const std::vector<int64_t>& rows, const Draw& draw) {
-    auto groups = parts_.maker->groups(*parts_.prompts, rows, draw);
+    auto groups = parts_.maker->groups(*parts_.prompts, rows, draw, parts_.should_stop);
     seconds.sampling += parts_.maker->seconds().sampling;
     seconds.rewards += parts_.maker->seconds().rewards;
-    weigh_groups(groups, parts_.weights);
     return groups;
   };
   int64_t round = 0;
@@ -310,26 +301,14 @@ void RolloutSource::note(const Rollout& rollout, const std::vector<bool>& no_spr
                          Metrics& metrics) {
   for (auto& metric : rollout_metrics(rollout.groups, parts_.judges, no_spread, ""))
     metrics.push_back(std::move(metric));
-  double failed = 0.0;
+  FailedCompletions failed;
+  failed.add(rollout.groups);
+  failed.check(parts_.options.reward_failure_limit);
   bool teaches = false;
-  std::string example;
   for_each_sample(rollout.groups, [&](const Group&, const Sample& sample) {
-    if (!sample.failures.empty()) {
-      failed += 1.0;
-      example = sample.failures.front().text();
-    }
     teaches = teaches || std::any_of(sample.advantages.begin(), sample.advantages.end(),
                                      [](float value) { return value != 0.0F; });
   });
-  const double share = failed / static_cast<double>(rollout.samples());
-  if (failed > 0.0) metrics.emplace_back("rewards/failed_ratio", share);
-  add_failures(metrics, rollout, parts_.judges);
-  if (share > parts_.options.reward_failure_limit) {
-    fail("rewards",
-         fmt::format("{:.0f}% of the completions got no reward for errors, such as {}.",
-                     100.0 * share, example),
-         "mend the reward, or raise reward_failure_limit.");
-  }
   silent_ = teaches ? 0 : silent_ + 1;
   if (silent_ % kWarnEvery == 1)
     log_warning("[rollout {}] nothing can be learned from it: {}", rollout.number,
@@ -339,16 +318,12 @@ void RolloutSource::note(const Rollout& rollout, const std::vector<bool>& no_spr
 void RolloutSource::append(const Rollout& rollout) {
   std::string lines;
   for_each_sample(rollout.groups, [&](const Group& group, const Sample& sample) {
-    Json rewards = Json::object();
-    for (size_t k = 0; k < parts_.judges.size(); ++k) {
-      rewards[parts_.judges[k]] = sample.rewards[k] ? Json(*sample.rewards[k]) : Json(nullptr);
-    }
     Json line = {{"step", rollout.step + 1},
                  {"weight_version", rollout.step},
                  {"generation", rollout.number},
                  {"prompt", parts_.text.tokenizer.decode(group.prompt, false)},
                  {"completion", sample.text},
-                 {"rewards", std::move(rewards)},
+                 {"rewards", rewards_json(sample, parts_.judges)},
                  {"reward", sample.reward ? Json(*sample.reward) : Json(nullptr)},
                  {"advantage", sample.advantages.empty() ? 0.0 : sample.advantages.front()},
                  {"finish_reason", sample.truncated ? "length" : "stop"},
@@ -356,7 +331,7 @@ void RolloutSource::append(const Rollout& rollout) {
                  {"completion_ids", sample.ids}};
     if (parts_.prompts != nullptr) line["row"] = parts_.prompts->source(group.row);
     for (const auto& failure : sample.failures) line["failures"].push_back(failure.text());
-    if (!sample.steps.empty()) line["steps"] = steps_line(sample.steps);
+    if (!sample.steps.empty()) line["steps"] = steps_json(sample.steps);
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
   });
   append_file(log_, lines);

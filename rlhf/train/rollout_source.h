@@ -37,6 +37,7 @@ struct RolloutParts {
   /// What a fresh rollout needs from models: reference log-probabilities, those of slices that are
   /// first used after other updates (the completions from `first` on). Metrics of it go there.
   std::function<void(Rollout&, int64_t first, Metrics&)> add_logprobs;
+  std::function<bool()> should_stop;  ///< asked while completions are drawn; may be empty
 };
 
 /// Steps of an epoch over `prompts` prompts, each taken once.
@@ -56,6 +57,8 @@ class RolloutSource {
                 const std::optional<fs::path>& checkpoint);
 
   /// The slices of the step behind `step` updates; metrics and tokens of what was drawn for it.
+  /// Interrupted when parts.should_stop asks for an end: source, completions.jsonl and the method
+  /// are then what they were before the call.
   std::vector<Slice> take(int64_t step, Metrics& metrics, int64_t& tokens);
 
   /// Whether completions of the step will be used again after it.
@@ -69,6 +72,7 @@ class RolloutSource {
   static constexpr const char* kFile = "rollout.safetensors";
 
  private:
+  std::vector<Slice> slices_of(int64_t step, Metrics& metrics, int64_t& tokens);
   Rollout draw(int64_t number, int64_t step, int64_t first_later, Metrics& metrics);
   std::vector<Group> sampled(int64_t number, int64_t step, Metrics& metrics);
   /// Completions [begin, begin + per_device_train_batch_size) of a pass over the rollout; passes are
@@ -86,11 +90,9 @@ class RolloutSource {
   std::list<Rollout> live_;
 };
 
-/// Metrics of judged groups, each name behind `prefix`: TRL's of completions and rewards.
+/// Metrics of judged groups, each name behind `prefix`: TRL's of completions and rewards, and what
+/// judges failed on.
 Metrics rollout_metrics(const std::vector<Group>& groups, const std::vector<std::string>& judges,
                         const std::vector<bool>& no_spread, const std::string& prefix);
-
-/// Weighted sums of rewards into `reward`; a sample with a failure has none.
-void weigh_groups(std::vector<Group>& groups, const std::vector<double>& weights);
 
 }  // namespace rlhf

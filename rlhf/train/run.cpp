@@ -140,6 +140,8 @@ TrainRun::TrainRun(RunParts parts, Policy& policy)
       std::any_of(training.report_to.begin(), training.report_to.end(),
                   [](const auto& name) { return name == "tensorboard" || name == "all"; });
   folder_.emplace(fs::path(*training.output_dir), state_.step, tensorboard);
+  // What a run that this one replaces had sampled would pass for this one's.
+  if (!policy_.resumed_from) fs::remove(folder_->path() / "completions.jsonl");
   write_file(folder_->path() / "config.yaml", parts_.config_yaml);
   first_step_ = state_.step;
   if (state_.step >= total_steps_) end_ = TrainEnd::done;
@@ -306,13 +308,17 @@ void TrainRun::end_step() {
   if (cadence_->saves(state_.step) || best) save();
   const bool last = state_.step >= total_steps_;
   if (!last && parts_.hooks.should_stop && parts_.hooks.should_stop()) {
-    save();
-    end_ = TrainEnd::interrupted;
+    interrupt();
   } else if (state_.stop_early) {
     end_ = TrainEnd::stopped_early;
   } else if (last) {
     end_ = TrainEnd::done;
   }
+}
+
+void TrainRun::interrupt() {
+  if (state_.step > 0) save();
+  end_ = TrainEnd::interrupted;
 }
 
 fs::path TrainRun::checkpoint_path(int64_t step) const {

@@ -120,8 +120,9 @@ class TrainRun {
   /// written; no file where there are none.
   void add_tensors(const std::string& file, std::function<std::vector<NamedTensor>()> tensors);
 
-  /// Ends the run before its first step: hooks.should_stop asked for it during preparations.
-  void interrupt() { end_ = TrainEnd::interrupted; }
+  /// Ends the run where it stands: hooks.should_stop asked for it before the first step, or in a step
+  /// before anything was changed. The steps done so far are saved.
+  void interrupt();
 
  private:
   using Clock = std::chrono::steady_clock;

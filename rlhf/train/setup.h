@@ -30,7 +30,7 @@ struct TrainHooks {
   std::function<void(const std::string& text)> on_text{};  ///< tables: configuration, data
   std::function<void(int64_t done, int64_t total)>
       on_reference{};                   ///< rows whose reference log-probabilities are known
-  std::function<bool()> should_stop{};  ///< asked after every step
+  std::function<bool()> should_stop{};  ///< asked after every step, and while completions are drawn
 };
 
 enum class TrainEnd { done, stopped_early, interrupted };

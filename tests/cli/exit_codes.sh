@@ -30,8 +30,8 @@ expect usage 0 'sft' 'generate' -- "$rlhf" --help
 expect version 0 '^rlhf [0-9]' -- "$rlhf" --version
 expect no_command 2 'Usage' -- "$rlhf"
 expect unknown_command 2 'did you mean score' -- "$rlhf" scor
-expect later_command 2 'not built yet' -- "$rlhf" chat
-for command in sft dpo kto grpo rloo ppo reward prm generate score eval merge tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
+expect later_command 2 'not built yet' -- "$rlhf" plan
+for command in sft dpo kto grpo rloo ppo reward prm generate chat score eval merge report tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
 expect all_at_once 2 'learning_rat\b' 'did you mean --learning_rate' 'max_steps' 'adam_beta1' -- $(sft) --learning_rat 1 --max_steps many --adam_beta1 2
 expect flag_twice 2 '--max_steps\] this key is set twice' -- $(sft) --max_steps 1 --max_steps 2
 printf '\xff\xfem\0a\0x\0' >"$scratch/wide.yaml"
@@ -65,6 +65,13 @@ if [ "$(id -u)" = 0 ] && mkdir "$scratch/small" && mount -t tmpfs -o size=64k tm
   umount "$scratch/small"
 fi
 
+# Reports: every path that is no run, at once; nothing written.
+mkdir -p "$scratch/no_run"
+expect report_of_nothing 2 'a run folder was expected, got nothing' -- "$rlhf" report
+expect report_of_no_runs 2 'no_run\] .*no metrics.jsonl' 'none\] .*nothing of this name' -- "$rlhf" report "$scratch/no_run" "$scratch/none"
+expect report_cap 2 'max_completions' -- "$rlhf" report "$scratch/no_run" --max_completions -1
+[ -z "$(ls "$scratch/no_run")" ] || { echo "a refused report wrote into $scratch/no_run"; failures=$((failures + 1)); }
+
 # Resuming: other rows, another optimizer, nothing whole.
 $(sft "$scratch/resume") --max_steps 2 --save_strategy steps 2>/dev/null || failures=$((failures + 1))
 expect other_rows 2 'other training rows' -- $(sft "$scratch/resume" 10) --max_steps 3 --resume_from_checkpoint true
@@ -72,6 +79,11 @@ expect other_optimizer 2 'optim' -- $(sft "$scratch/resume") --max_steps 3 --res
 expect changed_option 0 'seed was 42 and is 7' -- $(sft "$scratch/resume") --max_steps 3 --resume_from_checkpoint true --seed 7
 for part in "$scratch"/resume/checkpoint-*/optimizer.safetensors; do truncate -s 100 "$part"; done
 expect none_whole 2 'no checkpoint .* is whole' -- $(sft "$scratch/resume") --max_steps 4 --resume_from_checkpoint true
+
+# A run that replaces another leaves nothing of it that would pass for its own.
+echo '{"step": 1}' >"$scratch/resume/completions.jsonl"
+$(sft "$scratch/resume") --max_steps 1 --overwrite_output_dir 2>/dev/null || failures=$((failures + 1))
+[ ! -e "$scratch/resume/completions.jsonl" ] || { echo "completions of the run that was replaced are still there"; failures=$((failures + 1)); }
 
 # A gradient that is not finite stops the run before it touches the weights.
 expect not_finite 1 'norm at step' 'learning_rate' -- $(sft "$scratch/nan") --max_steps 20 --learning_rate 1e30 --max_grad_norm 0

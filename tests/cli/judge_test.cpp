@@ -1,14 +1,11 @@
 // rlhf score and rlhf eval on preference and stepwise rows, from outside: against transformers
 // (tools/make_judgements.py).
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <array>
-#include <cstdio>
+#include <cmath>
 
-#include "rlhf/core/file.h"
+#include "program.h"
 #include "rlhf/models/folder.h"
-#include "tests/models/temporary_folder.h"
 #include "tests/support/gzip.h"
 
 namespace rlhf {
@@ -23,51 +20,8 @@ const Json& judgements() {
   return all;
 }
 
-struct Outcome {
-  int code = 0;
-  std::vector<Json> lines;  ///< of standard output
-  std::string text;         ///< all of it where it is no JSON: messages
-};
-
-class Judge : public ::testing::Test {
+class Judge : public testing::ProgramTest {
  protected:
-  /// Runs the program with `arguments`; its encoded rows are kept in this test's own folder.
-  Outcome run(const std::string& arguments, bool messages = false) {
-    const std::string command =
-        fmt::format("XDG_CACHE_HOME={} {} {} --threads 1 {}", temporary_.path().string(),
-                    RLHF_PROGRAM, arguments, messages ? "2>&1" : "2>/dev/null");
-    std::FILE* pipe = ::popen(command.c_str(), "r");
-    std::array<char, 4096> piece{};
-    Outcome outcome;
-    while (const size_t got = std::fread(piece.data(), 1, piece.size(), pipe)) {
-      outcome.text.append(piece.data(), got);
-    }
-    outcome.code = WEXITSTATUS(::pclose(pipe));
-    if (messages) return outcome;
-    for (size_t begin = 0; begin < outcome.text.size();) {
-      const size_t end = outcome.text.find('\n', begin);
-      outcome.lines.push_back(Json::parse(outcome.text.substr(begin, end - begin)));
-      begin = end + 1;
-    }
-    return outcome;
-  }
-
-  /// The program refuses, and says `part`.
-  void expect_refusal(const std::string& arguments, const std::string& part) {
-    const Outcome outcome = run(arguments, /*messages=*/true);
-    EXPECT_EQ(outcome.code, 2) << arguments;
-    EXPECT_NE(outcome.text.find(part), std::string::npos)
-        << "expected " << part << "\ngot " << outcome.text;
-  }
-
-  std::string write(const std::string& name, const std::vector<Json>& rows) {
-    std::string text;
-    for (const Json& row : rows) text += row.dump() + "\n";
-    const fs::path path = temporary_.path() / name;
-    write_file(path, text);
-    return path.string();
-  }
-
   std::vector<Json> rows(const std::string& name) {
     const std::string text = read_file(kPreference + name + "/test.jsonl");
     std::vector<Json> out;
@@ -76,8 +30,6 @@ class Judge : public ::testing::Test {
     }
     return out;
   }
-
-  testing::TemporaryFolder temporary_;
 };
 
 std::string reward_model() { return "--model " + kPreference + "reward_model"; }
@@ -222,6 +174,51 @@ TEST_F(Judge, EvaluatesAPolicysImplicitReward) {
   }
 }
 
+// The estimates are means of what rlhf score, which other tests hold to transformers, says of the same
+// samples.
+TEST_F(Judge, MeasuresSamplesByOtherModels) {
+  const fs::path reference = temporary_.path() / "reference";
+  fs::create_directories(reference);
+  auto model = load_model(kPolicy, {.dtype = {}, .trainable = true});
+  for (const auto& [name, tensor] : model.decoder.tensors()) torch::Tensor(tensor).mul_(0.9);
+  save_model(model, reference);
+  const std::vector<Json> prompts = {{{"prompt_ids", {5, 6, 7}}, {"answer", "1"}},
+                                     {{"prompt_ids", {9, 8}}, {"answer", "2"}}};
+  const fs::path samples = temporary_.path() / "samples.jsonl";
+  const auto got = run(fmt::format(
+      "eval --model {} --data {} --reward exact_match --num_generations 3 --temperature 0.7 "
+      "--max_new_tokens 5 --completions {} --ref_model {} --reward_model {}reward_model",
+      kPolicy, write("prompts.jsonl", prompts), samples.string(), reference.string(), kPreference));
+  ASSERT_EQ(got.lines.size(), 1U);
+
+  std::vector<Json> rows;
+  std::vector<double> own;
+  for (const Json& line : testing::parse_lines(read_file(samples))) {
+    for (const Json& sample : line["completions"]) {
+      rows.push_back({{"prompt_ids", line["prompt_ids"]}, {"completion_ids", sample["ids"]}});
+      double sum = 0.0;
+      for (const Json& one : sample["logprobs"]) sum += one.get<double>();
+      own.push_back(sum);
+    }
+  }
+  ASSERT_EQ(rows.size(), 6U);
+  const std::string data = write("rows.jsonl", rows);
+  const auto theirs =
+      run(fmt::format("score --model {} --data {} --temperature 0.7", reference.string(), data));
+  const auto scores = run(fmt::format("score {} --data {}", reward_model(), data));
+  ASSERT_EQ(theirs.lines.size(), 6U);
+  ASSERT_EQ(scores.lines.size(), 6U);
+  double kl = 0.0;
+  double reward = 0.0;
+  for (size_t i = 0; i < 6; ++i) {
+    kl += (own[i] - theirs.lines[i]["sum"].get<double>()) / 6.0;
+    reward += scores.lines[i]["reward"].get<double>() / 6.0;
+  }
+  EXPECT_GT(std::abs(kl), 0.01);
+  EXPECT_NEAR(got.lines[0]["kl"]["value"].get<double>(), kl, 1e-4);
+  EXPECT_NEAR(got.lines[0]["reward_model"]["value"].get<double>(), reward, 1e-4);
+}
+
 TEST_F(Judge, RefusesTheWrongFolderAndUnusedKeys) {
   const std::string pairs = " --data " + kPreference + "pairs/test.jsonl";
   const std::string steps = " --data " + kPreference + "stepwise/test.jsonl";
@@ -246,6 +243,16 @@ TEST_F(Judge, RefusesTheWrongFolderAndUnusedKeys) {
   expect_refusal("eval --model " + kPolicy + pairs + " --reward preference --ref_model " +
                      kPreference + "reward_model",
                  "a language model was expected");
+  expect_refusal("eval --model " + kPolicy + pairs + " --reward preference --reward_model x",
+                 "[--reward_model] --reward preference does not use it");
+  const std::string prompts =
+      " --data " + write("prompts.jsonl", {{{"prompt", "a"}, {"answer", "b"}}});
+  expect_refusal("eval --model " + kPolicy + prompts + " --temperature 0 --ref_model " + kPolicy,
+                 "[--ref_model] a temperature above 0 was expected");
+  expect_refusal("eval --model " + kPolicy + prompts + " --reward_model " + kPolicy,
+                 "reward model");
+  expect_refusal("eval --model " + kPolicy + prompts + " --beta 1",
+                 "[--beta] --reward accuracy does not use it");
   expect_refusal("eval --model " + kPreference + "stepwise_model" + pairs + " --reward preference",
                  "a reward model (sequence classification");
 }

@@ -182,6 +182,20 @@ void expect_dropout_notes() {
       Texts{"[disable_dropout] has no effect: without use_peft there is no dropout to keep."});
 }
 
+template <class Config>
+void expect_no_notes() {
+  Texts notes;
+  config_of<Config>({}, &notes);
+  EXPECT_EQ(notes, Texts{});
+}
+
+// disable_dropout is false there by default.
+TEST(LoraOptions, MethodsThatSampleSayNothingOfDropoutByThemselves) {
+  expect_no_notes<GrpoConfig>();
+  expect_no_notes<RlooConfig>();
+  expect_no_notes<PpoConfig>();
+}
+
 TEST(LoraOptions, DropoutThatIsSwitchedOffIsSaid) {
   expect_dropout_notes<DpoConfig>();
   expect_dropout_notes<KtoConfig>();

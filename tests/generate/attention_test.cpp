@@ -57,7 +57,7 @@ struct Scene {
     for (const auto& [prompt, answer] :
          {std::pair(0, 2), std::pair(0, 3), std::pair(0, 4), std::pair(1, 5)}) {
       sequences.push_back(
-          {&lists[static_cast<size_t>(prompt)], &lists[static_cast<size_t>(answer)]});
+          {lists[static_cast<size_t>(prompt)].view(), lists[static_cast<size_t>(answer)].view()});
       keys.push_back(at::cat(
           {stored[static_cast<size_t>(prompt)].first, stored[static_cast<size_t>(answer)].first}));
       values.push_back(at::cat({stored[static_cast<size_t>(prompt)].second,

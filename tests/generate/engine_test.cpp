@@ -6,6 +6,8 @@
 #include <set>
 
 #include "goldens.h"
+#include "rlhf/core/log.h"
+#include "rlhf/generate/interrupted.h"
 #include "rlhf/generate/kv_cache.h"
 #include "rlhf/generate/score.h"
 
@@ -278,6 +280,35 @@ TEST(Engine, a_failing_callback_leaves_no_damage) {
   EXPECT_THROW(engine.generate(prompts(), sampling(), callbacks), std::runtime_error);
   expect_same(engine.generate(prompts(), sampling()),
               Engine(model()).generate(prompts(), sampling()));
+}
+
+TEST(Engine, stops_before_the_next_pass_when_asked) {
+  int asked = 0;
+  int64_t tokens = 0;
+  GenerateCallbacks callbacks;
+  callbacks.should_stop = [&] { return ++asked == 5; };
+  callbacks.on_token = [&](const TokenEvent&) {
+    ++tokens;
+    return false;
+  };
+  Engine engine(model());
+  EXPECT_THROW(engine.generate(prompts(), sampling(), callbacks), Interrupted);
+  EXPECT_EQ(tokens, 4 * 15);  // four passes over all fifteen rows
+  expect_same(engine.generate(prompts(), sampling()),
+              Engine(model()).generate(prompts(), sampling()));
+}
+
+TEST(Engine, warns_once_of_rows_beyond_the_models_context) {
+  int warnings = 0;
+  const LogSink before = set_log_sink(
+      [&](LogLevel level, std::string_view) { warnings += level == LogLevel::warning; });
+  const std::vector<Prompt> one = {{std::vector<int32_t>(120, 1), 0}};  // 128 positions
+  Engine engine(model());
+  engine.generate(one, {.max_new_tokens = 8});
+  EXPECT_EQ(warnings, 0);
+  for (int call = 0; call < 3; ++call) engine.generate(one, {.max_new_tokens = 9});
+  set_log_sink(before);
+  EXPECT_EQ(warnings, 1);
 }
 
 TEST(Engine, one_new_token_needs_no_answer_block) {

@@ -2,15 +2,14 @@
 //
 //   E_π[r(y)] − β KL(π ‖ π_ref)     is     π*(y) = π_ref(y) exp(r(y) / β) / Z
 //
-// (Rafailov et al., arXiv 2305.18290, eq. 4), for PPO and for DPO on preferences of Bradley and
-// Terry with the same r. A policy of two tables in double descends the library's losses with exact
-// expectations: no sample, no model, no noise.
+// (Rafailov et al., arXiv 2305.18290, eq. 4), for PPO as for DPO on preferences of Bradley and Terry
+// with the same r (dpo_test.cpp). A policy of two tables in double descends the library's losses
+// with exact expectations: no sample, no model, no noise.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "loss_checks.h"
-#include "rlhf/losses/dpo.h"
 #include "rlhf/losses/policy_loss.h"
 #include "rlhf/math/gae.h"
 #include "rlhf/math/token_rewards.h"
@@ -145,35 +144,6 @@ TEST(Optimum, OfPpoIsTheTiltedReference) {
       policy.descend(expected_loss(options, policy.letters(), old, ref, found.advantages), 2.0);
   }
   // What 300 rollouts of plain gradient descent leave.
-  EXPECT_LT(difference(policy.answers().exp().detach(), optimum()), 1e-6);
-}
-
-TEST(Optimum, OfDpoIsTheSame) {
-  const Tables policy = start();
-  const auto ref = reference().answers();
-  const auto values = scores();
-  std::vector<int64_t> chosen;
-  std::vector<int64_t> rejected;
-  std::vector<double> shares;  // of annotators who prefer the one to the other
-  for (size_t i = 0; i < values.size(); ++i) {
-    for (size_t j = 0; j < values.size(); ++j) {
-      if (i == j) continue;
-      chosen.push_back(static_cast<int64_t>(i));
-      rejected.push_back(static_cast<int64_t>(j));
-      shares.push_back(1 / (1 + std::exp(values[j] - values[i])));
-    }
-  }
-  const auto better = torch::tensor(chosen);
-  const auto worse = torch::tensor(rejected);
-  for (int step = 0; step < 3000; ++step) {
-    const auto now = policy.answers();
-    const PairLogps pairs{.chosen = now.index_select(0, better),
-                          .rejected = now.index_select(0, worse),
-                          .ref_chosen = ref.index_select(0, better),
-                          .ref_rejected = ref.index_select(0, worse)};
-    const auto losses = dpo_loss(DpoLoss::sigmoid, pairs, {.beta = kBeta});
-    policy.descend((losses * numbers(shares)).mean(), 10.0);
-  }
   EXPECT_LT(difference(policy.answers().exp().detach(), optimum()), 1e-6);
 }
 

@@ -21,22 +21,58 @@ TEST(Crc32c, MatchesTheCheckValuesOfRfc3720) {
   EXPECT_EQ(crc32c(std::string(32, '\xff')), 0x62A8AB43U);
 }
 
-TEST(TensorBoard, FramesHoldTheEventByteForByte) {
+std::string hex(std::string_view bytes) {
+  std::string text;
+  for (const char byte : bytes) text += fmt::format("{:02x}", static_cast<uint8_t>(byte));
+  return text;
+}
+
+TEST(TensorBoard, RecordsAreThoseOfItsOwnWriterByteForByte) {
+  // Recorded by tools/make_tensorboard_events.py.
+  const Json fixture = Json::parse(read_file(fs::path(RLHF_FIXTURES) / "report/events.json"));
+  const double wall_time = fixture.at("wall_time").get<double>();
+  EXPECT_EQ(hex(tensorboard_version_record(wall_time)), fixture.at("version"));
+  for (const auto& start : fixture.at("start")) {
+    EXPECT_EQ(hex(tensorboard_start_record(wall_time, start.at("step").get<int64_t>())),
+              start.at("bytes"));
+  }
+  for (const auto& record : fixture.at("scalars")) {
+    std::vector<std::pair<std::string, double>> scalars;
+    for (const auto& [tag, value] :
+         record.at("scalars").get<std::vector<std::pair<std::string, std::string>>>())
+      scalars.emplace_back(tag, std::stod(value));
+    const auto step = record.at("step").get<int64_t>();
+    EXPECT_EQ(hex(tensorboard_scalars_record(wall_time, step, scalars)), record.at("bytes"))
+        << step;
+  }
+}
+
+/// The records of the only event file in `folder` without wall times and checksums.
+std::vector<std::string> payloads(const fs::path& folder) {
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (!entry.path().filename().string().starts_with("events.out.tfevents.")) continue;
+    const std::string bytes = read_file(entry.path());
+    for (size_t at = 0; at < bytes.size();) {
+      const auto length = static_cast<uint8_t>(bytes[at]);  // all are shorter than 256 bytes
+      found.push_back(bytes.substr(at + 12 + 9, length - 9U));
+      at += 12U + length + 4U;
+    }
+  }
+  return found;
+}
+
+TEST(TensorBoard, AResumedRunVoidsWhatIsBehindItsCheckpointAndNotTheCheckpointsStep) {
   const fs::path folder = fresh_folder("events");
-  fs::create_directories(folder);
-  TensorBoardWriter writer(folder, 0);
-  writer.add(3, {{"train/loss", 1.5}});
-  const fs::path file = fs::directory_iterator(folder)->path();
-  const std::string bytes = read_file(file);
-  // Frame: 8 bytes length, 4 bytes checksum, payload, 4 bytes checksum. The first event: 9 bytes
-  // wall time, 2 bytes step 0, 2 + 13 bytes file version.
-  const size_t first = 12 + 9 + 2 + 15 + 4;
-  ASSERT_GT(bytes.size(), first);
-  EXPECT_EQ(bytes.substr(12 + 9 + 2 + 2, 13), "brain.Event:2");
-  // The second: tag 2 (step) = 3, then Summary { Value { tag = "train/loss", simple_value = 1.5f }
-  // }.
-  const std::string expected("\x10\x03\x2a\x13\x0a\x11\x0a\x0atrain/loss\x15\x00\x00\xc0\x3f", 23);
-  EXPECT_EQ(bytes.substr(first + 12 + 9, 23), expected);
+  RunFolder(folder, 2, /*tensorboard=*/true).log(3, {{"loss", 1.5}, {"eval_loss", 0.5}});
+  const auto records = payloads(folder);
+  ASSERT_EQ(records.size(), 3U);
+  EXPECT_EQ(records[0],
+            "\x1a\x0d"
+            "brain.Event:2");
+  EXPECT_EQ(records[1], "\x10\x03\x3a\x02\x08\x01");  // step 3, a session starts
+  EXPECT_NE(records[2].find("train/loss"), std::string::npos);
+  EXPECT_NE(records[2].find("eval/loss"), std::string::npos);
 }
 
 TEST(RunFolder, ResumeDropsLinesThatTheCheckpointDoesNotKnow) {

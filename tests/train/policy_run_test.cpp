@@ -73,6 +73,51 @@ INSTANTIATE_TEST_SUITE_P(
                    3}),
     [](const auto& param) { return param.param.name; });
 
+// Ctrl-C while completions are drawn: what was drawn for the step is as if it never had been.
+TEST(PolicyRun, AStopWithinADrawLeavesTheLastWholeStep) {
+  const fs::path folder = testing::scratch("policy_stop_in_draw");
+  const auto run = [&](const std::string& name, const Arguments& more, const TrainHooks& hooks) {
+    // Two rollouts a step, so that one is whole when the second is broken off.
+    return testing::train_grpo_with(
+        sampling(folder, name,
+                 with({"--gradient_accumulation_steps", "2", "--steps_per_generation", "1",
+                       "--save_strategy", "no", "--max_steps", "4"},
+                      more)),
+        hooks);
+  };
+  run("straight", {}, {});
+  int64_t steps = 0;
+  int64_t asked = 0;  // since the second step
+  const TrainHooks stop{.on_progress = [&](const Progress& p) { steps = p.step; },
+                        .should_stop =
+                            [&] {
+                              asked += steps == 2 ? 1 : 0;
+                              return asked > 12;
+                            }};
+  const TrainResult stopped = run("halves", {}, stop);
+  EXPECT_EQ(stopped.end, TrainEnd::interrupted);
+  EXPECT_EQ(stopped.steps, 2);
+  EXPECT_TRUE(fs::exists(folder / "halves" / "checkpoint-2"));
+  EXPECT_EQ(run("halves", {"--resume_from_checkpoint", "true"}, {}).end, TrainEnd::done);
+  testing::expect_same_bits(folder / "straight", folder / "halves");
+  EXPECT_EQ(lines_of(folder / "straight"), lines_of(folder / "halves"));
+  EXPECT_EQ(read_file(folder / "straight" / "completions.jsonl"),
+            read_file(folder / "halves" / "completions.jsonl"));
+}
+
+TEST(PolicyRun, AStopWithinTheFirstDrawLeavesNoCheckpoint) {
+  const fs::path folder = testing::scratch("policy_stop_first");
+  const TrainHooks stop{.should_stop = [] { return true; }};
+  const TrainResult stopped = testing::train_grpo_with(sampling(folder, "run", {}), stop);
+  EXPECT_EQ(stopped.end, TrainEnd::interrupted);
+  EXPECT_EQ(stopped.steps, 0);
+  EXPECT_FALSE(fs::exists(folder / "run" / "checkpoint-0"));
+  EXPECT_EQ(
+      testing::train_grpo_with(sampling(folder, "run", {"--resume_from_checkpoint", "true"}), {})
+          .end,
+      TrainEnd::done);
+}
+
 // A completion may be judged in any micro-batch: to rounding the same weights.
 TEST(PolicyRun, AnyMicroBatchGivesTheSame) {
   const fs::path folder = testing::scratch("policy_cuts");

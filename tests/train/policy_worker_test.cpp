@@ -135,6 +135,37 @@ TEST(PolicyWorkers, FailuresCostTheirCompletions) {
   EXPECT_EQ(failed, 8);
 }
 
+// Of the two held-out prompts one fails, with both of its completions.
+TEST(PolicyWorkers, EvaluationsCountFailures) {
+  const fs::path folder = testing::scratch("policy_workers_eval_failures");
+  auto arguments =
+      run_in(folder, "run",
+             {"--reward_funcs", entry("mine", "hangs_or_fails"), "--max_steps", "2",
+              "--eval_strategy", "steps", "--eval_steps", "2", "--num_generations_eval", "2",
+              "--dataset_name", (folder / "rows").string()});
+  fs::create_directories(folder / "rows");
+  std::ofstream train(folder / "rows" / "train.jsonl");
+  for (int i = 3; i < 12; ++i)
+    train << Json{{"prompt", fmt::format("{}+{}=", i, 2 * i)}, {"answer", std::to_string(3 * i)}}
+                 .dump()
+          << '\n';
+  std::ofstream(folder / "rows" / "test.jsonl") << R"({"prompt": "2+4=", "answer": "6"}
+{"prompt": "3+6=", "answer": "9"}
+)";
+  train.close();
+  testing::train_grpo_with(arguments);
+  int evaluations = 0;
+  for (const Json& line : testing::metrics_of(folder / "run")) {
+    EXPECT_FALSE(line.contains("rewards/failed_ratio"));
+    if (!line.contains("eval_reward")) continue;
+    ++evaluations;
+    EXPECT_EQ(line.at("eval_rewards/failed_ratio"), 0.5);
+    EXPECT_EQ(line.at("eval_rewards/mine/errors"), 2.0);
+    EXPECT_EQ(line.at("eval_rewards/mine/timeouts"), 0.0);
+  }
+  EXPECT_EQ(evaluations, 1);
+}
+
 TEST(PolicyWorkers, ConversationsAreAskedInMessages) {
   const fs::path folder = testing::scratch("policy_workers_chat");
   testing::train_grpo_with(run_in(folder, "run",
