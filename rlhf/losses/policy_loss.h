@@ -33,8 +33,9 @@
 //   | k2           | E −q ∇log π        | KL(π ‖ π_ref), the KL of the objective                     |
 //   | k3           | E (1 − e^q) ∇log π | KL(π_ref ‖ π), the other direction                         |
 //
-// How a token changes the KL of those behind it is in none of them; it is in k1 in the reward. The
-// ratio (bias correction) keeps the expectations where samples are π_old's.
+// How a token changes the KL of those behind it is in none of them; it is in k1 in the reward. Times
+// the ratio, with the gradient through it (use_bias_correction_kl), the mean of k1 and of k3 is the KL
+// whatever drew the samples, and so is their gradient.
 //
 // Log-ratios above 20 leave the exponential for its tangent (math/kl.h).
 //
