@@ -49,6 +49,7 @@ void attach_adapter(const CommonConfig& config, const PolicyRequest& request,
 }  // namespace
 
 fs::path text_folder(const CommonConfig& config) {
+  if (config.tokenizer.tokenizer_name_or_path) return *config.tokenizer.tokenizer_name_or_path;
   const fs::path folder = *config.model.model_name_or_path;
   const bool own =
       fs::exists(folder / "tokenizer.json") || fs::exists(folder / "tokenizer.json.gz");
