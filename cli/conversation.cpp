@@ -66,9 +66,10 @@ Conversation::Conversation(const LoadedModel& loaded, ConversationOptions option
   set_system(options_.system);
   const Decoder& decoder = loaded.model.decoder;
   const int64_t fits = cache_tokens(decoder, options_.flags.cache_gib);
-  const int64_t context = decoder.config().context;
-  limit_ = context <= fits ? "the model's context" : "--cache_gib";
-  session_.emplace(decoder, std::min(context, fits));
+  const int64_t context = decoder.config().context;  // 0: the configuration does not say
+  const bool bounded = context > 0 && context <= fits;
+  limit_ = bounded ? "the model's context" : "--cache_gib";
+  session_.emplace(decoder, bounded ? context : fits);
   stop_at_end_of_turn();
 }
 

@@ -18,6 +18,7 @@ constexpr std::array<std::string_view, 4> kJudgedKeys = {"reward_weights", "rewa
 /// Adds what is wrong with the flags themselves.
 void check_flags(const ParsedArguments& parsed, const JudgeOptions& judges,
                  const JudgedOutput& output, int64_t samples, Problems& problems) {
+  validate_judges(judges, problems);
   validate_process_judge(judges, problems);
   const auto set = [&](std::string_view key) { return parsed.places.contains(std::string(key)); };
   if (output.format != OutputFormat::pairs && set("pairs_per_prompt")) {
@@ -51,6 +52,8 @@ void check_rows(const std::vector<PromptRow>& rows, const Judges& judges, Output
     for (const auto& columns : required) {
       if (const auto problem = missing_column(row.record, columns)) problems.add(*problem);
     }
+    if (const auto problem = missing_template(judges, row.record.row, row.record.where))
+      problems.add(*problem);
     if (format == OutputFormat::completions) continue;
     if (const auto problem = check_sampled_prompt(row.record)) problems.add(*problem);
   }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 
+#include "rlhf/config/foreign_keys.h"
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
 #include "rlhf/core/options_text.h"
@@ -108,8 +109,8 @@ std::optional<ParsedArguments> read_arguments(const OptionSet& set,
                                               const std::string& usage,
                                               const std::vector<std::string>& required) {
   Problems problems;
-  ParsedArguments parsed =
-      parse_arguments(set, args, {.config_file = true, .positional = {}}, problems);
+  ParsedArguments parsed = parse_arguments(
+      set, args, {.config_file = true, .positional = {}, .foreign = explain_foreign}, problems);
   if (parsed.help) {
     fmt::print("{}", help_text(set, usage + "\n"));
     return std::nullopt;
@@ -161,8 +162,7 @@ LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task)
     if (text || !(fs::exists(own / "tokenizer.json") || fs::exists(own / "tokenizer.json.gz"))) {
       continue;
     }
-    text = load_text_side(
-        own, {.chat_template_path = options.chat_template_path, .eos_token = {}, .pad_token = {}});
+    text = load_text_side(own, {.chat_template_path = options.chat_template_path});
   }
   LoadedModel loaded{.model = std::move(model), .text = std::move(text), .stop_ids = {}};
   loaded.stop_ids = find_stop_ids(loaded.model, loaded.text ? &loaded.text->tokenizer : nullptr);

@@ -31,11 +31,11 @@ SampledRows rows_of(const JudgedOutput& output, const Json& row, const Group& gr
 const char* meaning_of(NoRow reason) {
   switch (reason) {
     case NoRow::no_reward:
-      return "without a completion that has a reward";
+      return "no completion has a reward";
     case NoRow::one_completion:
-      return "with one judged completion, or the same each time";
+      return "one judged completion, or the same each time";
     case NoRow::equal_rewards:
-      return "whose rewards are all equal";
+      return "all rewards are equal";
   }
   return "";
 }
@@ -128,7 +128,7 @@ void JudgedLines::log_rows() const {
       fmt::format("{} {} of {} prompts", rows_,
                   output_.format == OutputFormat::pairs ? "pairs" : "rows", prompts_);
   for (const auto& [reason, count] : without_row_)
-    text += fmt::format("; none of {} {}", count, meaning_of(reason));
+    text += fmt::format("; {} gave none: {}", count, meaning_of(reason));
   if (rows_ == 0) {
     log_warning(
         "[generate] {}. HINT: raise num_generations or temperature, and look at the rewards "

@@ -178,9 +178,8 @@ int run_tokenize(std::span<const std::string> args) {
     return 0;
   }
   const Terminal terminal;
-  const TextSide text = load_text_side(
-      options.model,
-      {.chat_template_path = options.chat_template_path, .eos_token = {}, .pad_token = {}});
+  const TextSide text =
+      load_text_side(options.model, {.chat_template_path = options.chat_template_path});
   const LineTokenizer tokenize(text, options);
   JsonLines lines(std::nullopt);
   std::string line;

@@ -82,6 +82,7 @@ LineEnd LineEditor::read(const char* prompt, std::string& line) {
   impl_->prompt = prompt;
   impl_->interrupted = false;
   int length = 0;
+  el_set(impl_->editor, EL_PREP_TERM, 1);  // else the prompt stands before Ctrl-C is a key
   const char* const text = el_gets(impl_->editor, &length);
   if (impl_->interrupted || (text == nullptr && stop_requested())) {
     std::fputs("^C\n", impl_->out);

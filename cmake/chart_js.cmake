@@ -2,8 +2,8 @@
 #   RLHF_CHART_JS          chart.min.js of Chart.js 3.9 (Debian: libjs-chart.js; npm: chart.js@3.9.1, dist/chart.min.js)
 #   RLHF_CHART_JS_LICENSE  its licence text, which the page carries; looked for beside the file and in Debian's place
 find_file(RLHF_CHART_JS chart.min.js PATH_SUFFIXES share/javascript/chart.js)
-if(NOT RLHF_CHART_JS OR NOT EXISTS "${RLHF_CHART_JS}")
-  message(FATAL_ERROR "[cmake] chart.min.js of Chart.js 3.9 was expected, none was found. HINT: run `make setup` (Debian: "
+if(NOT EXISTS "${RLHF_CHART_JS}")
+  message(FATAL_ERROR "[cmake] chart.min.js of Chart.js 3.9 was expected, got ${RLHF_CHART_JS}. HINT: run `make setup` (Debian: "
                       "apt-get install libjs-chart.js), or pass -DRLHF_CHART_JS=<chart.min.js>.")
 endif()
 file(READ "${RLHF_CHART_JS}" head LIMIT 200)

@@ -2,7 +2,7 @@
 # Iterative GRPO (DeepSeekMath, arXiv 2402.03300, algorithm 1) on the quickstart's sums. A policy that is trained against a reward model
 # leaves the answers that the reward model has learned to judge. So every round ends with new pairs, sampled from the policy as it stands
 # and told right from wrong by the rule that knows the sum (where there is no rule, by people), on which the reward model is trained on
-# from its own folder, with a tenth of earlier pairs. The next round starts from the last policy, which is then its frozen reference too.
+# from its own folder, a tenth of the rows being earlier pairs. The next round starts from the last policy, which is then its frozen reference too.
 # Beside it, under the same rounds, seeds and number of steps, a policy whose reward model stays as it was.
 # Usage: run.sh PATH/TO/rlhf [QUICKSTART [FOLDER]]   QUICKSTART: what `make quickstart` made (runs/quickstart). Every command is printed as
 # it runs and can be run alone.
@@ -11,7 +11,7 @@ rlhf=$1
 start=${2:-runs/quickstart}
 folder=${3:-runs/iterative_grpo}
 here=$(dirname "$0")
-rounds=4
+rounds=5
 seeds="1 2"
 exec 3>&2
 
@@ -28,15 +28,15 @@ grpo() { # RUN ROUND SEED REWARD_MODEL
 
 measure() { # RUN ROUND
   run "$rlhf" eval --model "$(policy "$1" "$2")" --data "$start/data/sums/test.jsonl" --reward accuracy --num_generations 4 \
-    --max_new_tokens 6 --dtype float32 >"$(policy "$1" "$2")/eval.json"
+    --max_new_tokens 6 --dtype float32 >"$folder/$1/eval-$2.json"
 }
 
-# New pairs from the policy, and the reward model trained on them and a tenth of those before.
+# New pairs from the policy, and the reward model trained on: nine rows of ten are new pairs, one is of those before.
 retrain() { # RUN ROUND SEED REWARD_MODEL EARLIER_PAIRS...
   local run=$1 round=$2 seed=$3 model=$4 pairs=$folder/$1/pairs-$2.jsonl parts
   shift 4
-  run "$rlhf" generate --model "$(policy "$run" "$round")" --data "$start/data/sums/train.jsonl" --num_generations 8 --max_new_tokens 6 \
-    --dtype float32 --seed "$((100 * seed + round))" --reward_funcs accuracy --output_format pairs --output "$pairs"
+  run "$rlhf" generate --model "$(policy "$run" "$round")" --data "$start/data/sums/train.jsonl" --num_generations 16 --max_new_tokens 6 \
+    --dtype float32 --seed "$((100 * seed + round))" --reward_funcs accuracy --output_format pairs --pairs_per_prompt 8 --output "$pairs"
   parts="{path: $pairs, fraction: 0.9}"
   for earlier in "$@"; do parts="$parts, {path: $earlier, fraction: $(awk -v n=$# 'BEGIN { print 0.1 / n }')}"; done
   run "$rlhf" reward --config "$here/reward.yaml" --model_name_or_path "$model" --datasets "[$parts]" \
@@ -44,6 +44,9 @@ retrain() { # RUN ROUND SEED REWARD_MODEL EARLIER_PAIRS...
 }
 
 rm -rf "$folder"
+for seed in $seeds; do run mkdir -p "$folder/fixed-$seed" "$folder/iterative-$seed"; done
+run mkdir -p "$folder/start"
+measure start 0
 for seed in $seeds; do
   for round in $(seq $rounds); do
     grpo "fixed-$seed" "$round" "$seed" "$start/reward"
@@ -62,15 +65,14 @@ for seed in $seeds; do
   done
 done
 
-cell() { # FILE   "value [low, high]" in percent
-  sed -E 's/.*"pass@1":\{"value":([0-9.e-]+),"interval":\[([0-9.e-]+),([0-9.e-]+)\].*/\1 \2 \3/' "$1" |
+cell() { # RUN ROUND   "value [low, high]" in percent
+  sed -E 's/.*"pass@1":\{"value":([0-9.e-]+),"interval":\[([0-9.e-]+),([0-9.e-]+)\].*/\1 \2 \3/' "$folder/$1/eval-$2.json" |
     awk '{ printf "%.1f%% [%.1f, %.1f]", 100 * $1, 100 * $2, 100 * $3 }'
 }
-printf '\n500 held-out sums, right in one sample (of four each), 95%% intervals over sums\n%-6s %-22s %-22s %s\n' \
-  round 'reward model retrained' 'reward model as it was' seed
+printf '\n500 held-out sums, four samples each: right, 95%% interval over sums\n'
+printf 'before: %s\n%-5s %-6s %-22s %s\n' "$(cell start 0)" seed round 'reward model as it was' 'reward model trained on'
 for seed in $seeds; do
   for round in $(seq $rounds); do
-    printf '%-6s %-22s %-22s %s\n' "$round" "$(cell "$folder/iterative-$seed/policy-$round/eval.json")" \
-      "$(cell "$folder/fixed-$seed/policy-$round/eval.json")" "$seed"
+    printf '%-5s %-6s %-22s %s\n' "$seed" "$round" "$(cell "fixed-$seed" "$round")" "$(cell "iterative-$seed" "$round")"
   done
 done

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "rlhf/config/foreign_keys.h"
 #include "rlhf/core/options_args.h"
 #include "rlhf/core/options_text.h"
 
@@ -32,7 +33,9 @@ template <class Config>
 Config read_config(std::span<const std::string> args, std::vector<std::string>* notes) {
   BoundOptions<Config> options;
   Problems problems;
-  ParsedArguments parsed = parse_arguments(options.set(), args, {}, problems);
+  ParsedArguments parsed = parse_arguments(
+      options.set(), args, {.config_file = true, .positional = {}, .foreign = explain_foreign},
+      problems);
   resolve(options.config(), &parsed.notes);
   Problems found;
   validate(options.config(), found);

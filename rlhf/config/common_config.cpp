@@ -25,6 +25,7 @@ void resolve_common(CommonConfig& config, std::vector<std::string>* notes) {
 
 void validate_common(const CommonConfig& config, const MethodTraits& method, Problems& problems) {
   validate(config.model, problems);
+  validate(config.tokenizer, problems);
   validate(config.data, method.reads_rows, problems);
   validate(config.lora, problems);
   validate(config.training, config.model, problems);

@@ -20,6 +20,11 @@ void declare_source(OptionSet& set, DatasetSource& source) {
           "Share in the mixture. Shares are normalised to sum to 1; no row is used twice. For all "
           "parts or none.")
       .above(0);
+  set.add("weight", source.weight,
+          "Share of the part's own rows that is taken, from its first on; null: all. Not beside "
+          "fraction.")
+      .between(0, 1)
+      .above(0);
   set.add_inert({InertKey::Status::accepted, "name", nullptr,
                  "configurations are a notion of the Hub; name the folder or file in path."});
 }
@@ -27,8 +32,9 @@ void declare_source(OptionSet& set, DatasetSource& source) {
 void declare_dataset_kwargs(OptionSet& set, DatasetKwargs&) {
   set.add_inert({InertKey::Status::accepted, "skip_prepare_dataset", false,
                  "rows that carry token ids are always taken as they are."});
-  set.add_inert({InertKey::Status::refused, "add_special_tokens", true,
-                 "remove it; rows that need other special tokens can carry token ids."});
+  set.add_inert({InertKey::Status::accepted, "add_special_tokens", true,
+                 "TRL does not read it either: conversations get the chat template's tokens alone, "
+                 "plain text those of the tokenizer."});
   set.add_inert({InertKey::Status::accepted, "append_concat_token", false,
                  "it separated packed rows, which never see each other here."});
 }
@@ -43,6 +49,7 @@ void declare(OptionSet& set, DataOptions& options) {
   set.add("dataset_test_split", options.dataset_test_split, "Split to evaluate on.");
   set.add_records("datasets", options.datasets, "A mixture, in place of dataset_name.",
                   declare_source);
+  declare(set, options.handbook);
   set.add("test_split_size", options.test_split_size,
           "Rows of the training split to hold out for evaluation: a share below 1, or a count.")
       .above(0);
@@ -64,6 +71,7 @@ void declare(OptionSet& set, DataOptions& options) {
 }
 
 void resolve(DataOptions& options, std::vector<std::string>* notes) {
+  fold_handbook_data(options);
   if (notes != nullptr && !options.datasets.empty() && !options.dataset_name.empty()) {
     notes->emplace_back("[dataset_name] has no effect: datasets is given and takes its place.");
   }
@@ -79,7 +87,9 @@ void validate(const DataOptions& options, bool needs_rows, Problems& problems) {
                  fmt::format("expected a mapping of names to names, got {}.", columns.dump()),
                  "write --dataset_columns '{prompt: question, completion: answer}'.");
   }
-  if (needs_rows && options.datasets.empty() && options.dataset_name.empty()) {
+  const bool named =
+      !options.datasets.empty() || !options.dataset_name.empty() || !is_empty(options.handbook);
+  if (needs_rows && !named) {
     problems.add("dataset_name", "expected a data file or folder, got nothing.",
                  "pass --dataset_name FILE, or list several under datasets.");
   }
@@ -95,7 +105,12 @@ void validate(const DataOptions& options, bool needs_rows, Problems& problems) {
     if (options.datasets[i].path.empty()) {
       problems.add(fmt::format("datasets[{}].path", i), "expected a file or folder, got nothing.");
     }
+    if (options.datasets[i].weight && options.datasets[i].fraction) {
+      problems.add(fmt::format("datasets[{}].weight", i),
+                   "fraction says how many rows the part gives.", "keep one of the two.");
+    }
   }
+  validate(options.handbook, problems);
   if (options.test_split_size && *options.test_split_size >= 1 &&
       std::trunc(*options.test_split_size) != *options.test_split_size) {
     problems.add("test_split_size",

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "rlhf/config/handbook_mixture.h"
 #include "rlhf/core/options.h"
 
 namespace rlhf {
@@ -32,6 +33,7 @@ struct DatasetSource {
   std::string split = "train";  ///< the file `<split>.jsonl` of a folder
   std::optional<std::vector<std::string>> columns;  ///< columns to keep; null: all
   std::optional<double> fraction;  ///< share of this part in the mixture, before normalisation
+  std::optional<double> weight;    ///< share of the part's own rows that is taken; null: all
 };
 
 /// TRL's `dataset_kwargs`: known, and nothing of it is needed.
@@ -42,6 +44,7 @@ struct DataOptions {
   std::string dataset_train_split = "train";
   std::string dataset_test_split = "test";
   std::vector<DatasetSource> datasets;
+  HandbookData handbook;  ///< empty once resolved: read as the keys around it
   std::optional<double> test_split_size;
   std::string dataset_text_field = "text";
   Json dataset_columns =
@@ -54,7 +57,8 @@ struct DataOptions {
 
 void declare(OptionSet& set, DataOptions& options);
 
-/// Adds a note where `dataset_name` is not read because of `datasets`.
+/// Reads the alignment-handbook's mixtures as `datasets`, `dataset_name` and the splits. Adds a note
+/// where `dataset_name` is not read because of `datasets`.
 void resolve(DataOptions& options, std::vector<std::string>* notes);
 void validate(const DataOptions& options, bool needs_rows, Problems& problems);
 

@@ -76,7 +76,7 @@ constexpr Row kTraining[] = {
     {kAccepted, "save_on_each_node", "false", "one process writes checkpoints."},
     {kAccepted, "enable_jit_checkpoint", "false",
      "Ctrl-C and SIGTERM always write a checkpoint first."},
-    {kRefused, "push_to_hub", "false", kNoPush},
+    {kAccepted, "push_to_hub", "false", kNoPush},
     {kAccepted, "hub_token", "null", kNoHub},
     {kAccepted, "hub_private_repo", "null", kNoHub},
     {kAccepted, "hub_model_id", "null", kNoHub},
@@ -141,7 +141,9 @@ constexpr Row kTraining[] = {
      "set environment variables in the shell: they must stand before the program starts."},
 };
 
-constexpr const char* kNoQuantised = "train in bfloat16 or float32: weights are not quantised.";
+constexpr const char* kNoQuantised =
+    "remove it, or pass false on the command line: weights are held in dtype and not quantised; "
+    "with dtype: bfloat16 an adapter's base takes 2 bytes a weight.";
 constexpr const char* kWithoutQuantised = "it only matters with load_in_4bit.";
 constexpr const char* kNoRemoteCode =
     "no Python runs here: the architecture must be a supported one.";
@@ -150,8 +152,6 @@ constexpr Row kModel[] = {
     {kAccepted, "model_revision", "\"main\"", "a folder has no revisions."},
     {kAccepted, "base_model_revision", "null", "a folder has no revisions."},
     {kAccepted, "model_code_revision", "null", "a folder has no revisions."},
-    {kRefused, "tokenizer_name_or_path", "null",
-     "put the tokenizer's files into the model folder; another template is chat_template_path."},
     {kAccepted, "attn_implementation", "null", "one exact attention serves every device."},
     {kAccepted, "use_flash_attention_2", "false", "one exact attention serves every device."},
     {kAccepted, "trust_remote_code", "false", kNoRemoteCode},
@@ -189,7 +189,6 @@ constexpr Row kData[] = {
      "configurations are a notion of the Hub; name the folder or file."},
     {kAccepted, "dataset_configs", "null",
      "configurations are a notion of the Hub; name the folder or file."},
-    {kRefused, "dataset_splits", "null", "set dataset_train_split and dataset_test_split."},
     {kAccepted, "dataset_streaming", "false", kNoStreams},
     {kAccepted, "streaming", "false", kNoStreams},
     {kAccepted, "ignore_bias_buffers", "false", "there are no such buffers."},
@@ -197,12 +196,6 @@ constexpr Row kData[] = {
     {kAccepted, "padding_free", "false", kNoPadding},
     {kAccepted, "dataset_batch_size", "1000",
      "rows are encoded one by one on dataset_num_proc threads."},
-    {kRefused, "dataset_mixer", "null",
-     "list the parts under datasets: path, split, columns, fraction."},
-    {kRefused, "dataset_mixture", "null",
-     "list the parts under datasets: path, split, columns, fraction."},
-    {kRefused, "chat_template", "null",
-     "write the template into a file and name it as chat_template_path."},
 };
 
 constexpr const char* kDecodersOnly = "only decoders are among the architectures.";

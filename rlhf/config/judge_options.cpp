@@ -10,6 +10,9 @@ void declare_judges(OptionSet& set, JudgeOptions& options, const char* old_rewar
   auto& model = set.add("reward_model_name_or_path", options.reward_model_name_or_path,
                         "Folder of a reward model, one more judge.");
   if (old_reward_model_name != nullptr) model.old_name(old_reward_model_name);
+  set.add("reward_model_reencode", options.reward_model_reencode,
+          "Ask the reward model in text, encoded with its own tokenizer and chat template: for one "
+          "whose base is another.");
   set.add("reward_weights", options.reward_weights, "Weight of each judge, in order; null: 1.");
   set.add("reward_failure_limit", options.reward_failure_limit,
           "The run stops where more than this share of a batch's completions got no reward for "
@@ -21,6 +24,12 @@ void declare_judges(OptionSet& set, JudgeOptions& options, const char* old_rewar
   set.add("reward_timeout", options.reward_timeout,
           "Seconds that a judge outside the program has for a completion.")
       .above(0);
+}
+
+void validate_judges(const JudgeOptions& options, Problems& problems) {
+  if (!options.reward_model_reencode || options.reward_model_name_or_path) return;
+  problems.add("reward_model_reencode", "there is no reward_model_name_or_path to ask in text.",
+               "remove the key.");
 }
 
 void declare_process_judge(OptionSet& set, JudgeOptions& options) {

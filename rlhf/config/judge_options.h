@@ -16,6 +16,7 @@ struct JudgeOptions {
   std::optional<std::vector<Json>>
       reward_funcs;  ///< names, or maps with parameters (docs/rewards.md)
   std::optional<std::string> reward_model_name_or_path;
+  bool reward_model_reencode = false;
   std::optional<std::string> process_reward_model_name_or_path;  ///< of grpo and generate
   std::string step_separator = "\n";
   std::optional<std::vector<double>> reward_weights;
@@ -32,6 +33,9 @@ struct JudgeOptions {
 /// the reward model in older versions; null: none.
 void declare_judges(OptionSet& set, JudgeOptions& options,
                     const char* old_reward_model_name = nullptr);
+
+/// Problems of these.
+void validate_judges(const JudgeOptions& options, Problems& problems);
 
 /// Declares the process reward model and its separator.
 void declare_process_judge(OptionSet& set, JudgeOptions& options);

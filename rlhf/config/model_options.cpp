@@ -41,8 +41,12 @@ void declare(OptionSet& set, ModelOptions& options) {
 
 void declare(OptionSet& set, TokenizerOptions& options) {
   set.group("Tokenizer");
+  set.add("tokenizer_name_or_path", options.tokenizer_name_or_path,
+          "Folder with the tokenizer's files, which are saved with the model; null: the model's.");
   set.add("chat_template_path", options.chat_template_path,
           "Chat template to use and to save: a Jinja file, or a folder with a tokenizer.");
+  set.add("chat_template", options.chat_template,
+          "The template itself, as Jinja text, in place of chat_template_path.");
   set.add("eos_token", options.eos_token,
           "Token that ends a turn and a text; null: the tokenizer's.");
   set.add("pad_token", options.pad_token,
@@ -59,6 +63,17 @@ void validate(const ModelOptions& options, Problems& problems) {
   if (!options.model_name_or_path || options.model_name_or_path->empty()) {
     problems.add("model_name_or_path", "expected a model folder, got nothing.",
                  "pass --model_name_or_path DIR.");
+  }
+}
+
+void validate(const TokenizerOptions& options, Problems& problems) {
+  if (options.chat_template && options.chat_template_path) {
+    problems.add("chat_template", "chat_template_path names a template too.",
+                 "keep one of the two.");
+  }
+  if (options.tokenizer_name_or_path && options.tokenizer_name_or_path->empty()) {
+    problems.add("tokenizer_name_or_path", "expected a folder with tokenizer files, got nothing.",
+                 "remove the key for the model folder's own.");
   }
 }
 

@@ -37,9 +37,11 @@ struct ModelOptions {
 };
 
 struct TokenizerOptions {
-  std::optional<std::string> chat_template_path;
-  std::optional<std::string> eos_token;
-  std::optional<std::string> pad_token;
+  std::optional<std::string> tokenizer_name_or_path{};  ///< null: the model folder
+  std::optional<std::string> chat_template_path{};
+  std::optional<std::string> chat_template{};  ///< the template itself; excludes the path
+  std::optional<std::string> eos_token{};
+  std::optional<std::string> pad_token{};
 };
 
 void declare(OptionSet& set, ModelOptions& options);
@@ -48,5 +50,6 @@ void declare(OptionSet& set, TokenizerOptions& options);
 /// Folds `model_init_kwargs` into the keys it overrides. No dtype is float32.
 void resolve(ModelOptions& options);
 void validate(const ModelOptions& options, Problems& problems);
+void validate(const TokenizerOptions& options, Problems& problems);
 
 }  // namespace rlhf

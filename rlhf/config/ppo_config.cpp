@@ -31,9 +31,12 @@ void declare_kl(OptionSet& set, PpoOptions& options) {
           "Weight of the KL that is taken off each token's reward; 0 keeps no reference.")
       .at_least(0)
       .written("β");
+  set.add("use_kl_loss", options.use_kl_loss,
+          "The KL stands in the policy's loss, a mean over tokens, and not in the reward; with "
+          "kl_estimator k2 (gradient of the KL itself) or k3 (of the KL the other way round).");
   set.add("kl_estimator", options.kl_estimator,
           "k1: log-ratio; k2: half its square; k3: unbiased and never negative "
-          "(joschu.net/blog/kl-approx.html).");
+          "(joschu.net/blog/kl-approx.html); k1 in the reward alone.");
   set.add("kl_target", options.kl_target,
           "KL of a completion that an adaptive kl_coef steers to (arXiv 1909.08593); null: fixed.")
       .above(0);
@@ -58,7 +61,8 @@ void declare_critic(OptionSet& set, PpoOptions& options) {
   set.add(
       "value_model_name_or_path", options.value_model_name_or_path,
       "Folder that the critic starts from: a critic, a reward model, or a language model, which "
-      "gets a new score head; null: the reward model's, or else the policy's.");
+      "gets a new score head; null: the reward model's, or else (or with reward_model_reencode) "
+      "the policy's.");
   set.add("vf_coef", options.vf_coef, "Weight of the critic's loss.").at_least(0);
   set.add("cliprange_value", options.cliprange_value,
           "Bound of a value's move in a rollout's training; 0: none.")
@@ -126,6 +130,14 @@ void check_terms(const PpoOptions& ppo, Problems& problems) {
   const PpoOptions unset;
   needs_kl(ppo.kl_estimator != unset.kl_estimator, "kl_estimator");
   needs_kl(ppo.kl_target.has_value(), "kl_target");
+  needs_kl(ppo.use_kl_loss, "use_kl_loss");
+  // Its gradient is the score, whose mean is 0 (losses/policy_loss.h).
+  if (ppo.use_kl_loss && ppo.kl_coef > 0 && ppo.kl_estimator == KlEstimator::k1) {
+    problems.add(
+        "kl_estimator",
+        "k2 or k3 was expected with use_kl_loss, got k1, whose gradient is noise around 0.",
+        "set kl_estimator: k2, which has the gradient of the KL itself.");
+  }
   if (!ppo.kl_target && ppo.kl_horizon != unset.kl_horizon)
     problems.add("kl_horizon", "kl_target is null: kl_coef is fixed.", "remove the key.");
   validate_clip_range(ppo.reward_clip_range, problems);

@@ -1,6 +1,6 @@
 // `rlhf ppo`: its configuration, from the command line to the checked struct. Names and defaults:
 // TRL 1.12's PPOConfig, the last that TRL had; what is new here: the keys of the critic, of the
-// adaptive coefficient, of scores, and what stands in rollout_options.h.
+// adaptive coefficient, of the KL term's place (OpenRLHF's and verl's use_kl_loss), of scores, and what stands in rollout_options.h.
 //
 // TRL's batch keys mean what they mean there:
 //
@@ -47,6 +47,7 @@ struct PpoOptions {
 
   // The term that holds the policy near its reference
   double kl_coef = 0.05;
+  bool use_kl_loss = false;  ///< in the loss, not in the reward
   KlEstimator kl_estimator = KlEstimator::k1;
   std::optional<double> kl_target;  ///< of the adaptive coefficient; null: fixed
   double kl_horizon = 10000;

@@ -1,16 +1,8 @@
 #include "rlhf/config/reference.h"
 
-#include <memory>
-
-#include "rlhf/config/dpo_config.h"
-#include "rlhf/config/grpo_config.h"
+#include "rlhf/config/commands.h"
+#include "rlhf/config/common_config.h"
 #include "rlhf/config/inert_keys.h"
-#include "rlhf/config/kto_config.h"
-#include "rlhf/config/ppo_config.h"
-#include "rlhf/config/prm_config.h"
-#include "rlhf/config/reward_config.h"
-#include "rlhf/config/rloo_config.h"
-#include "rlhf/config/sft_config.h"
 #include "rlhf/core/options_text.h"
 
 namespace rlhf {
@@ -48,36 +40,6 @@ struct SharedOptions {
   OptionSet set;
 };
 
-/// One command: every option it reads, and those of its method alone.
-struct CommandOptions {
-  std::string name;
-  std::shared_ptr<void> config = nullptr;  ///< what the options are bound to
-  std::unique_ptr<OptionSet> all = std::make_unique<OptionSet>();
-  std::unique_ptr<OptionSet> own = std::make_unique<OptionSet>();
-};
-
-template <class Config, class Method>
-CommandOptions command(std::string name, Method Config::*method) {
-  const auto config = std::make_shared<Config>();
-  CommandOptions options{.name = std::move(name), .config = config};
-  declare(*options.all, *config);
-  declare(*options.own, (*config).*method);
-  return options;
-}
-
-std::vector<CommandOptions> commands() {
-  std::vector<CommandOptions> list;
-  list.push_back(command("sft", &SftConfig::sft));
-  list.push_back(command("dpo", &DpoConfig::dpo));
-  list.push_back(command("grpo", &GrpoConfig::grpo));
-  list.push_back(command("rloo", &RlooConfig::rloo));
-  list.push_back(command("ppo", &PpoConfig::ppo));
-  list.push_back(command("kto", &KtoConfig::kto));
-  list.push_back(command("reward", &RewardConfig::reward));
-  list.push_back(command("prm", &PrmConfig::prm));
-  return list;
-}
-
 /// Where a command starts from other values than the shared tables say.
 std::string own_defaults(const CommandOptions& options, const OptionSet& shared) {
   std::string text;
@@ -107,7 +69,7 @@ std::string configuration_reference_markdown() {
   const SharedOptions shared;
   std::string text = std::string(kIntroduction) + "## Every command\n\n" +
                      options_markdown(shared.set, "###") + "\n";
-  for (const auto& options : commands()) {
+  for (const auto& options : training_commands()) {
     text += fmt::format("## rlhf {}\n\n{}{}\n", options.name, own_defaults(options, shared.set),
                         options_markdown(*options.own, "###"));
   }
@@ -121,7 +83,7 @@ Json configuration_schema() {
                               {"description", "An option of another command."}};
   const Json shared = options_schema(SharedOptions().set, "")["properties"];
   for (const auto& [key, schema] : shared.items()) definitions["shared." + key] = schema;
-  for (const auto& options : commands()) {
+  for (const auto& options : training_commands()) {
     Json schema = options_schema(*options.all, "");
     schema["title"] = "rlhf " + options.name;
     for (auto& [key, property] : schema["properties"].items()) {

@@ -207,6 +207,7 @@ void validate_judges(const RolloutOptions& options, const CommonConfig& config,
     problems.add("top_p", "a mass above 0 was expected, got 0.",
                  "set top_k: 1 for the most likely token.");
   }
+  validate_judges(options, problems);
   if (options.replay_completions) {
     if (options.any()) {
       problems.add("reward_funcs", "replay_completions brings its own rewards.",

@@ -21,7 +21,8 @@ void declare(OptionSet& set, SftOptions& options) {
           "Fill sequences of max_length with several rows; rows never see each other.");
   set.add("packing_strategy", options.packing_strategy,
           "bfd: best fit, longer rows are cut; bfd_split: longer rows are split; wrapped: cut at "
-          "every max_length.");
+          "every max_length.")
+      .spelling("ffd", "bfd");
   set.add("eval_packing", options.eval_packing, "Pack the evaluation rows; null: as packing.");
   set.add("completion_only_loss", options.completion_only_loss,
           "Train on completions alone; null: where rows have a prompt and a completion.");

@@ -102,9 +102,11 @@ void declare_optimizer(OptionSet& set, TrainingOptions& options) {
   set.group("Optimiser");
   set.add("optim", options.optim, "Optimiser. Both adamw are the same fused step here.")
       .spelling("adamw_hf", "adamw_torch")
+      .spelling("paged_adamw", "adamw_torch")
+      .spelling("paged_adamw_32bit", "adamw_torch")
       .advice(
-          "AdamW in 8 or 4 bits, paged, and low-rank optimisers are not offered; adafactor keeps "
-          "the smallest state.");
+          "in place of AdamW in 8 or 4 bits write adamw_torch, whose moments have 32 bits, or "
+          "adafactor, which keeps the smallest state; low-rank optimisers are not offered.");
   set.add("optim_args", options.optim_args, "For sgd: momentum=0.9,dampening=0,nesterov=true.");
   set.add("learning_rate", options.learning_rate, "Peak learning rate.").at_least(0).written("η");
   set.add("weight_decay", options.weight_decay, "Decoupled weight decay; not on biases and norms.")
@@ -182,7 +184,8 @@ void declare_evaluation(OptionSet& set, TrainingOptions& options) {
       .old_name("evaluation_strategy");
   set.add("eval_steps", options.eval_steps,
           "Steps between two evaluations; below 1: a share of all steps; null: logging_steps.")
-      .at_least(0);
+      .at_least(0)
+      .advice("eval_strategy: no evaluates never, epoch after each epoch.");
   set.add("eval_delay", options.eval_delay,
           "Epochs or steps, by eval_strategy, before the first evaluation.")
       .at_least(0);
@@ -210,7 +213,8 @@ void declare_checkpoints(OptionSet& set, TrainingOptions& options) {
           "When checkpoints are written; best: after an evaluation that improves.");
   set.add("save_steps", options.save_steps,
           "Steps between two checkpoints; below 1: a share of all steps.")
-      .at_least(0);
+      .at_least(0)
+      .advice("save_strategy: no writes none before the end.");
   set.add("save_total_limit", options.save_total_limit,
           "Newest checkpoints to keep (the best besides, with load_best_model_at_end); null: all.")
       .at_least(1);

@@ -62,6 +62,29 @@ void append_item(ConfigNode& list, ConfigNode node) {
   }
 }
 
+/// The list of the words so far and one more.
+void append_word(ConfigNode& words, const std::string& word) {
+  if (words.kind != ConfigNode::Kind::list) {
+    ConfigNode list;
+    append_item(list, std::move(words));
+    words = std::move(list);
+  }
+  append_item(words, ConfigNode::scalar(word));
+}
+
+/// `a.b` of the word `a.b=c` or `+a.b=c`, as Hydra writes what others write as a flag; else nothing.
+std::string name_of_override(const std::string& word) {
+  const size_t begin = word.find_first_not_of('+');
+  const size_t equals = word.find('=');
+  if (begin == std::string::npos || equals == std::string::npos || equals <= begin) return "";
+  return word.substr(begin, equals - begin);
+}
+
+bool is_known(const OptionSet& set, const std::string& name) {
+  return set.find(name) != nullptr || set.find_renamed(name) != nullptr ||
+         set.find_inert(name) != nullptr;
+}
+
 /// Walks the words once and collects the flags as the tree a configuration file would give.
 class ArgumentReader {
  public:
@@ -76,6 +99,9 @@ class ArgumentReader {
       const std::string& word = args_[at_++];
       if (is_flag(word)) {
         read_flag(split_flag(word));
+      } else if (is_foreign(name_of_override(word))) {
+        store(name_of_override(word), ConfigNode::scalar(word.substr(word.find('=') + 1)),
+              Shape::scalar);
       } else if (!rules_.positional.empty()) {
         parsed_.positional.push_back(word);
       } else {
@@ -100,7 +126,14 @@ class ArgumentReader {
       }
       return;
     }
-    const bool known = is_known(flag.name);
+    const bool known = is_known(set_, flag.name);
+    if (!known && is_foreign(flag.name)) {
+      ConfigNode words = ConfigNode::scalar(flag.value.value_or("true"));
+      if (!flag.value && has_word()) words = ConfigNode::scalar(args_[at_++]);
+      while (has_word()) append_word(words, args_[at_++]);
+      store(flag.name, std::move(words), Shape::scalar);
+      return;
+    }
     if (!known && flag.name.starts_with("no_") && !flag.value &&
         shape_of(set_, flag.name.substr(3)) == Shape::boolean) {
       store(flag.name.substr(3), ConfigNode::scalar("false"), Shape::boolean);
@@ -122,9 +155,9 @@ class ArgumentReader {
     }
   }
 
-  bool is_known(const std::string& name) const {
-    return set_.find(name) != nullptr || set_.find_renamed(name) != nullptr ||
-           set_.find_inert(name) != nullptr;
+  bool is_foreign(const std::string& name) const {
+    return !name.empty() && rules_.foreign &&
+           rules_.foreign(set_, name, ConfigNode::scalar("")).has_value();
   }
 
   void store(const std::string& name, const std::string& word, Shape shape) {
@@ -161,6 +194,84 @@ class ArgumentReader {
   size_t at_ = 0;
 };
 
+/// The name that an entry sets, be it written by an older one.
+const std::string& name_today(const OptionSet& set, const std::string& name) {
+  const Option* renamed = set.find_renamed(name);
+  return renamed != nullptr ? renamed->name : name;
+}
+
+/// Whether a flag takes the place of a file's entry. Nested keys of both are joined.
+bool overrides(const OptionSet& set, const ConfigNode& flags, const std::string& name) {
+  for (const auto& [flag, value] : flags.entries) {
+    if (name_today(set, flag) != name_today(set, name)) continue;
+    const Option* option = set.find(name_today(set, name));
+    const bool joins = option != nullptr && option->type.kind == ValueKind::record &&
+                       !option->type.list && value.kind == ConfigNode::Kind::map;
+    return !joins;
+  }
+  return false;
+}
+
+/// Takes the keys out of a map that `foreign` has something to say of, which becomes a problem each.
+class ForeignEntries {
+ public:
+  ForeignEntries(const OptionSet& set, const std::string& file, const ForeignKeys& foreign,
+                 Problems& problems)
+      : set_(set), file_(file), foreign_(foreign), problems_(problems) {}
+
+  void take_from(ConfigNode& map) {
+    std::erase_if(map.entries, [&](const auto& entry) { return takes(entry.first, entry.second); });
+  }
+
+ private:
+  bool takes(const std::string& name, const ConfigNode& node) {
+    if (auto problem = foreign_(set_, name, node)) {
+      add(name, node, *std::move(problem));
+      return true;
+    }
+    if (node.kind != ConfigNode::Kind::map || reads_map(name) || !any_known(name, node))
+      return false;
+    add_leaves(name, node);
+    return true;
+  }
+
+  bool reads_map(const std::string& name) const {
+    const Option* option = set_.find(name_today(set_, name));
+    return option != nullptr &&
+           (option->type.kind == ValueKind::record || option->type.kind == ValueKind::tree);
+  }
+
+  bool any_known(const std::string& path, const ConfigNode& node) const {
+    return std::any_of(node.entries.begin(), node.entries.end(), [&](const auto& entry) {
+      const std::string inner = path + "." + entry.first;
+      return foreign_(set_, inner, entry.second).has_value() || any_known(inner, entry.second);
+    });
+  }
+
+  void add_leaves(const std::string& path, const ConfigNode& node) {
+    for (const auto& [name, value] : node.entries) {
+      const std::string inner = path + "." + name;
+      if (auto problem = foreign_(set_, inner, value)) {
+        add(inner, value, *std::move(problem));
+      } else if (value.kind == ConfigNode::Kind::map) {
+        add_leaves(inner, value);
+      } else {
+        add(inner, value, {.where = {}, .what = "unknown key.", .hint = "remove it."});
+      }
+    }
+  }
+
+  void add(const std::string& path, const ConfigNode& node, Problem problem) {
+    problem.where = option_place(file_, node.line, path);
+    problems_.add(problem);
+  }
+
+  const OptionSet& set_;
+  const std::string& file_;
+  const ForeignKeys& foreign_;
+  Problems& problems_;
+};
+
 }  // namespace
 
 void ParsedArguments::add_located(const Problems& found, Problems& problems) const {
@@ -193,12 +304,14 @@ ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::strin
     }
   }
   const ConfigNode flags = ArgumentReader(set, args, rules, parsed, problems).read();
-  const auto apply = [&](const ConfigNode& map, const std::string& file) {
-    for (const auto& [name, node] : map.entries) {
-      const Option* renamed = set.find_renamed(name);
-      parsed.places[renamed != nullptr ? renamed->name : name] =
-          option_place(file, node.line, name);
+  const auto apply = [&](ConfigNode map, const std::string& file) {
+    if (!file.empty()) {
+      std::erase_if(map.entries,
+                    [&](const auto& entry) { return overrides(set, flags, entry.first); });
     }
+    for (const auto& [name, node] : map.entries)
+      parsed.places[name_today(set, name)] = option_place(file, node.line, name);
+    if (rules.foreign) ForeignEntries(set, file, rules.foreign, problems).take_from(map);
     set.apply(map, file, /*prefix=*/"", problems, &parsed.notes);
   };
   for (const auto& path : parsed.config_files) {

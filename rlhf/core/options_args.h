@@ -5,10 +5,13 @@
 //   --report_to tensorboard wandb   --report_to tensorboard --report_to wandb
 //   --report_to '[tensorboard, wandb]'
 //   --lr_scheduler_kwargs '{min_lr_rate: 0.1}'   --datasets '[{path: a.jsonl}, {path: b.jsonl}]'
-//   --config run.yaml      read before the flags, wherever it stands; flags win
+//   --config run.yaml      read before the flags, wherever it stands; flags win: what they set again
+//                          is not read from the file, so that it may be wrong or refused there
 #pragma once
 
+#include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,9 +20,16 @@
 
 namespace rlhf {
 
+/// What to say of a key that another program reads, or of a value that another command takes, in
+/// place of "unknown key" or "expected one of": `what` and `hint`, without a place. Nothing where it
+/// knows no better. Keys in nested maps are asked for by their path, `a.b.c`.
+using ForeignKeys = std::function<std::optional<Problem>(
+    const OptionSet& set, const std::string& path, const ConfigNode& value)>;
+
 struct ArgumentRules {
   bool config_file = true;  ///< `--config FILE` is understood
   std::string positional;   ///< what a word without a flag is (`RUN`); empty: an error
+  ForeignKeys foreign{};    ///< may be empty
 };
 
 struct ParsedArguments {
@@ -36,7 +46,8 @@ struct ParsedArguments {
 
 /// Reads `args` (without the program's and the command's name) into the members bound to `set`.
 /// Defaults, then the configuration files in order, then the flags. A list given twice grows; any
-/// other flag given twice is a problem. Adds every problem found to `problems`.
+/// other flag given twice is a problem. Where `rules.foreign` knows a word `a.b=c`, or the flag of
+/// other words, it takes them. Adds every problem found to `problems`.
 ParsedArguments parse_arguments(const OptionSet& set, std::span<const std::string> args,
                                 const ArgumentRules& rules, Problems& problems);
 

@@ -30,10 +30,12 @@ std::vector<fs::path> all_files(const DataSpec& spec) {
 Json source_key(const DataSource& source, const std::vector<std::string>& hashes, size_t& next) {
   Json files = Json::array();
   for (size_t i = 0; i < resolve_files(source).size(); ++i) files.push_back(hashes[next++]);
-  return {{"files", std::move(files)},
-          {"rename", source.reshape.rename},
-          {"select", source.reshape.select},
-          {"fraction", source.fraction ? Json(*source.fraction) : Json()}};
+  Json key = {{"files", std::move(files)},
+              {"rename", source.reshape.rename},
+              {"select", source.reshape.select},
+              {"fraction", source.fraction ? Json(*source.fraction) : Json()}};
+  if (source.weight != 1.0) key["weight"] = source.weight;
+  return key;
 }
 
 Json data_key(const DataSpec& spec, const std::vector<std::string>& hashes) {

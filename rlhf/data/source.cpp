@@ -24,6 +24,10 @@ int64_t test_rows(int64_t rows, double test_size) {
   return count;
 }
 
+int64_t weighted_rows(int64_t rows, double weight) {
+  return static_cast<int64_t>(static_cast<double>(rows) * weight);
+}
+
 std::vector<std::shared_ptr<const DataFile>> scan_files(const std::vector<fs::path>& paths) {
   std::vector<std::shared_ptr<const DataFile>> files(paths.size());
   std::vector<std::optional<UserError>> errors(paths.size());
@@ -93,6 +97,7 @@ RowSet::RowSet(const DataSpec& spec, std::span<const RowType> wanted) {
 
   std::vector<int64_t> rows(spec.sources.size());
   for (size_t f = 0; f < files.size(); ++f) rows[source_of_path[f]] += files[f]->rows();
+  for (size_t s = 0; s < rows.size(); ++s) rows[s] = weighted_rows(rows[s], spec.sources[s].weight);
   std::vector<int64_t> left = mixture_counts(rows, fractions);
   uint64_t bytes = 0;
   for (size_t f = 0; f < files.size(); ++f) {

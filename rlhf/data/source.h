@@ -26,7 +26,8 @@ struct DataSource {
   std::string split = "train";
   RowReshape reshape{};
   std::optional<double> fraction =
-      std::nullopt;  ///< share of the mixture; of all sources or of none
+      std::nullopt;     ///< share of the mixture; of all sources or of none
+  double weight = 1.0;  ///< share of its own rows that is taken, from the first on; rounded down
 };
 
 /// What a run reads. Rows stand in the order of the sources and their files.

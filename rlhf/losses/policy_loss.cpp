@@ -289,7 +289,7 @@ PolicyLossResult policy_loss(const PolicyLossOptions& options, const PolicyInput
   if (clean.keep.defined() && options.loss_type != PolicyLoss::gmpo) losses = losses * clean.keep;
   torch::Tensor kl;
   if (options.beta > 0) {
-    kl = kl_estimate(KlEstimator::k3, clean.logprobs, clean.ref_logprobs);
+    kl = kl_estimate(options.kl_estimator, clean.logprobs, clean.ref_logprobs);
     if (options.use_bias_correction_kl) kl = kl * terms.ratio;
     losses = losses + options.beta * kl;
   }

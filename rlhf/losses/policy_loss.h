@@ -3,7 +3,8 @@
 //
 //   r      importance ratio, of each token or of the sequence (ImportanceLevel)
 //   l_t    the surrogate of a token (grpo_clip.h, cispo.h, sapo.h, vespo.h, gmpo.h)
-//   KL_t   exp(q) − q − 1 with q = log π_ref − log π; times r with use_bias_correction_kl
+//   KL_t   k3 of math/kl.h, exp(q) − q − 1 with q = log π_ref − log π, or kl_estimator's other;
+//          times r with use_bias_correction_kl
 //
 //   L = Σ_t (keep_t · l_t + β KL_t) · m_t / N     less, where asked for, entropy_bonus.h's bonus
 //
@@ -21,6 +22,20 @@
 //
 // off_policy_mask_threshold τ: l_t stays where A_t >= 0 or mean_t (log π_old − log π) <= τ over the
 // sequence (DeepSeek-V3.2, arXiv 2512.02556).
+//
+// What descending KL_t does, from samples of π itself and without the ratio (Tang & Munos, On a few
+// pitfalls in KL divergence gradient estimation for RL, arXiv 2506.09477), each token's distribution
+// by itself, given what stands before it:
+//
+//   | kl_estimator | E ∇KL_t            | is the gradient of                                         |
+//   |--------------|--------------------|------------------------------------------------------------|
+//   | k1           | E ∇log π = 0       | nothing: it adds noise and holds the policy nowhere        |
+//   | k2           | E −q ∇log π        | KL(π ‖ π_ref), the KL of the objective                     |
+//   | k3           | E (1 − e^q) ∇log π | KL(π_ref ‖ π), the other direction                         |
+//
+// How a token changes the KL of those behind it is in none of them; it is in k1 in the reward. Times
+// the ratio, with the gradient through it (use_bias_correction_kl), the mean of k1 and of k3 is the KL
+// whatever drew the samples, and so is their gradient.
 //
 // Log-ratios above 20 leave the exponential for its tangent (math/kl.h).
 //

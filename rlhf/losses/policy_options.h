@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "rlhf/core/options.h"
+#include "rlhf/math/kl_estimator.h"
 
 namespace rlhf {
 
@@ -40,7 +41,8 @@ struct PolicyLossOptions {
   std::optional<double> delta{};         ///< δ > 0: cap of the unclipped ratio, or the dual clip's
                                          ///< c (grpo_clip.h); null: none
   double beta = 0.0;                     ///< β >= 0, weight of the KL term; 0: no reference
-  bool use_bias_correction_kl = true;    ///< the KL term times the ratio
+  KlEstimator kl_estimator = KlEstimator::k3;
+  bool use_bias_correction_kl = true;  ///< the KL term times the ratio
   double sapo_temperature_pos = 1.0;
   double sapo_temperature_neg = 1.05;
   double vespo_k_pos = 2.0;

@@ -17,13 +17,21 @@ namespace rlhf {
 namespace {
 
 /// The reward model's own tokenizer must be the policy's: it is asked in ids.
-void check_same_tokenizer(const char* key, const fs::path& folder, const TextSide& text) {
+void check_same_tokenizer(const char* key, const fs::path& folder, const TextSide& text,
+                          std::string_view way_out = "") {
   if (read_tokenizer_json(text_folder(folder)) == read_tokenizer_json(text.folder)) return;
   throw UserError(
       key,
       fmt::format("a reward model with the policy's tokenizer was expected, {} has another.",
                   folder.string()),
-      "train the reward model from the same base (rlhf reward, rlhf prm).");
+      fmt::format("train the reward model from the same base (rlhf reward, rlhf prm){}.", way_out));
+}
+
+/// UserError where a judge with a table of positions has too few of them.
+void check_positions(int64_t tokens, const DecoderConfig& judge) {
+  if (judge.rope.width > 0 || tokens <= judge.context) return;
+  throw UserError("reward_model_name_or_path",
+                  fmt::format("at most {} tokens were expected, got {}.", judge.context, tokens));
 }
 
 std::unique_ptr<ExternalJudge> open_judge(const OutsideEntry& entry, const JudgeOptions& options) {
@@ -46,6 +54,27 @@ void open_outside(const RewardEntries& entries, const JudgeOptions& options, Jud
       problems.add(error);
     }
   }
+}
+
+/// What the reward model reads of the samples of a draw: completions behind prompts that they share.
+std::vector<PackPrompt> shared_prompts(std::vector<Group>& groups, int64_t max_tokens,
+                                       std::vector<Sample*>& samples) {
+  std::vector<PackPrompt> prompts;
+  for (auto& group : groups) {
+    // A large group is several: what one pass takes stays bounded.
+    int64_t tokens = max_tokens;
+    for (auto& sample : group.samples) {
+      if (tokens + sample.tokens() > max_tokens) {
+        prompts.push_back({.ids = group.prompt, .answers = {}});
+        tokens = std::ssize(group.prompt);
+      }
+      auto& answers = prompts.back().answers;
+      answers.push_back({.ids = sample.ids, .row = std::ssize(answers)});
+      tokens += sample.tokens();
+      samples.push_back(&sample);
+    }
+  }
+  return prompts;
 }
 
 /// What judges outside are asked of a completion; rows of messages are asked in messages. `columns`
@@ -89,7 +118,12 @@ Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide*
   if (options.reward_model_name_or_path) {
     const fs::path folder = *options.reward_model_name_or_path;
     try {
-      if (text != nullptr) check_same_tokenizer("reward_model_name_or_path", folder, *text);
+      if (options.reward_model_reencode) {
+        judges.text.emplace(text_folder(folder));
+      } else if (text != nullptr) {
+        check_same_tokenizer("reward_model_name_or_path", folder, *text,
+                             ", or set reward_model_reencode: true, which asks it in text");
+      }
       judges.model.emplace(load_reward_model(folder, policy));
     } catch (const UserError& error) {
       problems.add(error);
@@ -116,17 +150,30 @@ Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide*
   return judges;
 }
 
+std::optional<Problem> missing_template(const Judges& judges, const Json& columns,
+                                        const std::string& where) {
+  if (!judges.text || judges.text->has_template()) return std::nullopt;
+  if (!columns.value("prompt", Json()).is_array()) return std::nullopt;
+  return Problem{.where = where,
+                 .what =
+                     "a reward model with a chat template was expected, since the prompt is a "
+                     "conversation and reward_model_reencode is set.",
+                 .hint = "give the reward model's folder a chat_template.jinja."};
+}
+
 Judging::Judging(const Judges& judges, const Tokenizer& tokenizer)
     : judges_(judges), tokenizer_(tokenizer) {}
 
 void Judging::begin() {
   first_ = questions_;
   asked_.clear();
+  texts_.clear();
 }
 
 void Judging::add(const Group& group, const Json& columns, int64_t step, Sample& sample) {
   sample.rewards.resize(judges_.names.size());
   judge_by_rules(group, columns, sample);
+  if (judges_.text) encode_for_model(group, columns, sample);
   if (judges_.outside.empty()) return;
   Json question = question_of(questions_++, group, sample, columns, tokenizer_, step);
   for (const auto& [place, judge] : judges_.outside) {
@@ -173,34 +220,39 @@ void Judging::hear_outside() {
   }
 }
 
+void Judging::encode_for_model(const Group& group, const Json& columns, Sample& sample) {
+  try {
+    auto ids = judges_.text->ids_of(columns, tokenizer_, group, sample);
+    check_positions(std::ssize(ids), judges_.model->decoder.config());
+    texts_.emplace_back(&sample, std::move(ids));
+  } catch (const UserError& error) {
+    sample.failures.push_back(
+        {.judge = judges_.names[judges_.model_place], .reason = error.what()});
+  }
+}
+
 void Judging::judge_by_model(std::vector<Group>& groups) const {
   if (!judges_.model) return;
   const ScoreOptions passes;
   std::vector<PackPrompt> prompts;
-  for (const auto& group : groups) {
-    // A large group is several: what one pass takes stays bounded.
-    int64_t tokens = passes.max_tokens;
-    for (const auto& sample : group.samples) {
-      if (tokens + sample.tokens() > passes.max_tokens) {
-        prompts.push_back({.ids = group.prompt, .answers = {}});
-        tokens = std::ssize(group.prompt);
-      }
-      auto& answers = prompts.back().answers;
-      answers.push_back({.ids = sample.ids, .row = std::ssize(answers)});
-      tokens += sample.tokens();
+  std::vector<Sample*> samples;
+  if (judges_.text) {
+    for (const auto& [sample, ids] : texts_) {
+      prompts.push_back({.ids = {}, .answers = {{.ids = ids, .row = 0}}});
+      samples.push_back(sample);
     }
+  } else {
+    prompts = shared_prompts(groups, passes.max_tokens, samples);
   }
   const auto scores = rlhf::rewards(judges_.model->decoder, prompts, passes);
-  size_t next = 0;
-  for (auto& group : groups) {
-    for (auto& sample : group.samples) {
-      const double score = scores.at(next++);
-      const bool finite = std::isfinite(score);
-      if (!finite)
-        sample.failures.push_back(
-            {.judge = judges_.names[judges_.model_place], .reason = fmt::to_string(score)});
-      sample.rewards[judges_.model_place] = finite ? std::optional(score) : std::nullopt;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const double score = scores.at(i);
+    const bool finite = std::isfinite(score);
+    if (!finite) {
+      samples[i]->failures.push_back(
+          {.judge = judges_.names[judges_.model_place], .reason = fmt::to_string(score)});
     }
+    samples[i]->rewards[judges_.model_place] = finite ? std::optional(score) : std::nullopt;
   }
 }
 

@@ -13,12 +13,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rlhf/config/judge_options.h"
 #include "rlhf/models/folder.h"
 #include "rlhf/rewards/external_judge.h"
 #include "rlhf/rewards/rules.h"
+#include "rlhf/train/judge_text.h"
 #include "rlhf/train/rollout.h"
 #include "rlhf/train/setup.h"
 #include "rlhf/train/step_judge.h"
@@ -39,6 +41,7 @@ struct Judges {
   std::vector<OutsideJudge> outside;
   std::optional<Model> model;
   size_t model_place = 0;          ///< of the reward model among all judges
+  std::optional<JudgeText> text;   ///< where the reward model is asked in text
   std::optional<StepJudge> steps;  ///< the last of all judges
   std::vector<std::string> names;  ///< of all
   std::vector<double> weights;     ///< of all
@@ -55,6 +58,11 @@ struct Judges {
 /// `policy` may be null where they could not be read.
 Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide* text,
                    const Model* policy, Problems& problems);
+
+/// What is wrong with a data row `columns` of the place `where` if the reward model is asked in text:
+/// the row is a conversation and the model has no chat template.
+std::optional<Problem> missing_template(const Judges& judges, const Json& columns,
+                                        const std::string& where);
 
 /// Takes the completions of one draw after another to the judges.
 class Judging {
@@ -74,6 +82,7 @@ class Judging {
  private:
   void judge_by_rules(const Group& group, const Json& columns, Sample& sample) const;
   void hear_outside();
+  void encode_for_model(const Group& group, const Json& columns, Sample& sample);
   void judge_by_model(std::vector<Group>& groups) const;
 
   const Judges& judges_;
@@ -81,6 +90,7 @@ class Judging {
   int64_t questions_ = 0;       // asked so far; each is asked of every judge outside
   int64_t first_ = 0;           // question of this draw
   std::vector<Sample*> asked_;  // by question of this draw
+  std::vector<std::pair<Sample*, std::vector<int32_t>>> texts_;  // of this draw, for the model
 };
 
 /// Weighted sums of rewards into `reward`; a sample with a failure has none.

@@ -26,16 +26,19 @@ struct PolicyGradientSetup : Prepared {
 };
 
 ReadRows<PromptDataset> read_prompts(const GrpoConfig& config, const TextSide& text,
-                                     const Judges& judges, const DataSpec& spec) {
+                                     const std::optional<Judges>& judges, const DataSpec& spec) {
   const auto& rollout = config.grpo.rollout;
   PromptOptions options{.max_length = rollout.max_prompt_length,
                         .text = text_options(text, config.data)};
   if (!rollout.chat_template_kwargs.is_null())
     options.text.chat_template_kwargs = rollout.chat_template_kwargs;
+  // Judges that could not be read ask for nothing: rows are looked at all the same.
+  const auto required =
+      judges ? judges->required_columns() : std::vector<std::vector<std::string>>();
   Statistics statistics;
   auto data = prepare_prompts(spec, text.tokenizer, text.chat,
-                              text_fingerprint(text.folder, text.template_text), options,
-                              judges.required_columns(), cache_folder(config.data), &statistics);
+                              text_fingerprint(text.folder, text.template_text), options, required,
+                              cache_folder(config.data), &statistics);
   return {std::move(data), statistics.table()};
 }
 
@@ -47,15 +50,15 @@ std::vector<int32_t> ends_of(const Policy& policy, const TextSide& text) {
 }
 
 /// UserError where there are fewer prompts than are drawn at once.
-void check_enough(const GrpoConfig& config, int64_t prompts, const char* what) {
+void check_enough(const GrpoConfig& config, const PolicyGradientMethod& method, int64_t prompts,
+                  const char* what) {
   const int64_t drawn = prompts_per_generation(config.grpo.rollout, config.training);
   if (prompts >= drawn) return;
   throw UserError(
       what,
       fmt::format("at least the {} prompts that are drawn at once were expected, got {}.", drawn,
                   prompts),
-      "lower prompts_per_step (or per_device_train_batch_size and "
-      "steps_per_generation).");
+      method.fewer_prompts);
 }
 
 void check_weights(const RolloutOptions& rollout, size_t judges) {
@@ -65,6 +68,34 @@ void check_weights(const RolloutOptions& rollout, size_t judges) {
       fmt::format("one weight for each of the {} recorded rewards was expected, got {}.", judges,
                   rollout.reward_weights->size()),
       "they stand in the order in which replay_completions names them.");
+}
+
+/// UserError where a reward model is asked in text and cannot render a row's conversation.
+void check_template(const Judges& judges, const PromptDataset& data) {
+  if (!judges.text || judges.text->has_template()) return;
+  for (int64_t row = 0; row < data.rows(); ++row) {
+    const auto problem = missing_template(judges, data.columns(row), data.source(row));
+    if (!problem) continue;
+    Problems problems;
+    problems.add(*problem);
+    problems.throw_if_any();
+  }
+}
+
+/// UserError where prompt and completion would not fit a table of positions; a warning where they
+/// are longer than the model was made for.
+void check_length(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
+  const DecoderConfig& model = policy.config();
+  const int64_t longest = longest_prompt + rollout.max_completion_length;
+  if (model.rope.width == 0 && longest > model.context) {
+    throw UserError(
+        "max_completion_length",
+        fmt::format("room for a prompt of {} tokens and a completion of {} was expected, the model "
+                    "has {} positions.",
+                    longest_prompt, rollout.max_completion_length, model.context),
+        "lower it, or set max_prompt_length.");
+  }
+  check_rows_fit({.longest = longest}, model);
 }
 
 /// UserError where the keys and values of one completion alone would not fit the budget.
@@ -81,8 +112,8 @@ void check_cache(const RolloutOptions& rollout, const Policy& policy, int64_t lo
       "raise it, or set max_prompt_length or max_completion_length lower.");
 }
 
-void read_rows(GrpoConfig& config, const TrainHooks& hooks, PolicyGradientSetup& setup,
-               SetupChecks& checks) {
+void read_rows(GrpoConfig& config, const PolicyGradientMethod& method, const TrainHooks& hooks,
+               PolicyGradientSetup& setup, SetupChecks& checks) {
   const auto& rollout = config.grpo.rollout;
   if (rollout.replay_completions) {
     if (!setup.policy) return;
@@ -90,24 +121,25 @@ void read_rows(GrpoConfig& config, const TrainHooks& hooks, PolicyGradientSetup&
       setup.replay.emplace(*rollout.replay_completions, rollout.num_generations,
                            ends_of(*setup.policy, *setup.text));
       check_rows_fit(setup.replay->limits(), setup.policy->config());
-      check_enough(config, setup.replay->groups(), "replay_completions");
+      check_enough(config, method, setup.replay->groups(), "replay_completions");
       check_weights(rollout, setup.replay->judges().size());
     });
     return;
   }
-  if (!setup.judges) return;
   setup.data = read_run_data<PromptDataset>(
       config, hooks, setup.policy, checks, [&](const DataSpec& spec, bool) {
-        return read_prompts(config, *setup.text, *setup.judges, spec);
+        return read_prompts(config, *setup.text, setup.judges, spec);
       });
   if (!setup.data.train) return;
-  checks.attempt([&] { check_enough(config, setup.data.train->rows(), "dataset_name"); });
+  checks.attempt([&] { check_enough(config, method, setup.data.train->rows(), "dataset_name"); });
+  for (const auto* data : {&setup.data.train, &setup.data.eval}) {
+    if (*data && setup.judges) checks.attempt([&] { check_template(*setup.judges, **data); });
+  }
   if (!setup.policy) return;
   checks.attempt([&] {
-    const RowLimits longest{.longest =
-                                longest_row(*setup.data.train) + rollout.max_completion_length};
-    check_rows_fit(longest, setup.policy->config());
-    check_cache(rollout, *setup.policy, longest_row(*setup.data.train));
+    const int64_t prompt = longest_row(*setup.data.train);
+    check_length(rollout, *setup.policy, prompt);
+    check_cache(rollout, *setup.policy, prompt);
   });
 }
 
@@ -131,7 +163,8 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
       problems.throw_if_any();
     });
   }
-  if (setup.text) read_rows(config, hooks, setup, checks);
+  if (method.read) checks.attempt(method.read);
+  if (setup.text) read_rows(config, method, hooks, setup, checks);
   if (setup.policy && reference)
     checks.attempt([&] { check_reference_folder(rollout.reference, *setup.policy); });
   if (method.critic && setup.policy && setup.text) {
@@ -263,6 +296,7 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     const bool hold = critic && critic->warms_up(run.step());
     GrpoStepResult result;
     if (!hold) {
+      if (method.kl_weight) config.grpo.loss.beta = method.kl_weight();
       result = accumulate_gradients(config, policy, slices, run.step(), source.reused(),
                                     entropy.weight(grpo));
       const auto said = method.step_metrics ? method.step_metrics(result) : result.metrics;

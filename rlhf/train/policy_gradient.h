@@ -39,6 +39,15 @@ struct PolicyGradientMethod {
       set_advantages;
   /// What is logged of a step; empty: GRPO's.
   std::function<Metrics(const GrpoStepResult&)> step_metrics = {};
+  /// β of the KL term in the loss, where it moves: asked at every step, behind set_advantages; empty:
+  /// the surrogate's own.
+  std::function<double()> kl_weight = {};
+  /// Reads what it needs beside model and data; a UserError is reported with all others. Empty:
+  /// nothing.
+  std::function<void()> read = {};
+  /// What to do where there are fewer prompts than are drawn at once.
+  const char* fewer_prompts =
+      "lower prompts_per_step (or per_device_train_batch_size and steps_per_generation).";
   /// State of its own, for checkpoints, and back; empty: none.
   std::function<Json()> state = {};
   std::function<void(const Json&)> set_state = {};

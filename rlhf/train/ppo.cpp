@@ -77,7 +77,17 @@ void note_objective(const Drawn& drawn, const OptionalRewards& scores, const Tok
       static_cast<double>(std::count(drawn.stopped.begin(), drawn.stopped.end(), true)));
 }
 
-/// Advantages and returns of a rollout; then the coefficient follows its KL.
+/// The coefficient follows the KL of a rollout.
+void follow(const PpoOptions& options, const TokenValues& kl, KlControl& control) {
+  if (kl.empty()) return;
+  double kl_sum = 0.0;
+  for (const auto& row : kl) kl_sum += sum_of(row);
+  control.follow({.target = options.kl_target, .horizon = options.kl_horizon},
+                 kl_sum / static_cast<double>(kl.size()), std::ssize(kl));
+}
+
+/// Advantages and returns of a rollout. In the reward the coefficient acts on the rollout as it
+/// stood and follows its KL then; in the loss it follows first, and acts in the rollout's steps.
 void set_advantages(const PpoOptions& options, const ScoreShaping& shaping, KlControl& control,
                     std::vector<Group>& groups, Metrics& metrics) {
   const Drawn drawn = read_drawn(groups);
@@ -85,7 +95,9 @@ void set_advantages(const PpoOptions& options, const ScoreShaping& shaping, KlCo
   const TokenValues kl =
       options.kl_coef > 0 ? token_kl(options.kl_estimator, drawn.old_logprobs, drawn.ref_logprobs)
                           : TokenValues();
-  auto rewards = token_rewards(scores, drawn.tokens, kl, control.coefficient);
+  if (options.use_kl_loss) follow(options, kl, control);
+  const double beta = control.coefficient;
+  auto rewards = token_rewards(scores, drawn.tokens, kl, options.use_kl_loss ? 0.0 : beta);
   if (options.whiten_rewards) rewards = whitened(rewards, scores, WhitenedMean::kept);
   const Gae found = gae(rewards, drawn.values, scores, options.gamma, options.lam);
   const TokenValues advantages = whitened(found.advantages, scores);
@@ -97,24 +109,29 @@ void set_advantages(const PpoOptions& options, const ScoreShaping& shaping, KlCo
       ++next;
     }
   }
-  note_objective(drawn, scores, kl, control.coefficient, metrics);
-  if (kl.empty()) return;
-  double kl_sum = 0.0;
-  for (const auto& row : kl) kl_sum += sum_of(row);
-  control.follow({.target = options.kl_target, .horizon = options.kl_horizon},
-                 kl_sum / static_cast<double>(kl.size()), std::ssize(kl));
+  note_objective(drawn, scores, kl, beta, metrics);
+  if (!options.use_kl_loss) follow(options, kl, control);
 }
 
-Metrics step_metrics(const GrpoStepResult& result) {
+/// `beta`: of the KL term in the loss; 0: there is none.
+Metrics step_metrics(const GrpoStepResult& result, double beta) {
   const PolicyMetrics& sums = result.sums;
   const double tokens = std::max(1.0, sums.tokens);
   const double ratio = sums.ratio_sum / tokens;
-  return {{"policy/approxkl_avg", 0.5 * sums.log_ratio_squares / tokens},
-          {"policy/clipfrac_avg", (sums.low + sums.high) / std::max(1.0, sums.ratios)},
-          {"policy/entropy_avg", result.entropy},
-          {"loss/policy_avg", result.loss},
-          {"val/ratio", ratio},
-          {"val/ratio_var", std::max(0.0, sums.ratio_squares / tokens - ratio * ratio)}};
+  const double kl = sums.kl / tokens;
+  Metrics metrics = {{"policy/approxkl_avg", 0.5 * sums.log_ratio_squares / tokens},
+                     {"policy/clipfrac_avg", (sums.low + sums.high) / std::max(1.0, sums.ratios)},
+                     {"policy/entropy_avg", result.entropy},
+                     {"loss/policy_avg", result.loss - beta * kl},
+                     {"val/ratio", ratio},
+                     {"val/ratio_var", std::max(0.0, sums.ratio_squares / tokens - ratio * ratio)}};
+  if (beta > 0) metrics.emplace_back("loss/kl_avg", kl);
+  return metrics;
+}
+
+KlTerm kl_term(const PpoOptions& options) {
+  if (options.kl_coef == 0) return KlTerm::none;
+  return options.use_kl_loss ? KlTerm::loss : KlTerm::reward;
 }
 
 ScoreShaping shaping_of(const PpoOptions& options) {
@@ -123,6 +140,7 @@ ScoreShaping shaping_of(const PpoOptions& options) {
                        .missing_eos_penalty = options.missing_eos_penalty};
   if (!options.normalize_scores) return shaping;
   const std::string& folder = *options.rollout.reward_model_name_or_path;
+  if (!fs::exists(folder)) return shaping;  // the judges say so
   const auto statistics = load_reward_statistics(folder);
   if (!statistics) {
     throw UserError(
@@ -158,14 +176,19 @@ GrpoConfig with_surrogate(const PpoConfig& config) {
   made.grpo.rollout.num_iterations = ppo.num_ppo_epochs;
   made.grpo.loss.loss_type = PolicyLoss::bnpo;
   made.grpo.loss.epsilon = ppo.cliprange;
+  made.grpo.loss.kl_estimator = ppo.kl_estimator;
+  made.grpo.loss.use_bias_correction_kl = false;
   return made;
 }
 
 CriticOptions critic_options(const PpoConfig& config) {
   const PpoOptions& ppo = config.ppo;
   const double rate = config.training.learning_rate;
+  // The critic reads the policy's ids: a reward model that is asked in text may have others.
+  const bool from_reward =
+      ppo.rollout.reward_model_name_or_path && !ppo.rollout.reward_model_reencode;
   const std::string start =
-      ppo.rollout.reward_model_name_or_path.value_or(*config.model.model_name_or_path);
+      from_reward ? *ppo.rollout.reward_model_name_or_path : *config.model.model_name_or_path;
   return {.folder = ppo.value_model_name_or_path.value_or(start),
           .vf_coef = ppo.vf_coef,
           .cliprange_value = ppo.cliprange_value,
@@ -177,20 +200,25 @@ CriticOptions critic_options(const PpoConfig& config) {
 
 TrainResult train_ppo(PpoConfig config, const TrainHooks& hooks) {
   const PpoOptions& options = config.ppo;
-  const ScoreShaping shaping = shaping_of(options);
+  ScoreShaping shaping;
   KlControl control{.coefficient = options.kl_coef};
+  const auto kl_weight = [&] { return options.use_kl_loss ? control.coefficient : 0.0; };
   const PolicyGradientMethod method{
       .name = "ppo",
       .config_table = resolved_table(config),
       .config_yaml = yaml_of(config),
-      .kl = options.kl_coef > 0 ? KlTerm::reward : KlTerm::none,
+      .kl = kl_term(options),
       .critic = critic_options(config),
       .shuffles = options.num_mini_batches > 1,
       .set_advantages =
           [&](std::vector<Group>& groups, const std::vector<double>&, Metrics& metrics) {
             set_advantages(options, shaping, control, groups, metrics);
           },
-      .step_metrics = step_metrics,
+      .step_metrics =
+          [&](const GrpoStepResult& result) { return step_metrics(result, kl_weight()); },
+      .kl_weight = kl_weight,
+      .read = [&] { shaping = shaping_of(options); },
+      .fewer_prompts = "lower per_device_train_batch_size or gradient_accumulation_steps.",
       .state = [&] { return control.to_json(); },
       .set_state = [&](const Json& state) { control = KlControl::from_json(state); },
       .without_spread =

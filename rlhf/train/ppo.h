@@ -2,6 +2,7 @@
 //
 //   1. Draw completions of a batch of prompts and have them judged.
 //   2. r_t = −β KL_t, and the score S at the last token           (math/token_rewards.h)
+//      with use_kl_loss r_t = 0 but for S, and 3 has + β KL_t     (losses/policy_loss.h)
 //      A, R = generalised advantages and returns of r and V        (math/gae.h)
 //      A whitened over the whole rollout                           (math/whiten.h)
 //   3. num_ppo_epochs × num_mini_batches steps: the policy descends the clipped surrogate

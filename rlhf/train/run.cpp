@@ -115,7 +115,9 @@ Prepared prepare_run(CommonConfig& config,
   checks.attempt([&] { checkpoint = checkpoint_to_resume(training); });
   checks.attempt([&] { check_output_folder(training, checkpoint.has_value()); });
   checks.attempt([&] {
-    prepared.text = load_text_side(text_folder(*config.model.model_name_or_path), config.tokenizer);
+    prepared.text = load_text_side(text_folder(config.tokenizer.tokenizer_name_or_path.value_or(
+                                       *config.model.model_name_or_path)),
+                                   config.tokenizer);
   });
   checks.attempt([&] {
     const auto wanted = request(prepared.text ? &*prepared.text : nullptr);

@@ -71,7 +71,8 @@ DataSource source_of(const DatasetSource& part) {
                     .data_files = part.data_files.value_or(std::vector<std::string>{}),
                     .split = part.split,
                     .reshape = {},
-                    .fraction = part.fraction};
+                    .fraction = part.fraction,
+                    .weight = part.weight.value_or(1.0)};
   if (part.columns) source.reshape.select = *part.columns;
   return source;
 }
@@ -87,7 +88,8 @@ std::vector<DataSource> sources_of(const DataOptions& options, const std::string
                                    .data_files = {},
                                    .split = split,
                                    .columns = {},
-                                   .fraction = {}}));
+                                   .fraction = {},
+                                   .weight = {}}));
     }
   }
   for (auto& source : sources) {
@@ -185,8 +187,9 @@ TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& op
   name_token("pad_token", options.pad_token);
   side.eos_token = options.eos_token.value_or("");
   side.template_text = side.tokenizer.chat_template();
-  if (options.chat_template_path) {
-    side.template_text = template_from(*options.chat_template_path);
+  if (options.chat_template_path || options.chat_template) {
+    side.template_text =
+        options.chat_template ? *options.chat_template : template_from(*options.chat_template_path);
     replace_file(side.files, "chat_template.jinja", side.template_text);
     if (config.contains("chat_template")) {
       config.erase("chat_template");
@@ -203,7 +206,10 @@ TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& op
                           {"unk_token", side.tokenizer.unk_token()}};
     side.chat = ChatTemplate::parse(
         side.template_text,
-        options.chat_template_path.value_or((model_folder / "chat_template").string()), special);
+        options.chat_template
+            ? "chat_template"
+            : options.chat_template_path.value_or((model_folder / "chat_template").string()),
+        special);
   }
   return side;
 }

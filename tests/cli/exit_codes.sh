@@ -34,6 +34,18 @@ expect later_command 2 'not built yet' -- "$rlhf" plan
 for command in sft dpo kto grpo rloo ppo reward prm generate chat score eval merge report tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
 expect all_at_once 2 'learning_rat\b' 'did you mean --learning_rate' 'max_steps' 'adam_beta1' -- $(sft) --learning_rat 1 --max_steps many --adam_beta1 2
 expect flag_twice 2 '--max_steps\] this key is set twice' -- $(sft) --max_steps 1 --max_steps 2
+expect key_of_another_program 2 "cutoff_len. is LLaMA-Factory's. HINT: max_length means that here" -- $(sft) --cutoff_len 64
+expect hydra_override 2 "trainer.total_epochs. is verl's. HINT: num_train_epochs" -- $(sft) trainer.total_epochs=3
+expect loss_of_another_command 2 'HINT: run rlhf kto with loss_type: bco' -- "$rlhf" dpo --loss_type bco --model_name_or_path m --dataset_name d
+for name in model_name_or_path=model pretrained_model_name_or_path=model adapter_name_or_path=model pretrain=model dataset_name=data \
+  dataset_test_split=split dataset_train_split=split torch_dtype=dtype output_dir=output output_file=output save_path=output \
+  max_completion_length=max_new_tokens response_length=max_new_tokens max_tokens=max_new_tokens generate_max_len=max_new_tokens \
+  num_return_sequences=num_generations num_samples=num_generations n_samples_per_prompt=num_generations \
+  per_device_eval_batch_size=max_rows use_cpu=device; do
+  expect "generate_${name%=*}" 2 "--${name%=*}\] .*HINT: ${name#*=} means that here" -- "$rlhf" generate --${name%=*} x
+done
+expect score_names 2 '--model_name_or_path\] .*HINT: model means' '--dataset_name\] .*HINT: data means' -- "$rlhf" score --model_name_or_path m --dataset_name d
+expect eval_names 2 '--reward_funcs\] .*HINT: reward means' '--pretrain\] .*HINT: model means' -- "$rlhf" eval --reward_funcs accuracy --pretrain m
 printf '\xff\xfem\0a\0x\0' >"$scratch/wide.yaml"
 expect config_not_utf8 2 'wide.yaml:1' 'UTF-8' -- $(sft) --config "$scratch/wide.yaml"
 expect key_of_another_method 2 'beta' 'belongs to dpo' -- $(sft) --beta 0.1

@@ -42,7 +42,7 @@ probe() { # NAME PAGE: what the probe says of the page, in $scratch/NAME.txt
   "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$scratch/profile" --window-size=1400,4000 --enable-logging=stderr \
     --virtual-time-budget=20000 --dump-dom "file://$scratch/$1.probe.html" >"$scratch/$1.dom" 2>"$scratch/$1.log"
   grep -E 'CONSOLE' "$scratch/$1.log" && complain "$1: the console was expected to be empty"
-  sed -n '/<pre id="probe">/,/<\/pre>/p' "$scratch/$1.dom" | sed 's/<[^>]*>//g' >"$scratch/$1.txt"
+  sed -n '/<pre id="probe">/,/<\/pre>/p' "$scratch/$1.dom" | sed 's/<[^>]*>//g; s/&lt;/</g; s/&gt;/>/g; s/&amp;/\&/g' >"$scratch/$1.txt"
   [ -s "$scratch/$1.txt" ] || complain "$1: the probe said nothing: $(tail -3 "$scratch/$1.log")"
 }
 expect() { # NAME LINE

@@ -24,6 +24,10 @@ TEST(Reference, PageIsUpToDate) {
   expect_golden(configuration_reference_markdown(), RLHF_FIXTURES "/../../docs/configuration.md");
 }
 
+TEST(Reference, PageOfOtherProgramsIsUpToDate) {
+  expect_golden(coming_from_markdown(), RLHF_FIXTURES "/../../docs/coming-from.md");
+}
+
 TEST(Reference, SchemaIsUpToDate) {
   expect_golden(configuration_schema().dump(1) + "\n",
                 RLHF_FIXTURES "/../../docs/configuration.schema.json");

@@ -90,6 +90,17 @@ TEST(RowSet, JoinsSourcesInOrder) {
   EXPECT_EQ(read_all(RowSet(spec, kText)), (std::vector<std::string>{"a0", "a1", "b0", "b1"}));
 }
 
+TEST(RowSet, TakesAShareOfASourcesOwnRows) {
+  const TemporaryFolder folder;
+  // 0.5 of five rows is two of them; a share too small for one row leaves the source out.
+  const DataSpec spec{
+      .sources = {{.path = folder.write("a.jsonl", rows_text(5, "a")), .weight = 0.5},
+                  {.path = folder.write("b.jsonl", rows_text(3, "b"))},
+                  {.path = folder.write("c.jsonl", rows_text(9, "c")), .weight = 0.1}}};
+  EXPECT_EQ(read_all(RowSet(spec, kText)),
+            (std::vector<std::string>{"a0", "a1", "b0", "b1", "b2"}));
+}
+
 TEST(RowSet, SplitsWithoutOverlapInFileOrder) {
   const TemporaryFolder folder;
   DataSpec spec{.sources = {{.path = folder.write("a.jsonl", rows_text(1000, ""))}},

@@ -60,7 +60,7 @@ INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
                          ::testing::Values("llama", "llama_dynamic", "llama_longrope",
                                            "qwen2_windows", "qwen3", "gemma2", "gemma3_text",
                                            "gpt2", "gpt_neox", "phi3_partial_window"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& one) { return one.param; });
 
 class SessionOfOneModel : public ::testing::Test {
  protected:

@@ -142,6 +142,35 @@ TEST(PolicyLosses, GradientsAgreeWithCentralDifferences) {
   }
 }
 
+// The fixture's log-ratios in q = log π_ref − log π: −0.3, 0.1, 0.3, −0.3, 0.3 where they count.
+// k2 is q²/2, k1 is −q; at N = 5 the means are 0.045·4 + 0.005 = 0.185 over 5, and −0.1 over 5.
+TEST(PolicyLosses, KlEstimatorsByHandAndByCentralDifferences) {
+  const auto logprobs = some_logprobs().requires_grad_();
+  const auto loss_of = [&](double beta, KlEstimator estimator) {
+    const PolicyLossOptions options{.loss_type = PolicyLoss::bnpo,
+                                    .beta = beta,
+                                    .kl_estimator = estimator,
+                                    .use_bias_correction_kl = false};
+    return policy_loss(options, inputs_of(logprobs), kCounts);
+  };
+  const auto kl_of = [&](KlEstimator estimator) {
+    const auto bare = loss_of(0.0, estimator).loss;
+    return (loss_of(1.0, estimator).loss - bare).item<double>();
+  };
+  std::vector<double> ratios;
+  const auto inputs = inputs_of(logprobs.detach());
+  for (const int64_t t : {0, 2, 3, 4, 5})
+    ratios.push_back((inputs.ref_logprobs[t] - inputs.logprobs[t]).item<double>());
+  EXPECT_LT(difference(numbers(ratios), numbers({-0.3, 0.1, 0.3, -0.3, 0.3})), kTolerance);
+  EXPECT_NEAR(kl_of(KlEstimator::k1), -0.1 / kCounts.tokens, kTolerance);
+  EXPECT_NEAR(kl_of(KlEstimator::k2), 0.185 / kCounts.tokens, kTolerance);
+  EXPECT_NEAR(loss_of(1.0, KlEstimator::k2).metrics.kl, 0.185, kTolerance);
+  for (const auto estimator : {KlEstimator::k1, KlEstimator::k2, KlEstimator::k3}) {
+    EXPECT_LT(gradient_error(logprobs, [&] { return loss_of(0.3, estimator).loss; }), 1e-8)
+        << static_cast<int>(estimator);
+  }
+}
+
 // A weight without gradient leaves −w A / N as the gradient of a token that counts.
 TEST(PolicyLosses, WeightsOfCispoAndVespoCarryNoGradient) {
   for (const auto loss : {PolicyLoss::cispo, PolicyLoss::vespo}) {

@@ -156,7 +156,7 @@ TEST(Completions, NumbersOfAllAndTextsOfWholeGroupsSpreadEvenly) {
   std::string lines;
   for (int64_t g = 0; g < 9; ++g) {  // nine groups of two: lines 0, 1 | 2, 3 | ...
     for (int64_t i = 0; i < 2; ++i)
-      lines += completion_line(g + 1, g, "p" + std::to_string(g), "t", g * 2.0 + i, 3 + i);
+      lines += completion_line(g + 1, g, fmt::format("p{}", g), "t", g * 2 + i, 3 + i);
   }
   write_file(folder / "c", lines);
   std::vector<std::string> notes;

@@ -140,6 +140,28 @@ TEST(SftRun, LeavesTheFolderThatTheContractNames) {
   EXPECT_EQ(resolved_yaml(read_sft_config(from_yaml, nullptr)), read_file(output / "config.yaml"));
 }
 
+// Text and tokenizer from the configuration: the same run as with both in the model folder.
+TEST(SftRun, TemplateAndTokenizerMayStandOutsideTheModelFolder) {
+  const fs::path folder = testing::scratch("outside");
+  const fs::path model = testing::fixtures() / "model";
+  fs::create_directories(folder / "weights");
+  fs::create_directories(folder / "tokenizer");
+  for (const char* name : {"config.json", "model.safetensors"})
+    fs::copy(model / name, folder / "weights" / name);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+    fs::copy(model / name, folder / "tokenizer" / name);
+  train_sft(testing::config_of(folder / "run", "chats", {"--max_steps", "2"}), {});
+  train_sft(
+      testing::config_of(folder / "outside", "chats",
+                         {"--max_steps", "2", "--model_name_or_path", (folder / "weights").string(),
+                          "--tokenizer_name_or_path", (folder / "tokenizer").string(),
+                          "--chat_template", read_file(model / "chat_template.jinja")}),
+      {});
+  testing::expect_same_bits(folder / "outside", folder / "run");
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+    EXPECT_EQ(read_file(folder / "outside" / name), read_file(model / name)) << name;
+}
+
 // A tokenizer that came packed leaves as the plain file that other tools read.
 TEST(SftRun, APackedTokenizerIsSavedUnpacked) {
   const fs::path folder = testing::scratch("packed_tokenizer");

@@ -105,7 +105,7 @@ function facts(completion) {
 function openedRow(completion) {
   const prompt = promptOf(completion);
   const others = all.filter((other) => other.run === completion.run && other.group === completion.group).length;
-  const cell = make('td', {class: 'opened', colspan: 6}, facts(completion));
+  const cell = make('td', {class: 'opened', colspan: 7}, facts(completion));
   if (Array.isArray(completion.failures)) {
     cell.append(make('h3', {}, 'Failures of judges'), make('pre', {}, completion.failures.join('\n')));
   }
@@ -136,6 +136,7 @@ function rowOf(completion) {
     make('td', {class: `number ${signClass(completion.advantage)}`}, signed(completion.advantage)),
     make('td', {class: 'number'}, numberText(completion.length)),
     make('td', {}, completion.finish ?? '–'),
+    make('td', {class: 'prompt'}, oneLine(promptOf(completion).text)),
     make('td', {}, oneLine(completion.text)));
   return open ? [row, openedRow(completion)] : [row];
 }
@@ -144,8 +145,8 @@ function showPage() {
   byId('completion-count').textContent = countText();
   const pages = Math.max(1, Math.ceil(list.found.length / kRowsOfPage));
   const rows = list.found.slice(list.page * kRowsOfPage, (list.page + 1) * kRowsOfPage).flatMap(rowOf);
-  const head = ['step', 'reward', 'advantage', 'tokens', 'ended by', 'completion'];
-  const widths = ['92px', '84px', '92px', '76px', '84px', 'auto'];
+  const head = ['step', 'reward', 'advantage', 'tokens', 'ended by', 'prompt', 'completion'];
+  const widths = ['92px', '84px', '92px', '76px', '84px', '28%', 'auto'];
   byId('completion-list').replaceChildren(make('table', {class: 'completions'},
     make('colgroup', {}, ...widths.map((width) => make('col', {style: `width: ${width}`}))),
     make('thead', {}, make('tr', {}, ...head.map((name, i) => make('th', {class: i < 4 ? 'number' : ''}, name)))),

@@ -220,6 +220,9 @@ function redraw(some) {
 
 const redrawCurves = () => redraw(cards);
 
+// Where a long name may break: behind its slashes and underscores.
+const breakable = (name) => name.split(/(?<=[/_])/).flatMap((part, i) => i === 0 ? [part] : [make('wbr'), part]);
+
 function makeCurveCard(name) {
   const canvas = make('canvas', {role: 'img', 'aria-label': `Curve of ${name}`});
   const plot = make('div', {class: 'plot'}, canvas);
@@ -227,7 +230,7 @@ function makeCurveCard(name) {
   const remark = make('span', {class: 'remark'});
   const larger = make('button', {class: 'plain', title: 'Larger or smaller', 'aria-label': `${name}: larger or smaller`}, '⤢');
   const element = make('article', {class: 'card', 'data-metric': name},
-    make('header', {}, make('span', {class: 'name'}, name), remark, latest, larger), plot);
+    make('header', {}, make('span', {class: 'name'}, ...breakable(name)), remark, latest, larger), plot);
   larger.addEventListener('click', () => element.classList.toggle('large'));
   const card = watch(element, {name, canvas, latest, remark, element, chart: null});
   card.draw = () => drawCard(card);

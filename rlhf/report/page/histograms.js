@@ -4,7 +4,7 @@
 const histogramCards = [];
 const stretch = {from: 0, to: 0};  // indices of step ranges, both included
 
-const kQuantityNames = {length: 'tokens of the completion'};
+const kQuantityNames = {length: 'length in tokens'};
 
 // With one judge its reward is the reward but for its weight: one card is enough.
 function quantitiesShown() {

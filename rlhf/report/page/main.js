@@ -45,7 +45,7 @@ const columnsOfSummary = [
 function buildSummary() {
   const columns = columnsOfSummary.filter(([, text]) => data.runs.some((_, run) => text(run) !== ''));
   const rows = data.runs.map((run, index) => make('tr', {},
-    make('td', {}, make('span', {class: 'dot', style: `background: ${runColour(index)}`}), ' ', make('span', {class: 'name'}, run.name),
+    make('td', {class: 'run'}, make('span', {class: 'dot', style: `background: ${runColour(index)}`}), ' ', make('span', {class: 'name'}, run.name),
       make('div', {class: 'small folder'}, run.folder)),
     make('td', {class: 'small model'}, configOf(index, 'model_name_or_path') ?? ''),
     ...columns.map(([, text]) => make('td', {class: 'number'}, text(index)))));
