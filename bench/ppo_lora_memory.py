@@ -3,7 +3,7 @@
 Run:  python bench/ppo_lora_memory.py --rlhf build/release/cli/rlhf --data DIR/gsm8k/train.jsonl --tokenizer DIR/tokenizers/qwen3
 
 The Python that runs this needs torch, transformers and tokenizers. A random model of --size is made as for compare_grpo.py (GSM8K's questions as words of
-its own tokenizer, no completion ends early) and stored in --stored; everything runs in fp32, so that bfloat16 is converted once. `rlhf reward --use_peft`
+its own tokenizer) and stored in --stored; everything runs in fp32, so that bfloat16 is converted once. `rlhf reward --use_peft`
 makes a reward adapter of it in one step; `rlhf ppo --use_peft` then runs with policy, reference, critic and reward model on that base; `rlhf sft
 --use_peft` trains on PPO's own prompts and completions, as many rows a step and as many tokens a micro-batch. Peak memory is the operating system's
 figure for the whole process.
@@ -14,9 +14,10 @@ import pathlib
 import tempfile
 
 import compare_common as common
-from compare_grpo import SPECIAL, word
+from compare_grpo import word
 
 LEARNING_RATE = 1e-5
+SPECIAL = (common.EOS, common.PAD, 2)  # ids that are no word
 
 
 def make_inputs(args, folder: pathlib.Path) -> None:
@@ -25,7 +26,7 @@ def make_inputs(args, folder: pathlib.Path) -> None:
 
     shape = common.SHAPES[args.size]
     vocabulary = shape["vocab_size"]
-    common.make_model(folder / "model", shape, eos=vocabulary, words={word(i): i for i in range(vocabulary) if i not in SPECIAL})
+    common.make_model(folder / "model", shape, words={word(i): i for i in range(vocabulary) if i not in SPECIAL})
     if args.stored == "bfloat16":
         LlamaForCausalLM.from_pretrained(folder / "model", dtype=torch.bfloat16).save_pretrained(folder / "model")
     tokenizer = common.FoldedTokenizer(args.tokenizer, vocabulary)
@@ -40,7 +41,7 @@ def run(args, command: str, folder: pathlib.Path, data: str, **options) -> dict:
     """A run of `command` with what all three share; its peak and its wall time."""
     options = {"model_name_or_path": folder / "model", "dataset_name": folder / data, "output_dir": folder / command, "cache_dir": folder / "cache",
                "dtype": "float32", "use_peft": True, "lora_r": 16, "lora_target_modules": "all-linear", "threads": args.threads,
-               **common.shared_options(args.steps, args.prompts, LEARNING_RATE), **options}
+               **common.shared_options(args.steps, args.prompts, LEARNING_RATE), "gradient_checkpointing": args.gradient_checkpointing, **options}
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value).lower() if isinstance(value, bool) else str(value))]
     return common.measured([args.rlhf, command, *flags, *args.extra.split()], args.threads)[1]
 
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16, help="prompts of a rollout, rows of a step of sft")
     parser.add_argument("--new_tokens", type=int, default=128)
     parser.add_argument("--stored", choices=("float32", "bfloat16"), default="float32", help="type of the base on disk")
+    parser.add_argument("--gradient_checkpointing", action="store_true", help="keep each layer's input alone: weights weigh most then")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
@@ -61,6 +63,7 @@ def main() -> None:
         common.write_rows(folder / "rows.jsonl", [{key: row[key] for key in ("prompt_ids", "completion_ids")} for row in drawn])
         sft = run(args, "sft", folder, "rows.jsonl")
     print(json.dumps({"size": args.size, "stored": args.stored, "prompts": args.prompts, "new_tokens": args.new_tokens, "threads": args.threads,
+                      "gradient_checkpointing": args.gradient_checkpointing,
                       "peak_gb": {name: round(figures["peak"] / 1e9, 3) for name, figures in (("reward", reward), ("ppo", ppo), ("sft", sft))},
                       "ratio": round(ppo["peak"] / sft["peak"], 3)}))
 
