@@ -183,7 +183,7 @@ TEST(Optimum, OfTheKlInTheLoss) {
   const std::vector<double> judged = {0.6, -0.5, 0.2, 0.9};
   const auto ref = numbers({-0.2, 0.5, 0.1, 0.3}).log_softmax(0);
   for (const auto estimator : {KlEstimator::k2, KlEstimator::k3}) {
-    const auto logits = numbers({0.0, 0.0, 0.0, 0.0}).set_requires_grad(true);
+    auto logits = numbers({0.0, 0.0, 0.0, 0.0}).set_requires_grad(true);
     PolicyLossOptions options;
     options.loss_type = PolicyLoss::bnpo;
     options.beta = 2.0;
