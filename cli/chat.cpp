@@ -157,6 +157,10 @@ class Chat {
     terminal_.line(Terminal::interactive() ? fmt::format("\033[2m{}\033[0m", text) : text);
   }
 
+  void confirm(const std::string& text) {
+    if (typed_) note(text);
+  }
+
   void take(const Turn& turn) {
     if (turn.unclosed) {
       throw UserError("chat", "a line of \"\"\" that ends the turn was expected, the input ended.");
@@ -176,10 +180,13 @@ class Chat {
       case Verb::help:
         return terminal_.line(help());
       case Verb::reset:
-        return conversation_.reset();
+        conversation_.reset();
+        return confirm("all turns are forgotten");
       case Verb::system:
-        return conversation_.set_system(request.argument.empty() ? std::nullopt
-                                                                 : std::optional(request.argument));
+        conversation_.set_system(request.argument.empty() ? std::nullopt
+                                                          : std::optional(request.argument));
+        return confirm(request.argument.empty() ? "no system text from now on"
+                                                : "another system text from now on");
       case Verb::retry:
         return answered(conversation_.retry(show, stop_requested));
       case Verb::save:
@@ -192,7 +199,7 @@ class Chat {
   void save(const std::string& file) {
     if (file.empty()) throw UserError("chat", "a file was expected.", "write /save FILE.");
     const int64_t cut = conversation_.save(file);
-    note(fmt::format("one row was added to {}", file));
+    confirm(fmt::format("one row was added to {}", file));
     if (cut > 0) {
       terminal_.line(
           fmt::format("warning: answers in it that did not end by themselves: {}. A model trained "
