@@ -47,19 +47,22 @@ bool reads_all(const OptionSet& set, const std::vector<std::string>& names) {
                      [&](const auto& name) { return set.find(name) != nullptr; });
 }
 
-std::string hint_of(const PeerKey& row, const OptionSet& set) {
-  const std::string how = row.how;
+/// `max_length means that here`, or `beta means that, of dpo, kto`; empty where there is no key.
+std::string meaning_of(const PeerKey& row, const OptionSet& set) {
   const auto alternatives = alternatives_of(row);
-  if (alternatives.empty()) return how + ".";
-  const std::string rest = how.empty() ? "." : ": " + how + ".";
+  if (alternatives.empty()) return "";
   const auto verb = [](const auto& names) { return names.size() == 1 ? "means" : "mean"; };
   for (const auto& names : alternatives) {
     if (reads_all(set, names))
-      return fmt::format("{} {} that here{}", joined(names, " and "), verb(names), rest);
+      return fmt::format("{} {} that here", joined(names, " and "), verb(names));
   }
   const auto& names = alternatives.front();
-  return fmt::format("{} {} that, of {}{}", joined(names, " and "), verb(names),
-                     commands_with(names.front()), rest);
+  return fmt::format("{} {} that, of {}", joined(names, " and "), verb(names),
+                     commands_with(names.front()));
+}
+
+std::string sentence(const std::string& meaning, const std::string& how) {
+  return meaning + (meaning.empty() || how.empty() ? "" : ": ") + how + ".";
 }
 
 bool has_name_in(const OptionSet& set, const PeerKey& row) {
@@ -68,34 +71,54 @@ bool has_name_in(const OptionSet& set, const PeerKey& row) {
                      [&](const auto& names) { return reads_all(set, names); });
 }
 
-/// `A's`, `A's and B's`, and what each says; once where they say the same.
+/// A row and whose it is.
+struct Owned {
+  const char* owner;
+  const PeerKey* row;
+};
+
+/// What the rows say; once where they mean the same key, each with its owner where they differ.
+std::string hint_of(const std::vector<Owned>& rows, const OptionSet& set) {
+  std::vector<std::string> meanings;
+  std::vector<std::string> hows;
+  for (const auto& [owner, row] : rows) {
+    if (const auto meaning = meaning_of(*row, set);
+        std::find(meanings.begin(), meanings.end(), meaning) == meanings.end())
+      meanings.push_back(meaning);
+    if (const std::string how = row->how;
+        !how.empty() && std::find(hows.begin(), hows.end(), how) == hows.end())
+      hows.push_back(how);
+  }
+  if (meanings.size() == 1 && hows.size() <= 1)
+    return sentence(meanings.front(), hows.empty() ? "" : hows.front());
+  std::string text = meanings.size() == 1 ? sentence(meanings.front(), "") : "";
+  for (const auto& [owner, row] : rows) {
+    const std::string own = meanings.size() == 1 ? "" : meaning_of(*row, set);
+    if (own.empty() && std::string_view(row->how).empty()) continue;
+    text += fmt::format("{}Of {}: {}", text.empty() ? "" : " ", owner, sentence(own, row->how));
+  }
+  return text;
+}
+
 std::optional<Problem> explain_key(const OptionSet& set, const std::string& path) {
+  std::vector<Owned> rows;
   std::vector<std::string> owners;
-  std::vector<std::string> hints;
   for (const Peer& peer : peers()) {
     const PeerKey* row = row_of(peer.keys, path);
     if (row == nullptr || std::string_view(row->key) == row->ours) continue;
+    rows.push_back({peer.name, row});
     owners.push_back(fmt::format("{}'s", peer.name));
-    hints.push_back(hint_of(*row, set));
   }
-  if (owners.empty()) {
-    const PeerKey* row = row_of(inference_keys(), path);
-    if (row == nullptr || !has_name_in(set, *row)) return std::nullopt;
+  if (!rows.empty()) {
     return Problem{.where = {},
-                   .what = fmt::format("`{}` is a key of training.", path),
-                   .hint = hint_of(*row, set)};
+                   .what = fmt::format("`{}` is {}.", path, joined(owners, " and ")),
+                   .hint = hint_of(rows, set)};
   }
-  std::string hint = hints.front();
-  const bool same =
-      std::all_of(hints.begin(), hints.end(), [&](const auto& other) { return other == hint; });
-  if (!same) {
-    hint.clear();
-    for (size_t i = 0; i < hints.size(); ++i)
-      hint += fmt::format("{}{}: {}", i == 0 ? "" : " ", owners[i], hints[i]);
-  }
+  const PeerKey* row = row_of(inference_keys(), path);
+  if (row == nullptr || !has_name_in(set, *row)) return std::nullopt;
   return Problem{.where = {},
-                 .what = fmt::format("`{}` is {}.", path, joined(owners, " and ")),
-                 .hint = std::move(hint)};
+                 .what = fmt::format("`{}` is a key of training.", path),
+                 .hint = sentence(meaning_of(*row, set), row->how)};
 }
 
 /// A value that other programs give a key of this name.

@@ -184,7 +184,7 @@ std::span<const PeerKey> llama_factory_keys() {
       {"ppo_buffer_size", "gradient_accumulation_steps",
        "a rollout is per_device_train_batch_size by gradient_accumulation_steps; num_mini_batches "
        "cuts it"},
-      {"ppo_epochs", "num_ppo_epochs", ""},
+      {"ppo_epochs", "num_ppo_epochs | num_iterations", ""},
       {"ppo_score_norm", "normalize_scores",
        "by the reward model's own statistics instead of running ones"},
       {"ppo_target", "kl_target", ""},

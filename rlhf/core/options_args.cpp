@@ -77,7 +77,8 @@ std::string name_of_override(const std::string& word) {
   const size_t begin = word.find_first_not_of('+');
   const size_t equals = word.find('=');
   if (begin == std::string::npos || equals == std::string::npos || equals <= begin) return "";
-  return word.substr(begin, equals - begin);
+  const std::string name = word.substr(begin, equals - begin);
+  return name.find('.') == std::string::npos ? "" : name;
 }
 
 bool is_known(const OptionSet& set, const std::string& name) {
@@ -151,7 +152,8 @@ class ArgumentReader {
       }
     } else {
       store(flag.name, args_[at_++], shape);
-      while (takes_several(shape) && has_word()) store(flag.name, args_[at_++], shape);
+      while (takes_several(shape) && has_word() && !is_foreign(name_of_override(args_[at_])))
+        store(flag.name, args_[at_++], shape);
     }
   }
 
@@ -251,10 +253,10 @@ class ForeignEntries {
   void add_leaves(const std::string& path, const ConfigNode& node) {
     for (const auto& [name, value] : node.entries) {
       const std::string inner = path + "." + name;
-      if (auto problem = foreign_(set_, inner, value)) {
-        add(inner, value, *std::move(problem));
-      } else if (value.kind == ConfigNode::Kind::map) {
+      if (value.kind == ConfigNode::Kind::map) {
         add_leaves(inner, value);
+      } else if (auto problem = foreign_(set_, inner, value)) {
+        add(inner, value, *std::move(problem));
       } else {
         add(inner, value, {.where = {}, .what = "unknown key.", .hint = "remove it."});
       }

@@ -99,11 +99,23 @@ TEST_F(ForeignKeysTest, FlagsOfOthers) {
              "that here.",
              "[--rollout.n_samples_per_prompt] `rollout.n_samples_per_prompt` is OpenRLHF's. "
              "HINT: num_generations means that here."}));
-  EXPECT_EQ(problems_of<GrpoConfig>({"actor_rollout_ref.rollout.n=8", "+trainer.nnodes=1"}),
+  // Behind a flag that takes several words, too.
+  EXPECT_EQ(problems_of<GrpoConfig>(
+                {"--report_to", "none", "actor_rollout_ref.rollout.n=8", "+trainer.nnodes=1"}),
             (Texts{"[--actor_rollout_ref.rollout.n] `actor_rollout_ref.rollout.n` is verl's. HINT: "
                    "num_generations means that here.",
                    "[--trainer.nnodes] `trainer.nnodes` is verl's. HINT: remove it: one process "
                    "trains on one device."}));
+}
+
+TEST_F(ForeignKeysTest, AKeyOfSeveralProgramsIsNamedOnce) {
+  EXPECT_EQ(problems_of<SftConfig>({"--lora_rank", "8"}),
+            Texts{"[--lora_rank] `lora_rank` is OpenRLHF's and LLaMA-Factory's. HINT: lora_r means "
+                  "that here. Of OpenRLHF: with use_peft: true; 0 is use_peft: false. Of "
+                  "LLaMA-Factory: 8 there by default, 16 here."});
+  EXPECT_EQ(problems_of<RlooConfig>({"--ppo_epochs", "4"}),
+            Texts{"[--ppo_epochs] `ppo_epochs` is TRL's, LLaMA-Factory's and torchtune's. HINT: "
+                  "num_iterations means that here."});
 }
 
 TEST_F(ForeignKeysTest, AKeyOfAnotherCommandNamesIt) {

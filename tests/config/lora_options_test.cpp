@@ -147,8 +147,11 @@ TEST(LoraOptions, InertKeys) {
        {"[--lora_target_parameters] a list is not supported. HINT: name linear layers in "
         "lora_target_modules; single parameters, as those of experts, get no adapter."}},
       {{"--use_peft", "--load_in_4bit"},
-       {"[--load_in_4bit] true is not supported. HINT: train in bfloat16 or float32: weights are "
-        "not quantised."}},
+       {"[--load_in_4bit] true is not supported. HINT: remove it, or pass false on the command "
+        "line: "
+        "weights are held in dtype and not quantised; with dtype: bfloat16 an adapter's base takes "
+        "2 "
+        "bytes a weight."}},
   });
   const auto notes_of = [](auto config, const char* task) {
     Texts notes;

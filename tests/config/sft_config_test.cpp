@@ -125,9 +125,10 @@ TEST_F(SftConfigTest, ProblemsOfFileFlagsAndChecksComeTogetherWithTheirPlaces) {
                 ":2 beta] not an option of this command. HINT: remove it; sft has no such option: "
                 "it belongs to dpo, kto, grpo, rloo.",
             "[" + file +
-                ":5 load_in_4bit] true is not supported. HINT: train in bfloat16 or float32: "
-                "weights are "
-                "not quantised.",
+                ":5 load_in_4bit] true is not supported. HINT: remove it, or pass false on the "
+                "command "
+                "line: weights are held in dtype and not quantised; with dtype: bfloat16 an "
+                "adapter's base takes 2 bytes a weight.",
             "[--dtype] expected one of \"auto\", \"float32\", \"bfloat16\" or null, got "
             "\"float16\". HINT: "
             "use bfloat16, "
