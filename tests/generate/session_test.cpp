@@ -131,11 +131,12 @@ TEST_F(SessionOfOneModel, an_interruption_leaves_it_usable) {
   const Completion expected = engine.generate(std::span(&prompt, 1), sampling(20))[0][0];
   // Asked before each of three passes over the prompt and of nineteen over chosen tokens.
   for (const int allowed : {0, 1, 2, 3, 10, 21}) {
+    Session session(decoder_, /*capacity=*/2000);
     int asked = 0;
     GenerateCallbacks callbacks;
     callbacks.should_stop = [&] { return ++asked > allowed; };
-    EXPECT_THROW(session_.generate(prompt, sampling(20), callbacks), Interrupted);
-    expect_same(session_.generate(prompt, sampling(20)), expected);
+    EXPECT_THROW(session.generate(prompt, sampling(20), callbacks), Interrupted);
+    expect_same(session.generate(prompt, sampling(20)), expected);
   }
   GenerateCallbacks callbacks;
   callbacks.on_token = [](const TokenEvent& event) -> bool {

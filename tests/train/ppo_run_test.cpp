@@ -91,16 +91,17 @@ double mean_of(const std::vector<Json>& lines, const char* metric, size_t begin,
   return sum / count;
 }
 
-// What the critic explains of the returns rises over a run, from about nothing.
+// What the critic explains of the returns rises over a run, from far less than their mean does to
+// about as much: letters drawn nearly at random tell little of the digits to come.
 TEST(PpoRun, TheCriticLearns) {
   const fs::path folder = testing::scratch("ppo_critic_learns");
   train_ppo_with(ppo_arguments(
       folder, "run",
-      {"--max_steps", "200", "--learning_rate", "1e-4", "--critic_learning_rate", "5e-3",
+      {"--max_steps", "400", "--learning_rate", "1e-5", "--critic_learning_rate", "5e-3",
        "--lr_scheduler_type", "constant", "--per_device_train_batch_size", "12", "--lam", "1"}));
   const auto lines = testing::metrics_of(folder / "run");
-  EXPECT_LT(mean_of(lines, "val/explained_variance", 0, 8), 0.1);
-  EXPECT_GT(mean_of(lines, "val/explained_variance", 160, 200), 0.3);
+  EXPECT_LT(mean_of(lines, "val/explained_variance", 0, 40), -2.0);
+  EXPECT_GT(mean_of(lines, "val/explained_variance", 320, 400), -0.1);
 }
 
 // The same run with a fixed coefficient leaves its reference far behind; steered, it stays near the
@@ -110,18 +111,18 @@ TEST(PpoRun, TheAdaptiveCoefficientHoldsTheKl) {
   const Arguments options = {"--max_steps",
                              "320",
                              "--learning_rate",
-                             "5e-3",
+                             "1e-3",
                              "--lr_scheduler_type",
                              "constant",
                              "--per_device_train_batch_size",
                              "12",
                              "--num_ppo_epochs",
-                             "2",
+                             "1",
                              "--kl_coef",
                              "0.05"};
   train_ppo_with(ppo_arguments(folder, "free", options));
   train_ppo_with(
-      ppo_arguments(folder, "held", with(options, {"--kl_target", "2", "--kl_horizon", "40"})));
+      ppo_arguments(folder, "held", with(options, {"--kl_target", "2", "--kl_horizon", "100"})));
   const auto free = testing::metrics_of(folder / "free");
   const auto held = testing::metrics_of(folder / "held");
   EXPECT_GT(mean_of(free, "objective/kl", 240, 320), 4.0);
