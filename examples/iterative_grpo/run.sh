@@ -47,12 +47,14 @@ rm -rf "$folder"
 for seed in $seeds; do run mkdir -p "$folder/fixed-$seed" "$folder/iterative-$seed"; done
 run mkdir -p "$folder/start"
 measure start 0
+run "$rlhf" reward --config "$here/start.yaml" --model_name_or_path "$start/sft" --dataset_name "$start/data/pairs" \
+  --output_dir "$folder/reward-0" --cache_dir "$folder/cache"
 for seed in $seeds; do
   for round in $(seq $rounds); do
-    grpo "fixed-$seed" "$round" "$seed" "$start/reward"
+    grpo "fixed-$seed" "$round" "$seed" "$folder/reward-0"
     measure "fixed-$seed" "$round"
   done
-  model=$start/reward
+  model=$folder/reward-0
   earlier=("$start/data/pairs/train.jsonl")
   for round in $(seq $rounds); do
     grpo "iterative-$seed" "$round" "$seed" "$model"
