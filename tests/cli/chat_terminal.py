@@ -106,6 +106,12 @@ def talk(rlhf, model, scratch):
     session.send("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r")  # the first turn again, from the history
     session.expect(STATISTICS)
     session.expect(PROMPT)
+    # Ctrl-Z stops the program, not the conversation.
+    session.send("x\x1a")
+    os.waitpid(session.process, os.WUNTRACED)
+    os.kill(session.process, signal.SIGCONT)
+    session.expect(PROMPT)
+    session.send("\x7f")
     # A line that is given up is no turn.
     session.send("given up\x03")
     session.expect("leaves")
