@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <string_view>
@@ -48,6 +49,10 @@ struct LineEditor::Impl {
     of(editor).interrupted = true;
     return CC_NEWLINE;
   }
+  static unsigned char on_suspend(EditLine*, int) {
+    std::raise(SIGTSTP);
+    return CC_REFRESH;
+  }
 };
 
 LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
@@ -68,9 +73,12 @@ LineEditor::LineEditor() : impl_(std::make_unique<Impl>()) {
   el_set(editor, EL_SIGNAL, 1);  // a signal finds the terminal as it was before
   el_source(editor, nullptr);
   // While a line is edited Ctrl-C is a key, so that the line is given up and nothing else happens.
-  el_set(editor, EL_SETTY, "-d", "intr=", nullptr);
+  // (Without its character alone, `intr=`, libedit forgets it where the terminal has keys of its own.)
+  el_set(editor, EL_SETTY, "-d", "-isig", nullptr);
   el_set(editor, EL_ADDFN, "rlhf-interrupt", "Give up the line", &Impl::on_interrupt);
   el_set(editor, EL_BIND, "^C", "rlhf-interrupt", nullptr);
+  el_set(editor, EL_ADDFN, "rlhf-suspend", "Stop the program", &Impl::on_suspend);
+  el_set(editor, EL_BIND, "^Z", "rlhf-suspend", nullptr);
 }
 
 LineEditor::~LineEditor() {

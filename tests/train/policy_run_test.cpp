@@ -87,16 +87,19 @@ TEST(PolicyRun, AStopWithinADrawLeavesTheLastWholeStep) {
   };
   run("straight", {}, {});
   int64_t steps = 0;
-  int64_t asked = 0;  // since the second step
-  const TrainHooks stop{.on_progress = [&](const Progress& p) { steps = p.step; },
-                        .should_stop =
-                            [&] {
-                              asked += steps == 2 ? 1 : 0;
-                              return asked > 12;
-                            }};
+  const fs::path log = folder / "halves" / "completions.jsonl";
+  uint64_t written =
+      0;  // after the second step: more is there once a rollout of the third is whole
+  const TrainHooks stop{.on_progress =
+                            [&](const Progress& p) {
+                              steps = p.step;
+                              written = fs::file_size(log);
+                            },
+                        .should_stop = [&] { return steps == 2 && fs::file_size(log) > written; }};
   const TrainResult stopped = run("halves", {}, stop);
   EXPECT_EQ(stopped.end, TrainEnd::interrupted);
   EXPECT_EQ(stopped.steps, 2);
+  EXPECT_EQ(fs::file_size(log), written);
   EXPECT_TRUE(fs::exists(folder / "halves" / "checkpoint-2"));
   EXPECT_EQ(run("halves", {"--resume_from_checkpoint", "true"}, {}).end, TrainEnd::done);
   testing::expect_same_bits(folder / "straight", folder / "halves");
