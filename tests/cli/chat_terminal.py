@@ -106,12 +106,6 @@ def talk(rlhf, model, scratch):
     session.send("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A\r")  # the first turn again, from the history
     session.expect(STATISTICS)
     session.expect(PROMPT)
-    # Ctrl-Z stops the program, not the conversation.
-    session.send("x\x1a")
-    os.waitpid(session.process, os.WUNTRACED)
-    os.kill(session.process, signal.SIGCONT)
-    session.expect(PROMPT)
-    session.send("\x7f")
     # A line that is given up is no turn.
     session.send("given up\x03")
     session.expect("leaves")
@@ -138,6 +132,19 @@ def talk(rlhf, model, scratch):
     session.expect(PROMPT)
     session.send("/exit\r")
     check(session.exit_code() == 0, "/exit was expected to leave with 0", session)
+
+    # Ctrl-Z suspends it, with the line as it was. Only a shell with job control lets itself be suspended from.
+    shell = ["/bin/bash", "-c", 'set -m; "$@"; echo SUSPENDED; fg', "bash"]
+    session = Session(shell + [rlhf, "chat", "--model", model, "--threads", "1", "--max_new_tokens", "8"])
+    session.expect(PROMPT)
+    session.send("/res\x1a")
+    session.expect("SUSPENDED")
+    session.expect("> /res")
+    session.send("et\r")
+    session.expect("all turns are forgotten")
+    session.expect(PROMPT)
+    session.send("\x04")
+    check(session.exit_code() == 0, "Ctrl-D was expected to leave with 0", session)
 
     # A signal ends it, with the terminal as it was before: characters are shown again.
     session = Session([rlhf, "chat", "--model", model, "--threads", "1"])
