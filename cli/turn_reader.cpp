@@ -51,7 +51,7 @@ struct LineEditor::Impl {
   }
   static unsigned char on_suspend(EditLine*, int) {
     std::raise(SIGTSTP);
-    return CC_REFRESH;
+    return CC_REDISPLAY;  // the shell has written over the line
   }
 };
 
