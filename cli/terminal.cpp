@@ -22,9 +22,10 @@ void on_signal(int) {
 
 void on_interrupt(int) { signals_seen.fetch_add(1); }
 
-void catch_signal(int signal, void (*handler)(int)) {
+void catch_signal(int signal, void (*handler)(int), int flags = 0) {
   struct sigaction action {};
   action.sa_handler = handler;
+  action.sa_flags = flags;
   sigemptyset(&action.sa_mask);
   sigaction(signal, &action, nullptr);
 }
@@ -76,7 +77,8 @@ void catch_signals() {
   ::signal(SIGPIPE, SIG_IGN);
 }
 
-void catch_interrupts() { catch_signal(SIGINT, on_interrupt); }
+// Writing what goes on is not to fail for it.
+void catch_interrupts() { catch_signal(SIGINT, on_interrupt, SA_RESTART); }
 
 void forget_stop_request() { signals_seen.store(0); }
 
