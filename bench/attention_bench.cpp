@@ -3,6 +3,7 @@
 // --benchmark_repetitions=9. Operations are counted as 2 a multiply-add over visible pairs of
 // tokens only, 2 products forward and 5 backward; for a shared prompt both forms are credited with
 // what the shared form needs.
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
@@ -75,18 +76,18 @@ std::vector<Workload> workloads() {
 }
 
 struct Operands {
-  torch::Tensor q, k, v, grad_out;
+  at::Tensor q, k, v, grad_out;
 };
 
 Operands make_operands(const Workload& w) {
-  torch::manual_seed(1);
-  return {torch::randn({w.tokens(), w.query_heads, w.width}),
-          torch::randn({w.tokens(), w.key_heads, w.width}),
-          torch::randn({w.tokens(), w.key_heads, w.width}),
-          torch::randn({w.tokens(), w.query_heads, w.width})};
+  at::manual_seed(1);
+  return {at::randn({w.tokens(), w.query_heads, w.width}),
+          at::randn({w.tokens(), w.key_heads, w.width}),
+          at::randn({w.tokens(), w.key_heads, w.width}),
+          at::randn({w.tokens(), w.query_heads, w.width})};
 }
 
-std::vector<torch::Tensor> run_packed(const Operands& x, const Workload& w) {
+std::vector<at::Tensor> run_packed(const Operands& x, const Workload& w) {
   const auto q = x.q.detach().requires_grad_(), k = x.k.detach().requires_grad_(),
              v = x.v.detach().requires_grad_();
   const auto out = rlhf::packed_attention(q, k, v, w.segments, w.options);
@@ -96,21 +97,21 @@ std::vector<torch::Tensor> run_packed(const Operands& x, const Workload& w) {
 
 // The stock kernel on each segment; an answer repeats its prompt and leaves the prompt's own
 // outputs unused.
-std::vector<torch::Tensor> run_stock(const Operands& x, const Workload& w) {
-  const auto out = torch::empty_like(x.q), grad_q = torch::zeros_like(x.q),
-             grad_k = torch::zeros_like(x.k), grad_v = torch::zeros_like(x.v);
+std::vector<at::Tensor> run_stock(const Operands& x, const Workload& w) {
+  const auto out = at::empty_like(x.q), grad_q = at::zeros_like(x.q), grad_k = at::zeros_like(x.k),
+             grad_v = at::zeros_like(x.v);
   const int64_t group = w.query_heads / w.key_heads;
   for (const rlhf::Segment& s : w.segments) {
     const rlhf::Segment* prefix =
         s.prefix < 0 ? nullptr : &w.segments[static_cast<size_t>(s.prefix)];
     const int64_t before = prefix == nullptr ? 0 : prefix->length;
-    const auto rows = [&](const torch::Tensor& tensor) {
+    const auto rows = [&](const at::Tensor& tensor) {
       const auto own = tensor.slice(0, s.begin, s.begin + s.length);
       return prefix == nullptr
                  ? own
-                 : torch::cat({tensor.slice(0, prefix->begin, prefix->begin + before), own});
+                 : at::cat({tensor.slice(0, prefix->begin, prefix->begin + before), own});
     };
-    const auto heads_first = [&](const torch::Tensor& tensor) {
+    const auto heads_first = [&](const at::Tensor& tensor) {
       return rows(tensor).transpose(0, 1).unsqueeze(0);
     };
     const auto q = heads_first(x.q), k = heads_first(x.k).repeat_interleave(group, 1),
@@ -121,7 +122,7 @@ std::vector<torch::Tensor> run_stock(const Operands& x, const Workload& w) {
         q, k, v, 0.0, /*is_causal=*/true, std::nullopt, w.options.scale);
     const auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
         grad, q, k, v, o, lse, 0.0, /*is_causal=*/true, std::nullopt, w.options.scale);
-    const auto add = [&](const torch::Tensor& to, const torch::Tensor& from, int64_t heads) {
+    const auto add = [&](const at::Tensor& to, const at::Tensor& from, int64_t heads) {
       const auto tokens = from.squeeze(0).unflatten(0, {heads, -1}).sum(1).transpose(0, 1);
       to.slice(0, s.begin, s.begin + s.length).add_(tokens.slice(0, before));
       if (before > 0)
@@ -135,7 +136,7 @@ std::vector<torch::Tensor> run_stock(const Operands& x, const Workload& w) {
   return {out, grad_q, grad_k, grad_v};
 }
 
-void check_equal(const std::vector<torch::Tensor>& a, const std::vector<torch::Tensor>& b) {
+void check_equal(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
   for (size_t i = 0; i < a.size(); ++i) {
     const double far = (a[i] - b[i]).abs().max().item<double>() / b[i].abs().max().item<double>();
     if (!(far <= 2e-5)) throw std::runtime_error(fmt::format("result {} differs by {}", i, far));
@@ -179,8 +180,8 @@ int main(int argc, char** argv) {
   benchmark::RegisterBenchmark(
       "peak/2048",
       [](benchmark::State& state) {
-        const auto a = torch::randn({2048, 2048}), b = torch::randn({2048, 2048});
-        for (auto _ : state) benchmark::DoNotOptimize(torch::matmul(a, b));
+        const auto a = at::randn({2048, 2048}), b = at::randn({2048, 2048});
+        for (auto _ : state) benchmark::DoNotOptimize(at::matmul(a, b));
         state.counters["GFLOP/s"] =
             benchmark::Counter(2 * std::pow(2.048, 3) * static_cast<double>(state.iterations()),
                                benchmark::Counter::kIsRate);

@@ -12,8 +12,8 @@ TRL's best settings on a CPU: transformers' generate with its cache, attn_implem
 over it, which takes less memory and more time). rlhf cuts by tokens, by default.
 
 Samples differ, as the random numbers of the two sides do. Compared before anything is reported: tokens of every round, the first round's KL (0: the
-policy is the reference) and entropy (of the same weights, 4,096 places drawn alike: within 1%). The last is per token of what is drawn, so rows in
-which TRL drew its padding token, behind which it does not look, would count less: none is in the first round, asserted.
+policy is the reference) and entropy (of the same weights, 4,096 places drawn alike: within 1%). The last is a mean over
+rows of what is drawn, and TRL does not look behind a padding token, which one round in eight draws: each such row is added to what is allowed.
 
 Needs a machine without other work (`load` in the report is the load average before the first run, and should be below 0.5).
 
@@ -146,11 +146,11 @@ def check(args, results: dict[str, list[dict]]) -> dict:
             assert len(run["times"]) == len(run["lines"]) == args.steps, f"{name}: other rounds than asked for"
             assert run["counts"] == results["trl"][0]["counts"], f"{name}: other tokens"
             assert abs(run["lines"][0]["objective/kl"]) < 1e-2, f"{name}: the first KL is {run['lines'][0]['objective/kl']}"
-            assert run["padding"][0] == 0, f"{name}: it drew padding"
             assert all(math.isfinite(line["objective/rlhf_reward"]) for line in run["lines"]), f"{name}: rewards"
     first = {name: runs[0]["lines"][0] for name, runs in results.items()}
     entropies = [first[name]["objective/entropy"] for name in ("rlhf", "trl")]
-    assert abs(entropies[0] / entropies[1] - 1.0) < 0.01, f"the first entropies are {entropies}: not the same policy"
+    unseen = max(run["padding"][0] for run in results["trl"]) / args.prompts
+    assert abs(entropies[0] / entropies[1] - 1.0) < 0.01 + unseen, f"the first entropies are {entropies}: not the same policy"
     kept = ("objective/kl", "objective/entropy", "objective/scores", "policy/entropy_avg")
     return {name: {key: line[key] for key in kept} for name, line in first.items()}
 

@@ -3,7 +3,7 @@
 #include <numeric>
 
 #include "rlhf/core/error.h"
-#include "rlhf/text/tokenizer_json.h"
+#include "rlhf/train/judge_model.h"
 
 namespace rlhf::cli {
 namespace {
@@ -16,15 +16,6 @@ void check_vocabulary(const Model& reference, const Model& policy, Problems& pro
                fmt::format("a model with the {} tokens of --model was expected, {} has {}.", wanted,
                            reference.folder.string(), got),
                "the two must share a tokenizer.");
-}
-
-void check_tokenizer(const Model& judge, const LoadedModel& policy, Problems& problems) {
-  if (read_tokenizer_json(judge.folder) == read_tokenizer_json(policy.text->folder)) return;
-  problems.add("--reward_model",
-               fmt::format("a reward model with the tokenizer of --model was expected, {} has "
-                           "another.",
-                           judge.folder.string()),
-               "train one from the same base with rlhf reward.");
 }
 
 double mean(std::span<const double> values) {
@@ -59,12 +50,21 @@ Measures::Measures(const MeasureOptions& options, const InferenceOptions& infere
                  "greedy samples have no distribution to measure.");
   }
   if (options.ref_model) {
-    reference_ = load_other(inference, *options.ref_model, ModelTask::language_model);
-    check_vocabulary(*reference_, loaded.model, problems);
+    try {
+      reference_ = load_other(inference, *options.ref_model, ModelTask::language_model);
+      check_vocabulary(*reference_, loaded.model, problems);
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
   }
   if (options.reward_model) {
-    judge_ = load_other(inference, *options.reward_model, ModelTask::sequence_classification);
-    check_tokenizer(*judge_, loaded, problems);
+    constexpr const char* kKey = "--reward_model";
+    try {
+      check_same_tokenizer(kKey, *options.reward_model, loaded.text->folder);
+      judge_ = load_reward_model(*options.reward_model, &loaded.model, kKey);
+    } catch (const UserError& error) {
+      problems.add(error);
+    }
   }
   problems.throw_if_any();
 }

@@ -43,7 +43,7 @@ std::optional<fs::path> base_model(const InferenceOptions& options) {
 }
 
 LoadOptions load_options(const InferenceOptions& options, std::optional<ModelTask> task) {
-  const torch::Device device = choose_device(options.device, /*use_cpu=*/false);
+  const at::Device device = choose_device(options.device, /*use_cpu=*/false);
   const ModelOptions choice{
       .model_name_or_path = {}, .dtype = options.dtype, .model_init_kwargs = {}, .save_dtype = {}};
   return {
@@ -170,7 +170,8 @@ LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task)
 }
 
 Model load_other(const InferenceOptions& options, const std::string& folder, ModelTask task) {
-  return load_model(folder, load_options(options, task));
+  const LoadOptions how = load_options(options, task);
+  return is_adapter_folder(folder) ? load_adapted_model(folder, how) : load_model(folder, how);
 }
 
 DataSpec data_spec(const InferenceOptions& options) {

@@ -1,4 +1,6 @@
 // rlhf merge: folds an adapter into its base and checks that the result computes the same.
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -84,7 +86,7 @@ std::vector<float> numbers(const Decoder& decoder, const std::vector<std::vector
   for (const auto& row : pack) {
     const PackedBatch batch = batch_rows({&row, 1});
     const auto scores = decoder.score(packed_forward(decoder, batch, /*rows=*/{}))
-                            .to(torch::kCPU, torch::kFloat32)
+                            .to(at::kCPU, at::kFloat)
                             .contiguous();
     const float* values = scores.const_data_ptr<float>();
     found.insert(found.end(), values, values + scores.numel());

@@ -1,5 +1,5 @@
 # Fails when a file of a room includes a header of a room that its CMakeLists.txt does not name as a door, directly or
-# behind another door (or, as HEADERS, this one header: plain declarations, with nothing to link); when a room that knows no tensor includes torch; or when anyone includes <torch/torch.h>.
+# behind another door (or, as HEADERS, this one header: plain declarations, with nothing to link); when a room that knows no tensor includes torch; or when anyone includes <torch/torch.h> or <torch/types.h>.
 # Run: cmake -DSOURCE_DIR=. -P tests/doors.cmake
 set(rooms core text data config kernels math losses nn models generate rewards report train)
 set(failures "")
@@ -30,8 +30,8 @@ foreach(room IN LISTS rooms)
           list(APPEND failures "${path}: ${line}: no door from ${room} to ${CMAKE_MATCH_2}")
         endif()
       endif()
-      if(line MATCHES "<torch/torch.h>")
-        list(APPEND failures "${path}: <torch/torch.h> is banned")
+      if(line MATCHES "<torch/(torch|types).h>")
+        list(APPEND failures "${path}: ${line} is banned: it slows every file's compilation")
       endif()
       if(torch EQUAL -1 AND line MATCHES "<(torch|ATen|c10)/")
         list(APPEND failures "${path}: ${line}: the room ${room} knows no tensor")

@@ -7,18 +7,14 @@
 namespace rlhf {
 namespace {
 
-constexpr const char* kNoHub = "remove it: nothing is sent to or read from a hub";
 constexpr const char* kNoQuantised =
     "remove it: weights are held in dtype; with bfloat16 an adapter's base takes 2 bytes a weight";
-constexpr const char* kNoMedia = "remove it: rows are text";
 constexpr const char* kOneKernel = "remove it: fused kernels and one exact attention are always on";
 constexpr const char* kNoOptimiser =
     "remove it: optim names what is offered; adafactor keeps the smallest state";
 constexpr const char* kNoFreeze =
     "remove it: all weights are trained, or an adapter; lora_layers_to_transform chooses its "
     "layers";
-constexpr const char* kNoTracker =
-    "remove it: metrics.jsonl and TensorBoard files hold the metrics";
 constexpr const char* kNoExport =
     "run rlhf merge: it folds an adapter in and measures what that changes";
 constexpr const char* kNoNewTokens = "remove it: the vocabulary is the model's";
@@ -37,8 +33,7 @@ std::span<const PeerKey> llama_factory_keys() {
       {"dataset", "dataset_name",
        "names of dataset_info.json are paths here: JSONL files or folders, a list instead of "
        "commas"},
-      {"eval_dataset", "dataset_test_split",
-       "the file of that name in the folder of dataset_name; or set test_split_size"},
+      {"eval_dataset", "dataset_test_split", said::kTestSplit},
       {"dataset_dir", "dataset_name",
        "write whole paths; columns of dataset_info.json are dataset_columns, and alpaca and "
        "sharegpt rows are recognised"},
@@ -66,8 +61,7 @@ std::span<const PeerKey> llama_factory_keys() {
        "remove it: rows are encoded one by one on dataset_num_proc threads"},
       {"preprocessing_num_workers", "dataset_num_proc", "in training read as it is"},
       {"data_shared_file_system", "", "remove it: one process trains"},
-      {"max_samples", "datasets",
-       "the weight of a part is the share of its rows that is taken; or cut the file with head -n"},
+      {"max_samples", "datasets", said::kShareOfRows},
       {"eval_num_beams", "", "remove it: there is no beam search"},
       {"ignore_pad_token_for_loss", "", "remove it: nothing is padded"},
       {"val_size", "test_split_size", "a share below 1, or a count"},
@@ -75,27 +69,27 @@ std::span<const PeerKey> llama_factory_keys() {
       {"packing", "packing", "never across rows, which is neat_packing there"},
       {"neat_packing", "packing", "rows of a pack never see each other here"},
       {"tokenized_path", "cache_dir", "encoded rows are kept there by content"},
-      {"media_dir", "", kNoMedia},
-      {"image_max_pixels", "", kNoMedia},
-      {"image_min_pixels", "", kNoMedia},
-      {"image_do_pan_and_scan", "", kNoMedia},
-      {"crop_to_patches", "", kNoMedia},
-      {"video_max_pixels", "", kNoMedia},
-      {"video_min_pixels", "", kNoMedia},
-      {"video_fps", "", kNoMedia},
-      {"video_maxlen", "", kNoMedia},
-      {"use_audio_in_video", "", kNoMedia},
-      {"audio_sampling_rate", "", kNoMedia},
-      {"freeze_vision_tower", "", kNoMedia},
-      {"freeze_multi_modal_projector", "", kNoMedia},
-      {"freeze_language_model", "", kNoMedia},
+      {"media_dir", "", said::kNoMedia},
+      {"image_max_pixels", "", said::kNoMedia},
+      {"image_min_pixels", "", said::kNoMedia},
+      {"image_do_pan_and_scan", "", said::kNoMedia},
+      {"crop_to_patches", "", said::kNoMedia},
+      {"video_max_pixels", "", said::kNoMedia},
+      {"video_min_pixels", "", said::kNoMedia},
+      {"video_fps", "", said::kNoMedia},
+      {"video_maxlen", "", said::kNoMedia},
+      {"use_audio_in_video", "", said::kNoMedia},
+      {"audio_sampling_rate", "", said::kNoMedia},
+      {"freeze_vision_tower", "", said::kNoMedia},
+      {"freeze_multi_modal_projector", "", said::kNoMedia},
+      {"freeze_language_model", "", said::kNoMedia},
       // Model
       {"adapter_name_or_path", "adapter_name_or_path",
        "one adapter, which is trained on; merge others before with rlhf merge"},
       {"adapter_folder", "adapter_name_or_path", "its path"},
       {"create_new_adapter", "",
        "merge the adapter with rlhf merge, and start from the merged model with use_peft: true"},
-      {"use_fast_tokenizer", "", "remove it: tokenizer.json is read as it is"},
+      {"use_fast_tokenizer", "", said::kTokenizerFile},
       {"split_special_tokens", "", "remove it: special tokens in a text are tokens"},
       {"resize_vocab", "", kNoNewTokens},
       {"add_tokens", "", kNoNewTokens},
@@ -112,7 +106,7 @@ std::span<const PeerKey> llama_factory_keys() {
       {"use_kt", "", kOneKernel},
       {"shift_attn", "", "not offered: attention is exact"},
       {"mixture_of_depths", "", "not offered: the architectures are those of the README"},
-      {"moe_aux_loss_coef", "", "remove it: mixtures of experts are not among the architectures"},
+      {"moe_aux_loss_coef", "", said::kNoExperts},
       {"disable_gradient_checkpointing", "gradient_checkpointing", "true there is false here"},
       {"use_reentrant_gc", "", "remove it: there is one way of checkpointing"},
       {"upcast_layernorm", "", "remove it: norms compute in float32"},
@@ -122,9 +116,9 @@ std::span<const PeerKey> llama_factory_keys() {
       {"infer_dtype", "dtype", ""},
       {"offload_folder", "", "remove it: weights are read from a memory map"},
       {"use_kv_cache", "", "remove it: sampling always keeps keys and values"},
-      {"hf_hub_token", "", kNoHub},
-      {"ms_hub_token", "", kNoHub},
-      {"om_hub_token", "", kNoHub},
+      {"hf_hub_token", "", said::kNoHub},
+      {"ms_hub_token", "", said::kNoHub},
+      {"om_hub_token", "", said::kNoHub},
       {"print_param_status", "", "remove it: the run says how many weights it trains"},
       {"quantization_method", "", kNoQuantised},
       {"quantization_bit", "", kNoQuantised},
@@ -142,7 +136,7 @@ std::span<const PeerKey> llama_factory_keys() {
       {"export_quantization_nsamples", "", kNoExport},
       {"export_quantization_maxlen", "", kNoExport},
       {"export_legacy_format", "", kNoExport},
-      {"export_hub_model_id", "", kNoHub},
+      {"export_hub_model_id", "", said::kNoHub},
       // Adapters
       {"lora_rank", "lora_r", "8 there by default, 16 here"},
       {"lora_alpha", "lora_alpha", "twice the rank there by default, 32 here"},
@@ -203,7 +197,7 @@ std::span<const PeerKey> llama_factory_keys() {
       {"badam_*", "", kNoOptimiser},
       {"use_adam_mini", "", kNoOptimiser},
       {"use_muon", "", kNoOptimiser},
-      {"use_mca", "", "remove it: one process trains on one device"},
+      {"use_mca", "", said::kOneProcess},
       {"pure_bf16", "dtype", "dtype: bfloat16 holds the weights in it; masters stay float32"},
       {"use_dft_loss", "loss_type", "dft"},
       {"use_asft_loss", "", "not offered: loss_type nll and dft are"},
@@ -215,9 +209,9 @@ std::span<const PeerKey> llama_factory_keys() {
       {"early_stopping_steps", "early_stopping_patience", "counted in evaluations there too"},
       {"plot_loss", "", "remove it: metrics.jsonl and TensorBoard files hold the curves"},
       {"include_effective_tokens_per_second", "", "remove it: tokens_per_second is always logged"},
-      {"use_swanlab", "", kNoTracker},
-      {"swanlab_*", "", kNoTracker},
-      {"trackio_project", "", kNoTracker},
+      {"use_swanlab", "", said::kNoTracker},
+      {"swanlab_*", "", said::kNoTracker},
+      {"trackio_project", "", said::kNoTracker},
       {"predict_with_generate", "", "run rlhf generate, or rlhf eval"},
       // Generation
       {"do_sample", "temperature",

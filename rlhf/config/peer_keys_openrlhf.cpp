@@ -5,30 +5,6 @@
 #include "rlhf/config/peer_keys.h"
 
 namespace rlhf {
-namespace {
-
-constexpr const char* kOneProcess = "remove it: one process trains on one device";
-constexpr const char* kOwnEngine =
-    "remove it: completions are drawn on the trained weights themselves, without a second engine";
-constexpr const char* kAttention = "remove it: one exact attention serves every device";
-constexpr const char* kNoTracker =
-    "remove it: metrics.jsonl and TensorBoard files hold the metrics";
-constexpr const char* kCheckpointing = "remove it: one way of checkpointing serves all";
-constexpr const char* kOwnCheckpoints =
-    "remove it: checkpoints are folders of this program, whole or absent";
-constexpr const char* kNoExperts = "remove it: mixtures of experts are not among the architectures";
-constexpr const char* kNoHub = "remove it: nothing is sent to or read from a hub";
-constexpr const char* kSameWeights = "remove it: sampler and trainer are the same weights";
-constexpr const char* kNoAverage =
-    "not offered: sync_ref_model keeps a moving average of the policy as the reference";
-constexpr const char* kOneTurn = "not offered: completions have one turn";
-constexpr const char* kTokens = "tokens of one pass; never changes a result";
-constexpr const char* kCompletions = "in completions: prompts times num_generations";
-constexpr const char* kRowsOfAStep =
-    "their product is the rows of a step (of grpo, rloo and ppo completions); one process trains, "
-    "so it is train_batch_size itself";
-
-}  // namespace
 
 std::span<const PeerKey> openrlhf_keys() {
   static constexpr auto kKeys = std::to_array<PeerKey>({
@@ -37,12 +13,10 @@ std::span<const PeerKey> openrlhf_keys() {
       {"ref_pretrain", "ref_model_name_or_path", ""},
       {"reward_pretrain", "reward_model_name_or_path", ""},
       {"critic_pretrain", "value_model_name_or_path", ""},
-      {"remote_rm_url", "reward_funcs",
-       "an entry with a url; a Python function is a command that runs share/reward_worker.py "
-       "(docs/rewards.md)"},
-      {"agent_func_path", "", kOneTurn},
+      {"remote_rm_url", "reward_funcs", said::kRewardServer},
+      {"agent_func_path", "", said::kOneTurn},
       {"value_head_prefix", "", "remove it: the head is called score"},
-      {"disable_fast_tokenizer", "", "remove it: tokenizer.json is read as it is"},
+      {"disable_fast_tokenizer", "", said::kTokenizerFile},
       {"tokenizer_chat_template", "chat_template", ""},
       {"apply_chat_template", "",
        "remove it: rows of messages always go through the chat template"},
@@ -55,8 +29,7 @@ std::span<const PeerKey> openrlhf_keys() {
       {"train_split", "dataset_train_split", ""},
       {"dataset_split", "dataset_train_split", ""},
       {"prompt_split", "dataset_train_split", ""},
-      {"eval_dataset", "dataset_test_split",
-       "the file of that name in the folder of dataset_name; or set test_split_size"},
+      {"eval_dataset", "dataset_test_split", said::kTestSplit},
       {"eval_split", "dataset_test_split", ""},
       {"input_key", "dataset_columns", "{prompt: its value}; rows of messages need none"},
       {"output_key", "dataset_columns", "{completion: its value}"},
@@ -65,8 +38,7 @@ std::span<const PeerKey> openrlhf_keys() {
       {"rejected_key", "dataset_columns", "{rejected: its value}"},
       {"label_key", "dataset_columns",
        "{label: its value}; the answer that accuracy compares with is {solution: its value}"},
-      {"max_samples", "datasets",
-       "the weight of a part is the share of its rows that is taken; or cut the file with head -n"},
+      {"max_samples", "datasets", said::kShareOfRows},
       {"max_len", "max_length | max_prompt_length, max_completion_length",
        "2048 there by default of train_sft, 512 of others; 1024 here"},
       {"prompt_max_len", "max_prompt_length", "longer prompts are left out and counted"},
@@ -76,15 +48,16 @@ std::span<const PeerKey> openrlhf_keys() {
       {"packing_samples", "", "remove it: rows are always computed side by side, without padding"},
       // Batches and optimiser
       {"train_batch_size", "per_device_train_batch_size, gradient_accumulation_steps",
-       kRowsOfAStep},
-      {"micro_train_batch_size", "max_tokens_per_microbatch", kTokens},
-      {"train_max_tokens_per_gpu", "max_tokens_per_microbatch", kTokens},
+       said::kRowsOfAStep},
+      {"micro_train_batch_size", "max_tokens_per_microbatch", said::kTokens},
+      {"train_max_tokens_per_gpu", "max_tokens_per_microbatch", said::kTokens},
       {"use_dynamic_batch", "max_tokens_per_microbatch", "always by tokens"},
-      {"rollout_batch_size", "generation_batch_size | per_device_train_batch_size", kCompletions},
+      {"rollout_batch_size", "generation_batch_size | per_device_train_batch_size",
+       said::kCompletions},
       {"micro_rollout_batch_size", "rollout_rows", "most completions that grow together"},
       {"rollout_max_tokens_per_gpu", "rollout_cache_gib", "memory of running completions"},
       {"vllm_generate_batch_size", "generation_batch_size | per_device_train_batch_size",
-       kCompletions},
+       said::kCompletions},
       {"num_episodes", "num_train_epochs", ""},
       {"max_epochs", "num_ppo_epochs | num_iterations | num_train_epochs",
        "of train_ppo_ray how often a rollout is trained on, else passes over the data"},
@@ -99,7 +72,7 @@ std::span<const PeerKey> openrlhf_keys() {
       {"lr_warmup_ratio", "warmup_ratio", "0.03 there by default, 0 here"},
       {"min_lr_ratio", "lr_scheduler_kwargs", "{min_lr_rate: its value} with cosine_with_min_lr"},
       {"gradient_checkpointing", "gradient_checkpointing", "true here by default"},
-      {"gradient_checkpointing_use_reentrant", "", kCheckpointing},
+      {"gradient_checkpointing_use_reentrant", "", said::kCheckpointing},
       {"full_determinism", "full_determinism", ""},
       // Adapters
       {"lora_rank", "lora_r", "with use_peft: true; 0 is use_peft: false"},
@@ -119,10 +92,7 @@ std::span<const PeerKey> openrlhf_keys() {
       {"ref_offload", "precompute_ref_log_probs",
        "the reference is computed once and not held, which is the default where it is fixed"},
       // Reinforcement learning
-      {"advantage_estimator", "advantage_estimator",
-       "gae is rlhf ppo, which needs no key; rloo, reinforce and reinforce_baseline are of rlhf "
-       "rloo; group_norm is rlhf grpo, dr_grpo too with loss_type: dr_grpo and scale_rewards: "
-       "none"},
+      {"advantage_estimator", "advantage_estimator", said::kEstimators},
       {"n_samples_per_prompt", "num_generations", ""},
       {"eps_clip", "cliprange | epsilon", ""},
       {"eps_clip_low_high", "epsilon, epsilon_high | cliprange",
@@ -137,7 +107,7 @@ std::span<const PeerKey> openrlhf_keys() {
       {"kl_target", "kl_target", ""},
       {"kl_horizon", "kl_horizon", ""},
       {"kl_estimator", "kl_estimator", "of ppo; the KL of grpo is k3, that of rloo k1"},
-      {"use_kl_loss", "beta", "of grpo, whose KL is in the loss"},
+      {"use_kl_loss", "use_kl_loss | beta", said::kKlInLoss},
       {"policy_loss_type", "importance_sampling_level", "gspo is sequence, with loss_type: grpo"},
       {"entropy_loss_coef", "entropy_coef", ""},
       {"no_advantage_std_norm", "scale_rewards", "none"},
@@ -153,16 +123,16 @@ std::span<const PeerKey> openrlhf_keys() {
       {"eval_temperature", "",
        "remove it: evaluations sample as training does; rlhf eval has a temperature"},
       {"eval_n_samples_per_prompt", "num_generations_eval", ""},
-      {"enable_vllm_is_correction", "", kSameWeights},
-      {"vllm_is_truncated_threshold", "", kSameWeights},
-      {"vllm_*", "", kOwnEngine},
+      {"enable_vllm_is_correction", "", said::kSameWeights},
+      {"vllm_is_truncated_threshold", "", said::kSameWeights},
+      {"vllm_*", "", said::kOwnEngine},
       {"enable_prefix_caching", "", "remove it: the prompt of a group is computed once"},
-      {"enforce_eager", "", kOwnEngine},
-      {"rollout_tasks_per_gpu", "", kOwnEngine},
-      {"async_train", "", kOwnEngine},
-      {"async_queue_size", "", kOwnEngine},
-      {"enable_ema", "", kNoAverage},
-      {"ema_beta", "", kNoAverage},
+      {"enforce_eager", "", said::kOwnEngine},
+      {"rollout_tasks_per_gpu", "", said::kOwnEngine},
+      {"async_train", "", said::kOwnEngine},
+      {"async_queue_size", "", said::kOwnEngine},
+      {"enable_ema", "", said::kNoAverage},
+      {"ema_beta", "", said::kNoAverage},
       // Run
       {"save_path", "output_dir | output", ""},
       {"ckpt_path", "output_dir", "checkpoints lie in it"},
@@ -174,41 +144,41 @@ std::span<const PeerKey> openrlhf_keys() {
       {"load_checkpoint", "resume_from_checkpoint", ""},
       {"save_hf_ckpt", "", "remove it: every checkpoint is a Hugging Face folder"},
       {"disable_ds_ckpt", "save_only_model", ""},
-      {"use_ds_universal_ckpt", "", kOwnCheckpoints},
+      {"use_ds_universal_ckpt", "", said::kOwnCheckpoints},
       {"use_wandb", "report_to", "tensorboard; metrics.jsonl is always written"},
       {"wandb_run_name", "run_name", ""},
-      {"wandb_*", "", kNoTracker},
+      {"wandb_*", "", said::kNoTracker},
       {"use_tensorboard", "report_to, logging_dir", "tensorboard, and its path"},
-      {"use_ms", "", kNoHub},
-      {"perf", "", "remove it: tokens_per_second and peak_memory are always logged"},
+      {"use_ms", "", said::kNoHub},
+      {"perf", "", said::kThroughput},
       // Machines
-      {"flash_attn", "", kAttention},
-      {"aux_loss_coef", "", kNoExperts},
-      {"ref_reward_offload", "", kOneProcess},
-      {"zero_stage", "", kOneProcess},
-      {"zpg", "", kOneProcess},
-      {"adam_offload", "", kOneProcess},
-      {"overlap_comm", "", kOneProcess},
-      {"grad_accum_dtype", "", kOneProcess},
-      {"deepcompile", "", kOneProcess},
-      {"dist_backend", "", kOneProcess},
-      {"ds_tensor_parallel_size", "", kOneProcess},
-      {"ring_attn_size", "", kOneProcess},
-      {"ring_head_stride", "", kOneProcess},
-      {"disable_trace_cache", "", kOneProcess},
-      {"actor_init_on_gpu", "", kOneProcess},
-      {"deepspeed_enable_sleep", "", kOneProcess},
-      {"actor_num_nodes", "", kOneProcess},
-      {"actor_num_gpus_per_node", "", kOneProcess},
-      {"critic_num_nodes", "", kOneProcess},
-      {"critic_num_gpus_per_node", "", kOneProcess},
-      {"ref_num_nodes", "", kOneProcess},
-      {"ref_num_gpus_per_node", "", kOneProcess},
-      {"reward_num_nodes", "", kOneProcess},
-      {"reward_num_gpus_per_node", "", kOneProcess},
-      {"colocate_actor_ref", "", kOneProcess},
-      {"colocate_critic_reward", "", kOneProcess},
-      {"colocate_all_models", "", kOneProcess},
+      {"flash_attn", "", said::kAttention},
+      {"aux_loss_coef", "", said::kNoExperts},
+      {"ref_reward_offload", "", said::kOneProcess},
+      {"zero_stage", "", said::kOneProcess},
+      {"zpg", "", said::kOneProcess},
+      {"adam_offload", "", said::kOneProcess},
+      {"overlap_comm", "", said::kOneProcess},
+      {"grad_accum_dtype", "", said::kOneProcess},
+      {"deepcompile", "", said::kOneProcess},
+      {"dist_backend", "", said::kOneProcess},
+      {"ds_tensor_parallel_size", "", said::kOneProcess},
+      {"ring_attn_size", "", said::kOneProcess},
+      {"ring_head_stride", "", said::kOneProcess},
+      {"disable_trace_cache", "", said::kOneProcess},
+      {"actor_init_on_gpu", "", said::kOneProcess},
+      {"deepspeed_enable_sleep", "", said::kOneProcess},
+      {"actor_num_nodes", "", said::kOneProcess},
+      {"actor_num_gpus_per_node", "", said::kOneProcess},
+      {"critic_num_nodes", "", said::kOneProcess},
+      {"critic_num_gpus_per_node", "", said::kOneProcess},
+      {"ref_num_nodes", "", said::kOneProcess},
+      {"ref_num_gpus_per_node", "", said::kOneProcess},
+      {"reward_num_nodes", "", said::kOneProcess},
+      {"reward_num_gpus_per_node", "", said::kOneProcess},
+      {"colocate_actor_ref", "", said::kOneProcess},
+      {"colocate_critic_reward", "", said::kOneProcess},
+      {"colocate_all_models", "", said::kOneProcess},
   });
   return kKeys;
 }

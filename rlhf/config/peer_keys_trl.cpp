@@ -49,8 +49,7 @@ std::span<const PeerKey> trl_keys() {
       {"reward_model", "reward_model_name_or_path", ""},
       {"value_model", "value_model_name_or_path", ""},
       {"train_dataset", "dataset_name", ""},
-      {"eval_dataset", "dataset_test_split",
-       "the file of that name in the folder of dataset_name; or set test_split_size"},
+      {"eval_dataset", "dataset_test_split", said::kTestSplit},
   });
   return kKeys;
 }
@@ -73,7 +72,8 @@ std::span<const PeerKey> inference_keys() {
       {"num_return_sequences", "num_generations", ""},
       {"num_samples", "num_generations", ""},
       {"reward_funcs", "reward", ""},
-      {"reward_model_name_or_path", "reward", ""},
+      {"reward_model_name_or_path", "reward_model", ""},
+      {"ref_model_name_or_path", "ref_model", ""},
       {"per_device_eval_batch_size", "max_rows", "most completions that grow together"},
       {"use_cpu", "device", "device: cpu"},
   });

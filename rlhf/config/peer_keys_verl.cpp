@@ -7,13 +7,7 @@
 namespace rlhf {
 namespace {
 
-constexpr const char* kOneProcess = "remove it: one process trains on one device";
-constexpr const char* kOwnEngine =
-    "remove it: completions are drawn on the trained weights themselves, without a second engine";
-constexpr const char* kTokens = "tokens of one pass; never changes a result";
-constexpr const char* kNoTracker =
-    "remove it: metrics.jsonl and TensorBoard files hold the metrics";
-constexpr const char* kRowsOfAStep =
+constexpr const char* kCompletionsOfAStep =
     "completions of a step (prompts by num_generations), by gradient_accumulation_steps; verl "
     "counts prompts";
 
@@ -22,13 +16,12 @@ constexpr const char* kRowsOfAStep =
 std::span<const PeerKey> verl_keys() {
   static constexpr auto kKeys = std::to_array<PeerKey>({
       {"data.train_files", "dataset_name", "JSONL instead of parquet"},
-      {"data.val_files", "dataset_test_split",
-       "the file of that name in the folder of dataset_name; or set test_split_size"},
+      {"data.val_files", "dataset_test_split", said::kTestSplit},
       {"data.train_batch_size", "generation_batch_size | per_device_train_batch_size",
        "in completions: prompts there, times num_generations here; of sft in rows"},
       {"data.val_batch_size", "per_device_eval_batch_size", ""},
-      {"data.micro_batch_size", "max_tokens_per_microbatch", kTokens},
-      {"data.micro_batch_size_per_gpu", "max_tokens_per_microbatch", kTokens},
+      {"data.micro_batch_size", "max_tokens_per_microbatch", said::kTokens},
+      {"data.micro_batch_size_per_gpu", "max_tokens_per_microbatch", said::kTokens},
       {"data.max_prompt_length", "max_prompt_length",
        "longer prompts are left out and counted, as with filter_overlong_prompts: true"},
       {"data.max_response_length", "max_completion_length", ""},
@@ -78,12 +71,14 @@ std::span<const PeerKey> verl_keys() {
        "{num_cycles: its value}"},
       {"actor_rollout_ref.actor.optim.total_training_steps", "max_steps", ""},
       {"actor_rollout_ref.actor.grad_clip", "max_grad_norm", ""},
-      {"actor_rollout_ref.actor.ppo_mini_batch_size", "per_device_train_batch_size", kRowsOfAStep},
-      {"actor_rollout_ref.actor.ppo_micro_batch_size", "max_tokens_per_microbatch", kTokens},
+      {"actor_rollout_ref.actor.ppo_mini_batch_size", "per_device_train_batch_size",
+       kCompletionsOfAStep},
+      {"actor_rollout_ref.actor.ppo_micro_batch_size", "max_tokens_per_microbatch", said::kTokens},
       {"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu", "max_tokens_per_microbatch",
-       kTokens},
+       said::kTokens},
       {"actor_rollout_ref.actor.use_dynamic_bsz", "max_tokens_per_microbatch", "always by tokens"},
-      {"actor_rollout_ref.actor.ppo_max_token_len_per_gpu", "max_tokens_per_microbatch", kTokens},
+      {"actor_rollout_ref.actor.ppo_max_token_len_per_gpu", "max_tokens_per_microbatch",
+       said::kTokens},
       {"actor_rollout_ref.actor.ppo_epochs", "num_ppo_epochs | num_iterations", ""},
       {"actor_rollout_ref.actor.clip_ratio", "cliprange | epsilon", ""},
       {"actor_rollout_ref.actor.clip_ratio_low", "epsilon | cliprange", ""},
@@ -98,12 +93,16 @@ std::span<const PeerKey> verl_keys() {
       {"actor_rollout_ref.actor.policy_loss.*", "",
        "not offered: clip_cov and kl_cov are not among the losses"},
       {"actor_rollout_ref.actor.entropy_coeff", "entropy_coef", ""},
-      {"actor_rollout_ref.actor.use_kl_loss", "beta", "grpo's beta is the KL as a loss; 0 is none"},
-      {"actor_rollout_ref.actor.kl_loss_coef", "beta", "0.001 there by default, 0 here"},
-      {"actor_rollout_ref.actor.kl_loss_type", "beta", "low_var_kl (k3) is the KL of grpo"},
+      {"actor_rollout_ref.actor.use_kl_loss", "use_kl_loss | beta", said::kKlInLoss},
+      {"actor_rollout_ref.actor.kl_loss_coef", "kl_coef | beta",
+       "0.001 there by default, here 0 of grpo and 0.05 of rloo and ppo; ppo has the KL in the "
+       "loss with use_kl_loss: true"},
+      {"actor_rollout_ref.actor.kl_loss_type", "kl_estimator | beta",
+       "mse is k2 and low_var_kl k3, either with use_kl_loss: true; the KL of grpo is k3"},
       {"actor_rollout_ref.actor.shuffle", "",
-       "remove it: completions of a rollout are trained on in the order they were drawn"},
-      {"actor_rollout_ref.actor.*", "", kOneProcess},
+       "remove it: completions of a rollout are trained on in the order they were drawn; ppo takes "
+       "them in another order in each pass where num_mini_batches is above 1"},
+      {"actor_rollout_ref.actor.*", "", said::kOneProcess},
       {"actor_rollout_ref.rollout.n", "num_generations", ""},
       {"actor_rollout_ref.rollout.temperature", "temperature", ""},
       {"actor_rollout_ref.rollout.top_p", "top_p", ""},
@@ -113,14 +112,15 @@ std::span<const PeerKey> verl_keys() {
       {"actor_rollout_ref.rollout.prompt_length", "max_prompt_length", ""},
       {"actor_rollout_ref.rollout.max_num_seqs", "rollout_rows", ""},
       {"actor_rollout_ref.rollout.val_kwargs.n", "num_generations_eval", ""},
-      {"actor_rollout_ref.rollout.log_prob_micro_batch_size", "max_tokens_per_microbatch", kTokens},
+      {"actor_rollout_ref.rollout.log_prob_micro_batch_size", "max_tokens_per_microbatch",
+       said::kTokens},
       {"actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu", "max_tokens_per_microbatch",
-       kTokens},
-      {"actor_rollout_ref.rollout.multi_turn.*", "", "not offered: completions have one turn"},
-      {"actor_rollout_ref.rollout.*", "", kOwnEngine},
+       said::kTokens},
+      {"actor_rollout_ref.rollout.multi_turn.*", "", said::kOneTurn},
+      {"actor_rollout_ref.rollout.*", "", said::kOwnEngine},
       {"actor_rollout_ref.ref.model.path", "ref_model_name_or_path", ""},
-      {"actor_rollout_ref.ref.*", "", kOneProcess},
-      {"actor_rollout_ref.*", "", kOneProcess},
+      {"actor_rollout_ref.ref.*", "", said::kOneProcess},
+      {"actor_rollout_ref.*", "", said::kOneProcess},
       {"critic.optim.lr", "critic_learning_rate", ""},
       {"critic.model.path", "value_model_name_or_path", ""},
       {"critic.cliprange_value", "cliprange_value", "0.5 there by default, 0.2 here"},
@@ -128,13 +128,17 @@ std::span<const PeerKey> verl_keys() {
       {"critic.ppo_mini_batch_size", "num_mini_batches",
        "of policy and critic; their number instead of their size"},
       {"critic.grad_clip", "max_grad_norm", "of policy and critic, each by itself"},
-      {"critic.*", "", kOneProcess},
+      {"critic.*", "", said::kOneProcess},
       {"reward_model.enable", "reward_model_name_or_path", "on where it is named"},
       {"reward_model.model.path", "reward_model_name_or_path", ""},
+      {"reward_model.model.input_tokenizer", "reward_model_reencode",
+       "true where the reward model's base is another; it then reads texts, with its own tokenizer "
+       "and chat template"},
       {"reward_model.reward_manager", "reward_funcs",
        "dapo's overlong penalty is {name: soft_overlong, soft_punish_cache: its buffer}"},
       {"reward_model.*", "",
-       "remove it: a reward model reads the ids of the policy's own tokenizer, in this process"},
+       "remove it: a reward model is computed in this process, and reads the policy's own ids or, "
+       "with reward_model_reencode: true, texts"},
       {"custom_reward_function.path", "reward_funcs",
        "an entry with a command that runs share/reward_worker.py, a plugin or a url "
        "(docs/rewards.md)"},
@@ -157,7 +161,7 @@ std::span<const PeerKey> verl_keys() {
       {"algorithm.filter_groups.enable", "dynamic_sampling", ""},
       {"algorithm.filter_groups.max_num_gen_batches", "dynamic_sampling_rounds", ""},
       {"algorithm.filter_groups.*", "dynamic_sampling", "by the rewards"},
-      {"algorithm.rollout_correction.*", "", "remove it: sampler and trainer are the same weights"},
+      {"algorithm.rollout_correction.*", "", said::kSameWeights},
       {"algorithm.*", "", "not offered"},
       {"trainer.total_epochs", "num_train_epochs", ""},
       {"trainer.total_training_steps", "max_steps", ""},
@@ -167,7 +171,7 @@ std::span<const PeerKey> verl_keys() {
       {"trainer.val_only", "", "run rlhf eval"},
       {"trainer.default_local_dir", "output_dir", ""},
       {"trainer.experiment_name", "run_name", ""},
-      {"trainer.project_name", "", kNoTracker},
+      {"trainer.project_name", "", said::kNoTracker},
       {"trainer.logger", "report_to", "console is always on"},
       {"trainer.seed", "seed", ""},
       {"trainer.critic_warmup", "critic_warmup", ""},
@@ -180,13 +184,13 @@ std::span<const PeerKey> verl_keys() {
       {"trainer.rollout_data_dir", "",
        "remove it: completions.jsonl in the run folder holds every completion"},
       {"trainer.device", "device", ""},
-      {"trainer.*", "", kOneProcess},
+      {"trainer.*", "", said::kOneProcess},
       {"model.partial_pretrain", "model_name_or_path", ""},
       {"model.path", "model_name_or_path", ""},
       {"model.enable_gradient_checkpointing", "gradient_checkpointing", ""},
       {"model.use_liger", "", "remove it: fused kernels are always on"},
       {"model.target_modules", "lora_target_modules", ""},
-      {"model.fsdp_config.*", "", kOneProcess},
+      {"model.fsdp_config.*", "", said::kOneProcess},
       {"optim.lr", "learning_rate", ""},
       {"optim.betas", "adam_beta1, adam_beta2", ""},
       {"optim.weight_decay", "weight_decay", ""},
@@ -194,11 +198,11 @@ std::span<const PeerKey> verl_keys() {
       {"optim.lr_warmup_steps_ratio", "warmup_ratio", ""},
       {"optim.clip_grad", "max_grad_norm", ""},
       {"optim.lr_scheduler", "lr_scheduler_type", ""},
-      {"ulysses_sequence_parallel_size", "", kOneProcess},
+      {"ulysses_sequence_parallel_size", "", said::kOneProcess},
       {"use_remove_padding", "", "remove it: nothing is padded"},
-      {"global_profiler.*", "", "remove it: tokens_per_second and peak_memory are always logged"},
-      {"ray_kwargs.*", "", kOneProcess},
-      {"ray_init.*", "", kOneProcess},
+      {"global_profiler.*", "", said::kThroughput},
+      {"ray_kwargs.*", "", said::kOneProcess},
+      {"ray_init.*", "", said::kOneProcess},
   });
   return kKeys;
 }
@@ -262,10 +266,10 @@ std::span<const PeerKey> torchtune_keys() {
        "DPOLoss is sigmoid, RSOLoss is hinge; of sft the cross-entropy is nll"},
       {"loss.beta", "beta", ""},
       {"loss.label_smoothing", "label_smoothing", ""},
-      {"loss.epsilon", "cliprange", "0.1 there by default, 0.2 here"},
+      {"loss.epsilon", "cliprange | epsilon", "0.1 there by default, 0.2 here"},
       {"loss.value_coeff", "vf_coef", ""},
       {"loss.value_clip_range", "cliprange_value", ""},
-      {"loss.kl_coeff", "beta", ""},
+      {"loss.kl_coeff", "kl_coef | beta", "ppo has the KL in the loss with use_kl_loss: true"},
       {"loss.*", "loss_type", ""},
       {"clip_grad_norm", "max_grad_norm", "null is 0 here"},
       {"enable_activation_checkpointing", "gradient_checkpointing", ""},
@@ -280,8 +284,7 @@ std::span<const PeerKey> torchtune_keys() {
        "remove it: the folder of a run with use_peft holds the adapter"},
       {"max_generated_tokens", "max_completion_length", ""},
       {"grpo_samples", "num_generations", ""},
-      {"forward_batch_size", "max_tokens_per_microbatch",
-       "tokens of one pass; never changes a result"},
+      {"forward_batch_size", "max_tokens_per_microbatch", said::kTokens},
       {"ppo_epochs", "num_ppo_epochs | num_iterations", ""},
       {"ppo_batch_size", "num_mini_batches", "their number instead of their size"},
       {"kl_coeff", "kl_coef | beta", ""},
@@ -290,7 +293,7 @@ std::span<const PeerKey> torchtune_keys() {
       {"reward_penalty", "missing_eos_penalty", "taken off the score here, in its place there"},
       {"min_response_length", "", kNotOffered},
       {"num_steps", "total_episodes", ""},
-      {"profiler.*", "", "remove it: tokens_per_second and peak_memory are always logged"},
+      {"profiler.*", "", said::kThroughput},
   });
   return kKeys;
 }

@@ -85,8 +85,8 @@ void attend_siblings(const simd::BlockCache& cache, std::span<const CachedSequen
 
 /// Bytes of one element each; keys are laid across the block, values along it.
 template <class Element>
-void store_on_cpu(const KvCache& cache, int64_t layer, const torch::Tensor& k,
-                  const torch::Tensor& v, std::span<const CacheSlot> slots) {
+void store_on_cpu(const KvCache& cache, int64_t layer, const at::Tensor& k, const at::Tensor& v,
+                  std::span<const CacheSlot> slots) {
   const int64_t heads = k.size(1);
   const int64_t width = k.size(2);
   const auto* from_k = static_cast<const Element*>(k.data_ptr());
@@ -110,8 +110,8 @@ void store_on_cpu(const KvCache& cache, int64_t layer, const torch::Tensor& k,
       });
 }
 
-torch::Tensor to_index(std::span<const CacheSlot> slots, int32_t CacheSlot::*field,
-                       torch::Device device) {
+at::Tensor to_index(std::span<const CacheSlot> slots, int32_t CacheSlot::*field,
+                    at::Device device) {
   std::vector<int64_t> index;
   for (const CacheSlot& slot : slots) {
     index.push_back(slot.*field);
@@ -121,20 +121,27 @@ torch::Tensor to_index(std::span<const CacheSlot> slots, int32_t CacheSlot::*fie
 
 }  // namespace
 
-void store_tokens(const KvCache& cache, int64_t layer, const torch::Tensor& k,
-                  const torch::Tensor& v, std::span<const CacheSlot> slots) {
+void append_slots(const BlockList& list, std::vector<CacheSlot>& slots) {
+  for (int64_t t = 0; t < list.tokens(); ++t) {
+    slots.push_back({list.blocks()[static_cast<size_t>(t / kBlockTokens)],
+                     static_cast<int32_t>(t % kBlockTokens)});
+  }
+}
+
+void store_tokens(const KvCache& cache, int64_t layer, const at::Tensor& k, const at::Tensor& v,
+                  std::span<const CacheSlot> slots) {
   check(k.dim() == 3 && k.sizes() == v.sizes() && k.size(0) == static_cast<int64_t>(slots.size()),
         "generate", "expected keys and values of {} tokens, got {} and {}", slots.size(),
         fmt::join(k.sizes(), "x"), fmt::join(v.sizes(), "x"));
-  const torch::Tensor& keys = cache.keys(layer);
+  const at::Tensor& keys = cache.keys(layer);
   check(k.scalar_type() == keys.scalar_type(), "generate", "expected keys of type {}, got {}",
         c10::toString(keys.scalar_type()), c10::toString(k.scalar_type()));
   if (!k.is_cpu() || k.stride(2) != 1 || v.stride(2) != 1) {
     const auto blocks = to_index(slots, &CacheSlot::block, k.device());
     const auto offsets = to_index(slots, &CacheSlot::offset, k.device());
     using at::indexing::Slice;
-    torch::Tensor(keys).index_put_({blocks, Slice(), Slice(), offsets}, k);
-    torch::Tensor(cache.values(layer)).index_put_({blocks, Slice(), offsets}, v);
+    at::Tensor(keys).index_put_({blocks, Slice(), Slice(), offsets}, k);
+    at::Tensor(cache.values(layer)).index_put_({blocks, Slice(), offsets}, v);
     return;
   }
   switch (k.element_size()) {
@@ -150,9 +157,8 @@ void store_tokens(const KvCache& cache, int64_t layer, const torch::Tensor& k,
   }
 }
 
-torch::Tensor PrefillAttention::attend(int64_t layer, const torch::Tensor& q,
-                                       const torch::Tensor& k, const torch::Tensor& v,
-                                       const AttentionOptions& options) {
+at::Tensor PrefillAttention::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k,
+                                    const at::Tensor& v, const AttentionOptions& options) {
   store_tokens(cache_, layer, k, v, slots_);
   return packed_attention(q, k, v, segments_, options);
 }
@@ -166,19 +172,19 @@ DecodeAttention::DecodeAttention(const KvCache& cache, std::vector<CachedSequenc
   }
 }
 
-torch::Tensor DecodeAttention::attend(int64_t layer, const torch::Tensor& q, const torch::Tensor& k,
-                                      const torch::Tensor& v, const AttentionOptions& options) {
+at::Tensor DecodeAttention::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k,
+                                   const at::Tensor& v, const AttentionOptions& options) {
   store_tokens(cache_, layer, k, v, slots_);
   const bool fused = q.is_cpu() && q.scalar_type() == at::kFloat;
   return fused ? decode_attention(cache_, layer, q, sequences_, options)
                : reference::decode_attention(cache_, layer, q, sequences_, options);
 }
 
-torch::Tensor decode_attention(const KvCache& cache, int64_t layer, const torch::Tensor& q,
-                               std::span<const CachedSequence> sequences,
-                               const AttentionOptions& options) {
-  const torch::Tensor queries = q.contiguous();
-  torch::Tensor out = at::empty_like(queries);
+at::Tensor decode_attention(const KvCache& cache, int64_t layer, const at::Tensor& q,
+                            std::span<const CachedSequence> sequences,
+                            const AttentionOptions& options) {
+  const at::Tensor queries = q.contiguous();
+  at::Tensor out = at::empty_like(queries);
   const simd::BlockCache blocks{cache.keys(layer).const_data_ptr<float>(),
                                 cache.values(layer).const_data_ptr<float>(),
                                 cache.keys(layer).size(1), queries.size(2)};
@@ -197,34 +203,34 @@ torch::Tensor decode_attention(const KvCache& cache, int64_t layer, const torch:
 
 namespace reference {
 
-torch::Tensor decode_attention(const KvCache& cache, int64_t layer, const torch::Tensor& q,
-                               std::span<const CachedSequence> sequences,
-                               const AttentionOptions& options) {
-  const auto gathered = [&](const torch::Tensor& stored, const BlockView& view, bool keys) {
+at::Tensor decode_attention(const KvCache& cache, int64_t layer, const at::Tensor& q,
+                            std::span<const CachedSequence> sequences,
+                            const AttentionOptions& options) {
+  const auto gathered = [&](const at::Tensor& stored, const BlockView& view, bool keys) {
     const auto blocks =
         at::tensor(at::ArrayRef(view.blocks, static_cast<size_t>(blocks_for(view.tokens))),
                    at::kInt)
             .to(stored.device(), at::kLong);
-    const torch::Tensor picked = stored.index_select(0, blocks);  // (n, K, D, 16) or (n, K, 16, D)
-    const torch::Tensor tokens = keys ? picked.permute({0, 3, 1, 2}) : picked.permute({0, 2, 1, 3});
+    const at::Tensor picked = stored.index_select(0, blocks);  // (n, K, D, 16) or (n, K, 16, D)
+    const at::Tensor tokens = keys ? picked.permute({0, 3, 1, 2}) : picked.permute({0, 2, 1, 3});
     return tokens.reshape({-1, stored.size(1), q.size(2)})
         .narrow(0, 0, view.tokens);  // (tokens, K, D)
   };
-  std::vector<torch::Tensor> rows;
+  std::vector<at::Tensor> rows;
   for (size_t i = 0; i < sequences.size(); ++i) {
     const CachedSequence& sequence = sequences[i];
     const int64_t first =
         options.window > 0 ? std::max<int64_t>(0, sequence.tokens() - options.window) : 0;
-    const auto both = [&](const torch::Tensor& stored, bool keys) {
-      const torch::Tensor all = at::cat(
+    const auto both = [&](const at::Tensor& stored, bool keys) {
+      const at::Tensor all = at::cat(
           {gathered(stored, sequence.prompt, keys), gathered(stored, sequence.answer, keys)});
       return all.slice(0, first)
           .repeat_interleave(q.size(1) / stored.size(1), 1)
           .to(at::promote_types(q.scalar_type(), at::kFloat));
     };
-    const torch::Tensor keys = both(cache.keys(layer), /*keys=*/true);       // (tokens, H, D)
-    const torch::Tensor values = both(cache.values(layer), /*keys=*/false);  // (tokens, H, D)
-    torch::Tensor scores =
+    const at::Tensor keys = both(cache.keys(layer), /*keys=*/true);       // (tokens, H, D)
+    const at::Tensor values = both(cache.values(layer), /*keys=*/false);  // (tokens, H, D)
+    at::Tensor scores =
         at::einsum("hd,thd->ht", {q[static_cast<int64_t>(i)].to(keys.scalar_type()), keys}) *
         options.scale;
     if (options.softcap > 0.0) {

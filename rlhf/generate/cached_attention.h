@@ -12,7 +12,7 @@
 // are taken together, so that a block of a shared prompt is read from memory once for all of them.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <span>
 #include <vector>
@@ -29,9 +29,12 @@ struct CacheSlot {
   int32_t offset;  ///< in the block
 };
 
+/// Adds the slots of the list's tokens, in order.
+void append_slots(const BlockList& list, std::vector<CacheSlot>& slots);
+
 /// Stores each token's key and value at its slot. k, v: (T, K, D).
-void store_tokens(const KvCache& cache, int64_t layer, const torch::Tensor& k,
-                  const torch::Tensor& v, std::span<const CacheSlot> slots);
+void store_tokens(const KvCache& cache, int64_t layer, const at::Tensor& k, const at::Tensor& v,
+                  std::span<const CacheSlot> slots);
 
 /// Packed prompts: packed_attention, and every key and value into the cache.
 class PrefillAttention final : public AttentionBackend {
@@ -39,8 +42,8 @@ class PrefillAttention final : public AttentionBackend {
   /// `slots` (T) in token order.
   PrefillAttention(const KvCache& cache, const SegmentTable& segments, std::vector<CacheSlot> slots)
       : cache_(cache), segments_(segments), slots_(std::move(slots)) {}
-  torch::Tensor attend(int64_t layer, const torch::Tensor& q, const torch::Tensor& k,
-                       const torch::Tensor& v, const AttentionOptions& options) override;
+  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const AttentionOptions& options) override;
 
  private:
   const KvCache& cache_;
@@ -63,8 +66,8 @@ struct CachedSequence {
 class DecodeAttention final : public AttentionBackend {
  public:
   DecodeAttention(const KvCache& cache, std::vector<CachedSequence> sequences);
-  torch::Tensor attend(int64_t layer, const torch::Tensor& q, const torch::Tensor& k,
-                       const torch::Tensor& v, const AttentionOptions& options) override;
+  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const AttentionOptions& options) override;
 
  private:
   const KvCache& cache_;
@@ -73,15 +76,15 @@ class DecodeAttention final : public AttentionBackend {
 };
 
 /// q (B, H, D) against the cache of `layer`. Returns (B, H, D). Float on the CPU.
-torch::Tensor decode_attention(const KvCache& cache, int64_t layer, const torch::Tensor& q,
-                               std::span<const CachedSequence> sequences,
-                               const AttentionOptions& options);
+at::Tensor decode_attention(const KvCache& cache, int64_t layer, const at::Tensor& q,
+                            std::span<const CachedSequence> sequences,
+                            const AttentionOptions& options);
 
 namespace reference {
 /// The same in plain torch; any type and device.
-torch::Tensor decode_attention(const KvCache& cache, int64_t layer, const torch::Tensor& q,
-                               std::span<const CachedSequence> sequences,
-                               const AttentionOptions& options);
+at::Tensor decode_attention(const KvCache& cache, int64_t layer, const at::Tensor& q,
+                            std::span<const CachedSequence> sequences,
+                            const AttentionOptions& options);
 }  // namespace reference
 
 }  // namespace rlhf

@@ -1,7 +1,9 @@
 #include "rlhf/generate/engine.h"
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <memory>
@@ -51,7 +53,7 @@ struct CachedPrompt {
   int64_t index;
   Reservation reservation;
   BlockList blocks;
-  torch::Tensor last_hidden;  // (C), of its last token
+  at::Tensor last_hidden;  // (C), of its last token
 };
 
 /// A running sample.
@@ -113,7 +115,7 @@ class Run {
   void prefill(const std::vector<CachedPrompt*>& prompts);
   void choose_first_tokens(size_t begin);
   void decode();
-  void choose(size_t begin, const torch::Tensor& hidden);
+  void choose(size_t begin, const at::Tensor& hidden);
   void accept(Row& row, const ChosenToken& token);
   void drop_finished();
 
@@ -184,15 +186,12 @@ void Run::prefill(const std::vector<CachedPrompt*>& prompts) {
                         .supervised = std::span(unsupervised).first(ids.size()),
                         .row = prompt->index});
       prompt->blocks.grow(static_cast<int64_t>(ids.size()));
-      for (int64_t t = 0; t < prompt->blocks.tokens(); ++t) {
-        slots.push_back({prompt->blocks.blocks()[static_cast<size_t>(t / simd::kBlockTokens)],
-                         static_cast<int32_t>(t % simd::kBlockTokens)});
-      }
+      append_slots(prompt->blocks, slots);
       last.push_back(static_cast<int64_t>(slots.size()) - 1);
     }
     const PackedBatch batch = batch_rows(packed);
     PrefillAttention attention(cache_, batch.segments, std::move(slots));
-    const torch::Tensor hidden =
+    const at::Tensor hidden =
         decoder_.forward(batch.ids.to(decoder_.device()), batch.positions.to(decoder_.device()),
                          attention, at::tensor(last, at::kLong).to(decoder_.device()));
     for (size_t i = 0; i < part.size(); ++i) {
@@ -203,7 +202,7 @@ void Run::prefill(const std::vector<CachedPrompt*>& prompts) {
 }
 
 void Run::choose_first_tokens(size_t begin) {
-  std::vector<torch::Tensor> hidden;
+  std::vector<at::Tensor> hidden;
   for (size_t i = begin; i < rows_.size(); ++i) {
     hidden.push_back(rows_[i]->prompt->last_hidden);
   }
@@ -229,8 +228,8 @@ void Run::decode() {
 }
 
 /// hidden (rows from `begin` on, C): one token for each of these rows.
-void Run::choose(size_t begin, const torch::Tensor& hidden) {
-  torch::Tensor logits =
+void Run::choose(size_t begin, const at::Tensor& hidden) {
+  at::Tensor logits =
       reference::logits(hidden, decoder_.head()).to(at::kCPU, at::kFloat).contiguous();
   const int64_t vocab = logits.size(1);
   std::vector<ChosenToken> tokens(rows_.size() - begin);

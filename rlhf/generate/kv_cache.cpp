@@ -1,14 +1,16 @@
 #include "rlhf/generate/kv_cache.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <utility>
 
 namespace rlhf {
 
-KvCache::KvCache(const DecoderConfig& config, torch::Dtype dtype, torch::Device device,
+KvCache::KvCache(const DecoderConfig& config, at::ScalarType dtype, at::Device device,
                  int64_t blocks)
     : blocks_(blocks) {
-  const auto options = torch::TensorOptions().dtype(dtype).device(device);
+  const auto options = at::TensorOptions().dtype(dtype).device(device);
   for (int64_t layer = 0; layer < config.layers;
        ++layer) {  // pages of a block are touched when it is first written
     keys_.push_back(
@@ -21,7 +23,7 @@ KvCache::KvCache(const DecoderConfig& config, torch::Dtype dtype, torch::Device 
   }
 }
 
-int64_t KvCache::block_bytes(const DecoderConfig& config, torch::Dtype dtype) {
+int64_t KvCache::block_bytes(const DecoderConfig& config, at::ScalarType dtype) {
   return 2 * config.layers * config.key_heads * config.head_dim * simd::kBlockTokens *
          static_cast<int64_t>(c10::elementSize(dtype));
 }

@@ -6,7 +6,7 @@
 // owner goes (Kwon et al., PagedAttention, arXiv 2309.06180, for the idea).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <memory>
@@ -27,17 +27,17 @@ constexpr int64_t blocks_for(int64_t tokens) {
 /// time.
 class KvCache {
  public:
-  KvCache(const DecoderConfig& config, torch::Dtype dtype, torch::Device device, int64_t blocks);
+  KvCache(const DecoderConfig& config, at::ScalarType dtype, at::Device device, int64_t blocks);
 
   /// Bytes of one block over all layers, keys and values.
-  static int64_t block_bytes(const DecoderConfig& config, torch::Dtype dtype);
+  static int64_t block_bytes(const DecoderConfig& config, at::ScalarType dtype);
 
   int64_t blocks() const { return blocks_; }
   int64_t free_blocks() const { return static_cast<int64_t>(free_.size()); }
 
   /// (blocks, K, D, kBlockTokens) and (blocks, K, kBlockTokens, D).
-  const torch::Tensor& keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
-  const torch::Tensor& values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
+  const at::Tensor& keys(int64_t layer) const { return keys_[static_cast<size_t>(layer)]; }
+  const at::Tensor& values(int64_t layer) const { return values_[static_cast<size_t>(layer)]; }
 
   /// A free block. Error where there is none: whoever admits sequences reserves their blocks first.
   int32_t take();
@@ -45,8 +45,8 @@ class KvCache {
 
  private:
   int64_t blocks_;
-  std::vector<torch::Tensor> keys_;
-  std::vector<torch::Tensor> values_;
+  std::vector<at::Tensor> keys_;
+  std::vector<at::Tensor> values_;
   std::vector<int32_t> free_;
 };
 

@@ -1,6 +1,7 @@
 #include "rlhf/generate/score.h"
 
-#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/softmax.h>
 
 #include <algorithm>
 #include <functional>
@@ -28,13 +29,10 @@ void check_ids(const Decoder& decoder, std::span<const PackPrompt> prompts) {
   }
 }
 
-torch::Tensor on_cpu(const torch::Tensor& values) {
-  return values.to(at::kCPU, at::kFloat).contiguous();
-}
+at::Tensor on_cpu(const at::Tensor& values) { return values.to(at::kCPU, at::kFloat).contiguous(); }
 
 /// Log-probabilities of a batch's targets, (R) on the CPU.
-torch::Tensor target_logprobs(const Decoder& decoder, const PackedBatch& batch,
-                              double temperature) {
+at::Tensor target_logprobs(const Decoder& decoder, const PackedBatch& batch, double temperature) {
   LogprobOptions head;
   head.temperature = temperature;
   return on_cpu(linear_logprobs(packed_forward(decoder, batch, batch.rows), decoder.head(),

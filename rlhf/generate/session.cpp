@@ -1,6 +1,7 @@
 #include "rlhf/generate/session.h"
 
-#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <numeric>
@@ -28,15 +29,6 @@ std::vector<CachedSequence> queries(const BlockList& list, int64_t begin, int64_
     out.push_back({prompt, {list.blocks().data() + shared, t + 1 - prompt.tokens}});
   }
   return out;
-}
-
-std::vector<CacheSlot> slots_of(const BlockList& list) {
-  std::vector<CacheSlot> slots;
-  for (int64_t t = 0; t < list.tokens(); ++t) {
-    slots.push_back({list.blocks()[static_cast<size_t>(t / simd::kBlockTokens)],
-                     static_cast<int32_t>(t % simd::kBlockTokens)});
-  }
-  return slots;
 }
 
 }  // namespace
@@ -69,28 +61,31 @@ void Session::check_request(const Prompt& prompt, const SamplingOptions& options
 int64_t Session::keep_common(const Prompt& prompt, int64_t longest) {
   const auto at = std::mismatch(ids_.begin(), ids_.end(), prompt.ids.begin(), prompt.ids.end());
   int64_t same = std::min<int64_t>(at.first - ids_.begin(), std::ssize(prompt.ids) - 1);
-  // There the angles of cached keys depend on how long the sequence was when they were made.
-  if (longest > decoder_.config().shared_prefix_limit()) same = 0;
+  // Beyond the limit the angles of keys depend on how long the sequence was when they were made.
+  if (std::max(longest, longest_) > decoder_.config().shared_prefix_limit()) same = 0;
+  longest_ = longest;
   ids_.resize(static_cast<size_t>(same));
   blocks_.shrink(same);
   return same;
 }
 
-torch::Tensor Session::append(std::span<const int32_t> ids) {
+at::Tensor Session::append(std::span<const int32_t> ids) {
   const int64_t begin = std::ssize(ids_);
   const int64_t end = begin + std::ssize(ids);
   blocks_.shrink(begin);  // what an exception has left
   blocks_.grow(end - begin);
   std::vector<int64_t> positions(ids.size());
   std::iota(positions.begin(), positions.end(), begin);
-  const torch::Tensor tokens =
+  const at::Tensor tokens =
       at::tensor(std::vector<int64_t>(ids.begin(), ids.end()), at::kLong).to(decoder_.device());
-  const torch::Tensor places = at::tensor(positions, at::kLong).to(decoder_.device());
-  const torch::Tensor last = at::tensor({end - begin - 1}, at::kLong).to(decoder_.device());
-  torch::Tensor hidden;
+  const at::Tensor places = at::tensor(positions, at::kLong).to(decoder_.device());
+  const at::Tensor last = at::tensor({end - begin - 1}, at::kLong).to(decoder_.device());
+  at::Tensor hidden;
   if (begin == 0) {
     const SegmentTable segments = {{.begin = 0, .length = end}};
-    PrefillAttention attention(cache_, segments, slots_of(blocks_));
+    std::vector<CacheSlot> slots;
+    append_slots(blocks_, slots);
+    PrefillAttention attention(cache_, segments, std::move(slots));
     hidden = decoder_.forward(tokens, places, attention, last);
   } else {
     DecodeAttention attention(cache_, queries(blocks_, begin, end));
@@ -107,10 +102,12 @@ Completion Session::generate(const Prompt& prompt, const SamplingOptions& option
   const ThinProductScope thin;
   const int64_t tokens = std::ssize(prompt.ids);
   stats_ = {.reused_tokens = keep_common(prompt, tokens + options.max_new_tokens)};
-  torch::Tensor hidden;
-  for (int64_t begin = stats_.reused_tokens; begin < tokens; begin += kPassTokens) {
+  // Beyond the limit a pass makes the angles of its own length: the prompt is one pass then.
+  const int64_t pass = tokens > decoder_.config().shared_prefix_limit() ? tokens : kPassTokens;
+  at::Tensor hidden;
+  for (int64_t begin = stats_.reused_tokens; begin < tokens; begin += pass) {
     if (callbacks.should_stop && callbacks.should_stop()) throw Interrupted();
-    const int64_t count = std::min(kPassTokens, tokens - begin);
+    const int64_t count = std::min(pass, tokens - begin);
     hidden = append(
         std::span(prompt.ids).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)));
     stats_.prefilled_tokens += count;
@@ -124,7 +121,7 @@ Completion Session::generate(const Prompt& prompt, const SamplingOptions& option
     };
   }
   while (true) {
-    torch::Tensor logits =
+    at::Tensor logits =
         reference::logits(hidden, decoder_.head()).to(at::kCPU, at::kFloat).contiguous();
     const std::span row(logits.mutable_data_ptr<float>(), static_cast<size_t>(logits.size(1)));
     growing.accept(growing.choose(sampler, row), on_token);

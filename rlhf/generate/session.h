@@ -41,13 +41,14 @@ class Session {
   void check_request(const Prompt& prompt, const SamplingOptions& options) const;
   int64_t keep_common(const Prompt& prompt, int64_t longest);
   /// The last hidden row (1, C) of `ids`, which follow what is cached.
-  torch::Tensor append(std::span<const int32_t> ids);
+  at::Tensor append(std::span<const int32_t> ids);
 
   const Decoder& decoder_;
   int64_t capacity_;
   KvCache cache_;
   BlockList blocks_;
   std::vector<int32_t> ids_;  // whose keys and values the cache holds
+  int64_t longest_ = 0;       // prompt and new tokens of the call that made them
   SessionStats stats_;
 };
 

@@ -1,6 +1,7 @@
 #include "rlhf/kernels/adamw.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,14 +15,14 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 16;
 
-bool fused(const torch::Tensor& t) {
+bool fused(const at::Tensor& t) {
   return t.device().is_cpu() && t.is_contiguous() &&
-         (t.scalar_type() == torch::kFloat || t.scalar_type() == torch::kDouble);
+         (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
 }
 
-void check_arguments(const torch::Tensor& parameter, const torch::Tensor& gradient,
-                     const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
-                     const torch::Tensor& target) {
+void check_arguments(const at::Tensor& parameter, const at::Tensor& gradient,
+                     const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq,
+                     const at::Tensor& target) {
   check(gradient.sizes() == parameter.sizes() && exp_avg.sizes() == parameter.sizes() &&
             exp_avg_sq.sizes() == parameter.sizes() && target.sizes() == parameter.sizes(),
         "adamw_step", "gradient, state and master of the parameter's shape ({}) were expected.",
@@ -34,9 +35,8 @@ void check_arguments(const torch::Tensor& parameter, const torch::Tensor& gradie
 }
 
 template <class T>
-void adamw_fused(const torch::Tensor& target, const torch::Tensor& gradient,
-                 const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
-                 const AdamWStep& step) {
+void adamw_fused(const at::Tensor& target, const at::Tensor& gradient, const at::Tensor& exp_avg,
+                 const at::Tensor& exp_avg_sq, const AdamWStep& step) {
   const auto g = gradient.to(target.scalar_type()).contiguous();
   const simd::AdamWArgs<T> args{target.data_ptr<T>(),
                                 g.data_ptr<T>(),
@@ -55,7 +55,7 @@ void adamw_fused(const torch::Tensor& target, const torch::Tensor& gradient,
 }
 
 template <class T>
-double squares_fused(const torch::Tensor& x) {
+double squares_fused(const at::Tensor& x) {
   const T* data = x.data_ptr<T>();
   const int64_t n = x.numel();
   std::vector<double> blocks(static_cast<size_t>((n + kBlock - 1) / kBlock));
@@ -77,9 +77,8 @@ double squares_fused(const torch::Tensor& x) {
 
 namespace reference {
 
-void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
-                const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
-                const AdamWStep& step, const torch::Tensor& master) {
+void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient, const at::Tensor& exp_avg,
+                const at::Tensor& exp_avg_sq, const AdamWStep& step, const at::Tensor& master) {
   const at::NoGradGuard no_grad;
   const auto target = master.defined() ? master : parameter;
   const auto g = gradient.to(target.scalar_type()) * step.grad_scale;
@@ -93,15 +92,14 @@ void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
   }
 }
 
-double sum_of_squares(const torch::Tensor& x) {
-  return x.defined() ? x.detach().to(torch::kDouble).square().sum().item<double>() : 0.0;
+double sum_of_squares(const at::Tensor& x) {
+  return x.defined() ? x.detach().to(at::kDouble).square().sum().item<double>() : 0.0;
 }
 
 }  // namespace reference
 
-void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
-                const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
-                const AdamWStep& step, const torch::Tensor& master) {
+void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient, const at::Tensor& exp_avg,
+                const at::Tensor& exp_avg_sq, const AdamWStep& step, const at::Tensor& master) {
   const at::NoGradGuard no_grad;
   const auto target = master.defined() ? master : parameter;
   check_arguments(parameter, gradient, exp_avg, exp_avg_sq, target);
@@ -109,7 +107,7 @@ void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
     reference::adamw_step(parameter, gradient, exp_avg, exp_avg_sq, step, master);
     return;
   }
-  if (target.scalar_type() == torch::kFloat) {
+  if (target.scalar_type() == at::kFloat) {
     adamw_fused<float>(target, gradient, exp_avg, exp_avg_sq, step);
   } else {
     adamw_fused<double>(target, gradient, exp_avg, exp_avg_sq, step);
@@ -122,11 +120,11 @@ void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
   }
 }
 
-double sum_of_squares(const torch::Tensor& x) {
+double sum_of_squares(const at::Tensor& x) {
   if (!x.defined() || !fused(x)) {
     return reference::sum_of_squares(x);
   }
-  return x.scalar_type() == torch::kFloat ? squares_fused<float>(x) : squares_fused<double>(x);
+  return x.scalar_type() == at::kFloat ? squares_fused<float>(x) : squares_fused<double>(x);
 }
 
 }  // namespace rlhf

@@ -10,7 +10,7 @@
 // algorithm 2.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
@@ -29,19 +29,17 @@ struct AdamWStep {
 /// parameter is kept below fp32, `master` is its fp32 original: the step is taken there and rounded
 /// into the parameter; m and v have the master's type. No gradient is recorded. Error on shapes or
 /// types that do not fit.
-void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
-                const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
-                const AdamWStep& step, const torch::Tensor& master = {});
+void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient, const at::Tensor& exp_avg,
+                const at::Tensor& exp_avg_sq, const AdamWStep& step, const at::Tensor& master = {});
 
 /// Σ x² in double over blocks of a fixed size, in order: the same number for every thread count. 0
 /// if undefined.
-double sum_of_squares(const torch::Tensor& x);
+double sum_of_squares(const at::Tensor& x);
 
 namespace reference {
-void adamw_step(const torch::Tensor& parameter, const torch::Tensor& gradient,
-                const torch::Tensor& exp_avg, const torch::Tensor& exp_avg_sq,
-                const AdamWStep& step, const torch::Tensor& master = {});
-double sum_of_squares(const torch::Tensor& x);
+void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient, const at::Tensor& exp_avg,
+                const at::Tensor& exp_avg_sq, const AdamWStep& step, const at::Tensor& master = {});
+double sum_of_squares(const at::Tensor& x);
 }  // namespace reference
 
 }  // namespace rlhf

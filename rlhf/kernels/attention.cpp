@@ -1,6 +1,8 @@
 #include "rlhf/kernels/attention.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -65,12 +67,12 @@ void run_tasks(const std::vector<Task>& tasks, int64_t key_heads, const Fn& fn) 
 }
 
 template <class T>
-View<T> view(const torch::Tensor& x) {
+View<T> view(const at::Tensor& x) {
   return {x.mutable_data_ptr<std::remove_const_t<T>>(), x.stride(0), x.stride(1)};
 }
 
 template <class T>
-View<const T> const_view(const torch::Tensor& x) {
+View<const T> const_view(const at::Tensor& x) {
   return {x.const_data_ptr<T>(), x.stride(0), x.stride(1)};
 }
 
@@ -79,8 +81,8 @@ struct Call : torch::CustomClassHolder {
       : shape(the_shape), options(the_options), plan(std::move(the_plan)) {}
 
   template <class T>
-  Problem<T> problem(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                     const torch::Tensor& out, const torch::Tensor& lse) const {
+  Problem<T> problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const at::Tensor& out, const at::Tensor& lse) const {
     Problem<T> result;
     result.shape = shape;
     result.scale = options.scale;
@@ -101,14 +103,12 @@ struct Call : torch::CustomClassHolder {
 };
 
 struct Result {
-  torch::Tensor out;  // (T, H, D)
-  torch::Tensor lse;  // (T, H)
+  at::Tensor out;  // (T, H, D)
+  at::Tensor lse;  // (T, H)
 };
 
-Result forward(const Call& call, const torch::Tensor& q, const torch::Tensor& k,
-               const torch::Tensor& v) {
-  Result result{torch::empty(q.sizes(), q.options()),
-                torch::empty({q.size(0), q.size(1)}, q.options())};
+Result forward(const Call& call, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  Result result{at::empty(q.sizes(), q.options()), at::empty({q.size(0), q.size(1)}, q.options())};
   AT_DISPATCH_FLOATING_TYPES(q.scalar_type(), kWhere, [&] {
     const auto problem = call.problem<scalar_t>(q, k, v, result.out, result.lse);
     const size_t size = forward_scratch<scalar_t>(call.shape);
@@ -121,28 +121,28 @@ Result forward(const Call& call, const torch::Tensor& q, const torch::Tensor& k,
 
 class PackedAttentionFunction : public torch::autograd::Function<PackedAttentionFunction> {
  public:
-  static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& q,
-                               const torch::Tensor& k, const torch::Tensor& v,
-                               const c10::intrusive_ptr<Call>& call) {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& q,
+                            const at::Tensor& k, const at::Tensor& v,
+                            const c10::intrusive_ptr<Call>& call) {
     const Result result = attention::forward(*call, q, k, v);
     ctx->save_for_backward({q, k, v, result.out, result.lse});
-    ctx->saved_data["call"] = torch::IValue::make_capsule(call);
+    ctx->saved_data["call"] = c10::IValue::make_capsule(call);
     return result.out;
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& grads) {
-    check(!torch::GradMode::is_enabled(), kWhere,
+    check(!at::GradMode::is_enabled(), kWhere,
           "a first derivative was expected, got a second one (create_graph).",
           "reference::packed_attention has derivatives of every order.");
     const auto saved = ctx->get_saved_variables();
     const auto capsule = ctx->saved_data["call"].toCapsule();
     const Call& call = static_cast<const Call&>(*capsule);
-    const torch::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
-    const torch::Tensor grad_out = grads[0].stride(-1) == 1 ? grads[0] : grads[0].contiguous();
-    const torch::Tensor grad_q = torch::empty(q.sizes(), q.options()),
-                        grad_k = torch::empty(k.sizes(), k.options()),
-                        grad_v = torch::empty(v.sizes(), v.options());
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
+    const at::Tensor grad_out = grads[0].stride(-1) == 1 ? grads[0] : grads[0].contiguous();
+    const at::Tensor grad_q = at::empty(q.sizes(), q.options()),
+                     grad_k = at::empty(k.sizes(), k.options()),
+                     grad_v = at::empty(v.sizes(), v.options());
     AT_DISPATCH_FLOATING_TYPES(q.scalar_type(), kWhere, [&] {
       auto problem = call.problem<scalar_t>(q, k, v, saved[3], saved[4]);
       problem.grad_out = const_view<scalar_t>(grad_out);
@@ -154,22 +154,20 @@ class PackedAttentionFunction : public torch::autograd::Function<PackedAttention
         backward_task(problem, call.plan, task, head, scratch<scalar_t>(size));
       });
     });
-    return {grad_q, grad_k, grad_v, torch::Tensor()};
+    return {grad_q, grad_k, grad_v, at::Tensor()};
   }
 };
 
 }  // namespace
 }  // namespace attention
 
-torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, const SegmentTable& segments,
-                               const AttentionOptions& options) {
+at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const SegmentTable& segments, const AttentionOptions& options) {
   attention::check_operands(q, k, v, segments, options);
   if (!q.is_cpu()) return reference::packed_attention(q, k, v, segments, options);
   const auto type = q.scalar_type();
-  if (type != torch::kFloat && type != torch::kDouble) {
-    return packed_attention(q.to(torch::kFloat), k.to(torch::kFloat), v.to(torch::kFloat), segments,
-                            options)
+  if (type != at::kFloat && type != at::kDouble) {
+    return packed_attention(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), segments, options)
         .to(type);
   }
   const attention::Shape shape{q.size(1), k.size(1), q.size(2)};

@@ -18,7 +18,7 @@
 // of threads, and a segment's are the same whatever else is in the pack (attention_kernel.h).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/core/segments.h"
 
@@ -33,16 +33,14 @@ struct AttentionOptions {
 /// Differentiable in q, k and v. q: (T, H, D), k and v: (T, K, D) with H a multiple of K, any
 /// strides with D contiguous; `segments` cover [0, T). Returns (T, H, D), contiguous, in q's type.
 /// Error on shapes that do not fit, and on the CPU on second derivatives.
-torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, const SegmentTable& segments,
-                               const AttentionOptions& options);
+at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const SegmentTable& segments, const AttentionOptions& options);
 
 namespace reference {
 /// The same in plain torch operations by query blocks, differentiated by autograd. Any device and
 /// floating type.
-torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, const SegmentTable& segments,
-                               const AttentionOptions& options);
+at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const SegmentTable& segments, const AttentionOptions& options);
 }  // namespace reference
 
 }  // namespace rlhf

@@ -1,5 +1,7 @@
 #include "rlhf/kernels/attention_reference.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -14,11 +16,11 @@ namespace {
 
 constexpr const char* kWhere = "packed_attention";
 
-std::string shape_text(const torch::Tensor& x) {
+std::string shape_text(const at::Tensor& x) {
   return fmt::format("({})", fmt::join(x.sizes().vec(), ", "));
 }
 
-void check_tensor(const char* name, const torch::Tensor& x, const torch::Tensor& q) {
+void check_tensor(const char* name, const at::Tensor& x, const at::Tensor& q) {
   check(x.dim() == 3 && x.is_floating_point(), kWhere,
         "{} was expected to be a floating tensor of three dimensions (tokens, heads, width), got "
         "{} of {}.",
@@ -34,7 +36,7 @@ void check_tensor(const char* name, const torch::Tensor& x, const torch::Tensor&
 
 }  // namespace
 
-void check_operands(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+void check_operands(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const SegmentTable& segments, const AttentionOptions& options) {
   check_tensor("q", q, q);
   check_tensor("k", k, q);
@@ -63,27 +65,26 @@ struct Tokens {
   int64_t begin, end, position;
 };
 
-torch::Tensor positions_of(const Tokens& tokens, const torch::Tensor& like) {
+at::Tensor positions_of(const Tokens& tokens, const at::Tensor& like) {
   const int64_t count = tokens.end - tokens.begin;
-  return torch::arange(tokens.position, tokens.position + count,
-                       like.options().dtype(torch::kLong));
+  return at::arange(tokens.position, tokens.position + count, like.options().dtype(at::kLong));
 }
 
-torch::Tensor rows_of(const torch::Tensor& x, const std::vector<Tokens>& ranges) {
-  std::vector<torch::Tensor> parts;
+at::Tensor rows_of(const at::Tensor& x, const std::vector<Tokens>& ranges) {
+  std::vector<at::Tensor> parts;
   for (const Tokens& range : ranges) parts.push_back(x.slice(0, range.begin, range.end));
-  return torch::cat(parts);
+  return at::cat(parts);
 }
 
 // One block of queries against the given keys: (b, H, D) from q (T, H, D), k and v (T, K, D).
-torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                     const Tokens& queries, const std::vector<Tokens>& keys,
-                     const AttentionOptions& options) {
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const Tokens& queries, const std::vector<Tokens>& keys,
+                  const AttentionOptions& options) {
   const int64_t group = q.size(1) / k.size(1);
-  std::vector<torch::Tensor> key_positions;
+  std::vector<at::Tensor> key_positions;
   for (const Tokens& range : keys) key_positions.push_back(positions_of(range, q));
   const auto ahead =
-      positions_of(queries, q).unsqueeze(1) - torch::cat(key_positions).unsqueeze(0);  // (b, n)
+      positions_of(queries, q).unsqueeze(1) - at::cat(key_positions).unsqueeze(0);  // (b, n)
   auto hidden = ahead < 0;
   if (options.window > 0) hidden = hidden | (ahead >= options.window);
 
@@ -91,26 +92,25 @@ torch::Tensor attend(const torch::Tensor& q, const torch::Tensor& k, const torch
       rows_of(q, {queries}).unflatten(1, {k.size(1), group}).permute({1, 2, 0, 3});  // (K, g, b, D)
   const auto block_k = rows_of(k, keys).permute({1, 2, 0}).unsqueeze(1);             // (K, 1, D, n)
   const auto block_v = rows_of(v, keys).permute({1, 0, 2}).unsqueeze(1);             // (K, 1, n, D)
-  auto scores = torch::matmul(block_q, block_k) * options.scale;                     // (K, g, b, n)
-  if (options.softcap > 0) scores = torch::tanh(scores / options.softcap) * options.softcap;
+  auto scores = at::matmul(block_q, block_k) * options.scale;                        // (K, g, b, n)
+  if (options.softcap > 0) scores = at::tanh(scores / options.softcap) * options.softcap;
   const auto weights =
-      torch::softmax(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()), -1);
-  return torch::matmul(weights, block_v).permute({2, 0, 1, 3}).flatten(1, 2);
+      at::softmax(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()), -1);
+  return at::matmul(weights, block_v).permute({2, 0, 1, 3}).flatten(1, 2);
 }
 
 }  // namespace
 
-torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, const SegmentTable& segments,
-                               const AttentionOptions& options) {
+at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const SegmentTable& segments, const AttentionOptions& options) {
   attention::check_operands(q, k, v, segments, options);
   const auto type = q.scalar_type();
-  if (type != torch::kFloat && type != torch::kDouble) {
-    return reference::packed_attention(q.to(torch::kFloat), k.to(torch::kFloat),
-                                       v.to(torch::kFloat), segments, options)
+  if (type != at::kFloat && type != at::kDouble) {
+    return reference::packed_attention(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat),
+                                       segments, options)
         .to(type);
   }
-  std::vector<torch::Tensor> blocks;
+  std::vector<at::Tensor> blocks;
   for (const Segment& segment : segments) {
     const Segment* const prefix =
         segment.prefix < 0 ? nullptr : &segments[static_cast<size_t>(segment.prefix)];
@@ -124,7 +124,7 @@ torch::Tensor packed_attention(const torch::Tensor& q, const torch::Tensor& k,
           attend(q, k, v, {segment.begin + t, segment.begin + end, position + t}, keys, options));
     }
   }
-  return blocks.empty() ? torch::zeros_like(q) : torch::cat(blocks);
+  return blocks.empty() ? at::zeros_like(q) : at::cat(blocks);
 }
 
 }  // namespace reference

@@ -1,6 +1,9 @@
 #include "rlhf/kernels/glu.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/silu.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -16,7 +19,7 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 // As rows of contiguous numbers at one stride, without a copy where the strides allow it.
-torch::Tensor as_rows(const torch::Tensor& t) {
+at::Tensor as_rows(const at::Tensor& t) {
   if (t.dim() == 2 && t.stride(1) == 1) {
     return t;
   }
@@ -28,8 +31,8 @@ torch::Tensor as_rows(const torch::Tensor& t) {
 
 // The forward where `gradient` is undefined, else the backward: out is d gate, out_up d up.
 template <class T>
-void run(simd::Gate kind, const torch::Tensor& gradient, const torch::Tensor& gate,
-         const torch::Tensor& up, const torch::Tensor& out, const torch::Tensor& out_up) {
+void run(simd::Gate kind, const at::Tensor& gradient, const at::Tensor& gate, const at::Tensor& up,
+         const at::Tensor& out, const at::Tensor& out_up) {
   const simd::GluArgs<T> args{kind,
                               gradient.defined() ? gradient.data_ptr<T>() : nullptr,
                               gate.data_ptr<T>(),
@@ -44,11 +47,11 @@ void run(simd::Gate kind, const torch::Tensor& gradient, const torch::Tensor& ga
                    [&](int64_t begin, int64_t end) { simd::glu(args, begin, end); });
 }
 
-void run_typed(simd::Gate kind, const torch::Tensor& gradient, const torch::Tensor& gate,
-               const torch::Tensor& up, const torch::Tensor& out, const torch::Tensor& out_up) {
+void run_typed(simd::Gate kind, const at::Tensor& gradient, const at::Tensor& gate,
+               const at::Tensor& up, const at::Tensor& out, const at::Tensor& out_up) {
   const auto gate_rows = as_rows(gate);
   const auto up_rows = as_rows(up);
-  if (gate.scalar_type() == torch::kFloat) {
+  if (gate.scalar_type() == at::kFloat) {
     run<float>(kind, gradient, gate_rows, up_rows, out, out_up);
   } else {
     run<double>(kind, gradient, gate_rows, up_rows, out, out_up);
@@ -59,7 +62,7 @@ class Glu : public torch::autograd::Function<Glu> {
  public:
   static Variable forward(AutogradContext* ctx, const Variable& gate, const Variable& up,
                           simd::Gate kind) {
-    auto out = torch::empty(gate.sizes(), gate.options());
+    auto out = at::empty(gate.sizes(), gate.options());
     run_typed(kind, {}, gate, up, out, {});
     ctx->save_for_backward({gate, up});
     ctx->saved_data["silu"] = kind == simd::Gate::silu;
@@ -69,37 +72,37 @@ class Glu : public torch::autograd::Function<Glu> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
     const auto kind = ctx->saved_data["silu"].toBool() ? simd::Gate::silu : simd::Gate::gelu_tanh;
-    const auto d_gate = torch::empty(saved[0].sizes(), saved[0].options());
-    const auto d_up = torch::empty(saved[0].sizes(), saved[0].options());
+    const auto d_gate = at::empty(saved[0].sizes(), saved[0].options());
+    const auto d_up = at::empty(saved[0].sizes(), saved[0].options());
     run_typed(kind, grads[0].contiguous(), saved[0], saved[1], d_gate, d_up);
     return {d_gate, d_up, {}};
   }
 };
 
-bool fused(const torch::Tensor& t, GluActivation activation) {
+bool fused(const at::Tensor& t, GluActivation activation) {
   return activation != GluActivation::gelu && t.device().is_cpu() &&
-         (t.scalar_type() == torch::kFloat || t.scalar_type() == torch::kDouble);
+         (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
 }
 
 }  // namespace
 
 namespace reference {
 
-torch::Tensor glu(const torch::Tensor& gate, const torch::Tensor& up, GluActivation activation) {
+at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, GluActivation activation) {
   switch (activation) {
     case GluActivation::silu:
-      return torch::silu(gate) * up;
+      return at::silu(gate) * up;
     case GluActivation::gelu_tanh:
-      return torch::gelu(gate, "tanh") * up;
+      return at::gelu(gate, "tanh") * up;
     case GluActivation::gelu:
-      return torch::gelu(gate) * up;
+      return at::gelu(gate) * up;
   }
   fail("glu", "an activation was expected.");
 }
 
 }  // namespace reference
 
-torch::Tensor glu(const torch::Tensor& gate, const torch::Tensor& up, GluActivation activation) {
+at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, GluActivation activation) {
   check(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(), "glu",
         "gate and up of one shape and type were expected, got {} ({}) and {} ({}).",
         toString(gate.scalar_type()), fmt::join(gate.sizes(), ", "), toString(up.scalar_type()),

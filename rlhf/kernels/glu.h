@@ -7,7 +7,7 @@
 // Source: Shazeer, GLU Variants Improve Transformer (arXiv 2002.05202).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
@@ -16,16 +16,16 @@ enum class GluActivation { silu, gelu_tanh, gelu };
 /// gate and up of one shape (..., F), as a rule two outputs or the two halves of one product.
 /// Differentiable in both. Returns a contiguous tensor of that shape. Error when the shapes or
 /// types differ. `gelu` has no fused form.
-torch::Tensor glu(const torch::Tensor& gate, const torch::Tensor& up, GluActivation activation);
+at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, GluActivation activation);
 
 /// glu with silu.
-inline torch::Tensor swiglu(const torch::Tensor& gate, const torch::Tensor& up) {
+inline at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   return glu(gate, up, GluActivation::silu);
 }
 
 namespace reference {
 /// The same in plain torch operations, differentiated by autograd. Any device and floating type.
-torch::Tensor glu(const torch::Tensor& gate, const torch::Tensor& up, GluActivation activation);
+at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, GluActivation activation);
 }  // namespace reference
 
 }  // namespace rlhf

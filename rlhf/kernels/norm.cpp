@@ -1,6 +1,10 @@
 #include "rlhf/kernels/norm.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -20,8 +24,8 @@ constexpr int64_t kGradRows = 256;  // rows whose part of the weight's gradient 
 int64_t grain(int64_t width) { return std::max<int64_t>(1, 32768 / std::max<int64_t>(1, width)); }
 
 template <class T>
-void forward_rows(const torch::Tensor& x, const torch::Tensor& weight, double eps, double offset,
-                  const torch::Tensor& out, const torch::Tensor& inverse) {
+void forward_rows(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
+                  const at::Tensor& out, const at::Tensor& inverse) {
   const simd::NormArgs<T> args{x.data_ptr<T>(),      weight.data_ptr<T>(), static_cast<T>(offset),
                                static_cast<T>(eps),  x.size(-1),           out.data_ptr<T>(),
                                inverse.data_ptr<T>()};
@@ -31,9 +35,9 @@ void forward_rows(const torch::Tensor& x, const torch::Tensor& weight, double ep
 
 // Returns the weight's gradient, or nothing where it is not wanted.
 template <class T>
-torch::Tensor backward_rows(const torch::Tensor& gradient, const torch::Tensor& x,
-                            const torch::Tensor& weight, const torch::Tensor& inverse,
-                            double offset, bool want_weight, const torch::Tensor& dx) {
+at::Tensor backward_rows(const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& inverse, double offset, bool want_weight,
+                         const at::Tensor& dx) {
   const int64_t rows = inverse.numel();
   const int64_t width = x.size(-1);
   const simd::NormGradArgs<T> args{
@@ -46,7 +50,7 @@ torch::Tensor backward_rows(const torch::Tensor& gradient, const torch::Tensor& 
     return {};
   }
   const int64_t blocks = (rows + kGradRows - 1) / kGradRows;
-  const auto parts = torch::zeros({blocks, width}, x.options());
+  const auto parts = at::zeros({blocks, width}, x.options());
   T* data = parts.data_ptr<T>();
   at::parallel_for(0, blocks, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
@@ -63,10 +67,10 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
                           double eps, double offset) {
     const auto x = x_in.contiguous();
     const auto weight = weight_in.contiguous();
-    auto out = torch::empty_like(x);
+    auto out = at::empty_like(x);
     const auto inverse =
-        torch::empty(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)), x.options());
-    if (x.scalar_type() == torch::kFloat) {
+        at::empty(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)), x.options());
+    if (x.scalar_type() == at::kFloat) {
       forward_rows<float>(x, weight, eps, offset, out, inverse);
     } else {
       forward_rows<double>(x, weight, eps, offset, out, inverse);
@@ -82,31 +86,31 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     const auto weight = saved[1].contiguous();
     const double offset = ctx->saved_data["offset"].toDouble();
     const auto gradient = grads[0].contiguous();
-    const auto dx = torch::empty_like(x);
+    const auto dx = at::empty_like(x);
     const bool want_weight = ctx->needs_input_grad(1);
     const auto dw =
-        x.scalar_type() == torch::kFloat
+        x.scalar_type() == at::kFloat
             ? backward_rows<float>(gradient, x, weight, saved[2], offset, want_weight, dx)
             : backward_rows<double>(gradient, x, weight, saved[2], offset, want_weight, dx);
     return {dx, dw, {}, {}};
   }
 };
 
-bool fused(const torch::Tensor& x, const torch::Tensor& weight) {
+bool fused(const at::Tensor& x, const at::Tensor& weight) {
   return x.device().is_cpu() && weight.device().is_cpu() &&
          x.scalar_type() == weight.scalar_type() &&
-         (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kDouble);
+         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble);
 }
 
 }  // namespace
 
 namespace reference {
 
-torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps,
-                       double weight_offset) {
-  const auto wide = x.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    double weight_offset) {
+  const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto wide_x = x.to(wide);
-  const auto normed = wide_x * torch::rsqrt(wide_x.square().mean(-1, /*keepdim=*/true) + eps);
+  const auto normed = wide_x * at::rsqrt(wide_x.square().mean(-1, /*keepdim=*/true) + eps);
   if (weight_offset == 0.0) {
     return normed.to(x.scalar_type()) * weight;
   }
@@ -115,8 +119,8 @@ torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, doub
 
 }  // namespace reference
 
-torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps,
-                       double weight_offset) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    double weight_offset) {
   check(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0), "rms_norm",
         "x (..., C) and weight (C) were expected, got ({}) and ({}).", fmt::join(x.sizes(), ", "),
         fmt::join(weight.sizes(), ", "));

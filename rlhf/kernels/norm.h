@@ -7,7 +7,7 @@
 //   dx_c = r · (u_c − x_c · r² · mean_c(u_c x_c)),   dw_c = Σ_rows g_c x_c r
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
@@ -15,15 +15,15 @@ namespace rlhf {
 /// in fp32; lower precision is widened first, and the result has x's type. The weight's gradient is
 /// summed over blocks of rows of a fixed size, so it does not depend on the thread count. Error
 /// unless weight is as wide as x's rows.
-torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps,
-                       double weight_offset = 0.0);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    double weight_offset = 0.0);
 
 namespace reference {
 /// The same in plain torch operations, differentiated by autograd. Any device and floating type.
 /// For types below fp32 it rounds where transformers does: before the weight with offset 0, after
 /// it otherwise.
-torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double eps,
-                       double weight_offset = 0.0);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
+                    double weight_offset = 0.0);
 }  // namespace reference
 
 }  // namespace rlhf

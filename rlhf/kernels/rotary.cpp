@@ -1,6 +1,9 @@
 #include "rlhf/kernels/rotary.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -16,8 +19,8 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 template <class T>
-void turn_tokens(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
-                 RotaryPairs pairs, double sign, const torch::Tensor& out) {
+void turn_tokens(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                 RotaryPairs pairs, double sign, const at::Tensor& out) {
   const simd::RotaryArgs<T> args{x.data_ptr<T>(),   x.stride(0),
                                  x.stride(1),       cos.data_ptr<T>(),
                                  sin.data_ptr<T>(), static_cast<T>(sign),
@@ -29,11 +32,11 @@ void turn_tokens(const torch::Tensor& x, const torch::Tensor& cos, const torch::
                    [&](int64_t begin, int64_t end) { simd::rotary(args, begin, end); });
 }
 
-torch::Tensor turn(const torch::Tensor& x_in, const torch::Tensor& cos, const torch::Tensor& sin,
-                   RotaryPairs pairs, double sign) {
+at::Tensor turn(const at::Tensor& x_in, const at::Tensor& cos, const at::Tensor& sin,
+                RotaryPairs pairs, double sign) {
   const auto x = x_in.stride(2) == 1 ? x_in : x_in.contiguous();
-  auto out = torch::empty(x.sizes(), x.options());
-  if (x.scalar_type() == torch::kFloat) {
+  auto out = at::empty(x.sizes(), x.options());
+  if (x.scalar_type() == at::kFloat) {
     turn_tokens<float>(x, cos, sin, pairs, sign, out);
   } else {
     turn_tokens<double>(x, cos, sin, pairs, sign, out);
@@ -43,8 +46,8 @@ torch::Tensor turn(const torch::Tensor& x_in, const torch::Tensor& cos, const to
 
 class Rotary : public torch::autograd::Function<Rotary> {
  public:
-  static Variable forward(AutogradContext* ctx, const Variable& x, const torch::Tensor& cos,
-                          const torch::Tensor& sin, RotaryPairs pairs) {
+  static Variable forward(AutogradContext* ctx, const Variable& x, const at::Tensor& cos,
+                          const at::Tensor& sin, RotaryPairs pairs) {
     ctx->save_for_backward({cos, sin});
     ctx->saved_data["interleaved"] = pairs == RotaryPairs::interleaved;
     return turn(x, cos, sin, pairs, /*sign=*/1.0);
@@ -58,17 +61,16 @@ class Rotary : public torch::autograd::Function<Rotary> {
   }
 };
 
-bool fused(const torch::Tensor& x) {
-  return x.device().is_cpu() &&
-         (x.scalar_type() == torch::kFloat || x.scalar_type() == torch::kDouble);
+bool fused(const at::Tensor& x) {
+  return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble);
 }
 
 }  // namespace
 
 namespace reference {
 
-torch::Tensor rotary(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
-                     RotaryPairs pairs) {
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                  RotaryPairs pairs) {
   const int64_t half = cos.size(1);
   const auto c = cos.unsqueeze(1).to(x.scalar_type());  // (T, 1, Dr / 2)
   const auto s = sin.unsqueeze(1).to(x.scalar_type());
@@ -77,19 +79,19 @@ torch::Tensor rotary(const torch::Tensor& x, const torch::Tensor& cos, const tor
   if (pairs == RotaryPairs::half_split) {
     const auto a = turned.narrow(-1, 0, half);
     const auto b = turned.narrow(-1, half, half);
-    return torch::cat({a * c - b * s, b * c + a * s, rest}, -1);
+    return at::cat({a * c - b * s, b * c + a * s, rest}, -1);
   }
   const auto split = turned.unflatten(-1, {half, 2});
   const auto a = split.select(-1, 0);
   const auto b = split.select(-1, 1);
-  const auto out = torch::stack({a * c - b * s, b * c + a * s}, -1).flatten(-2);
-  return torch::cat({out, rest}, -1);
+  const auto out = at::stack({a * c - b * s, b * c + a * s}, -1).flatten(-2);
+  return at::cat({out, rest}, -1);
 }
 
 }  // namespace reference
 
-torch::Tensor rotary(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
-                     RotaryPairs pairs) {
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                  RotaryPairs pairs) {
   check(x.dim() == 3 && cos.dim() == 2 && cos.sizes() == sin.sizes() && cos.size(0) == x.size(0) &&
             2 * cos.size(1) <= x.size(2),
         "rotary",

@@ -9,7 +9,7 @@
 // Source: Su et al., RoFormer (arXiv 2104.09864).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
@@ -18,13 +18,13 @@ enum class RotaryPairs { half_split, interleaved };
 /// x (T, H, D), cos and sin (T, Dr / 2) with Dr <= D; any scaling of the angles is the caller's.
 /// Differentiable in x alone. Returns (T, H, D), contiguous, in x's type. Error on shapes that do
 /// not fit.
-torch::Tensor rotary(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
-                     RotaryPairs pairs = RotaryPairs::half_split);
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                  RotaryPairs pairs = RotaryPairs::half_split);
 
 namespace reference {
 /// The same in plain torch operations, differentiated by autograd. Any device and floating type.
-torch::Tensor rotary(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin,
-                     RotaryPairs pairs = RotaryPairs::half_split);
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                  RotaryPairs pairs = RotaryPairs::half_split);
 }  // namespace reference
 
 }  // namespace rlhf

@@ -1,5 +1,6 @@
 #include "rlhf/kernels/softmax_rows.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -11,22 +12,19 @@
 namespace rlhf {
 namespace {
 
-torch::Tensor narrowed(const torch::Tensor& t, int64_t begin, int64_t count) {
+at::Tensor narrowed(const at::Tensor& t, int64_t begin, int64_t count) {
   return t.defined() ? t.narrow(0, begin, count) : t;
 }
 
-double* data_or_null(const torch::Tensor& t) {
-  return t.defined() ? t.data_ptr<double>() : nullptr;
-}
+double* data_or_null(const at::Tensor& t) { return t.defined() ? t.data_ptr<double>() : nullptr; }
 
-bool fused(const torch::Tensor& z) {
-  return z.device().is_cpu() &&
-         (z.scalar_type() == torch::kFloat || z.scalar_type() == torch::kDouble) &&
+bool fused(const at::Tensor& z) {
+  return z.device().is_cpu() && (z.scalar_type() == at::kFloat || z.scalar_type() == at::kDouble) &&
          z.stride(1) == 1;
 }
 
 template <class T>
-simd::LogitTile<T> tile_of(const torch::Tensor& z, int64_t first) {
+simd::LogitTile<T> tile_of(const at::Tensor& z, int64_t first) {
   return {z.data_ptr<T>(), z.stride(0), z.size(1), first};
 }
 
@@ -39,8 +37,8 @@ void by_rows(int64_t rows, int64_t width, const Args& args,
 }
 
 template <class T>
-void transform_fused(const torch::Tensor& z, int64_t first, const LogitTransform& transform) {
-  torch::Tensor bias;
+void transform_fused(const at::Tensor& z, int64_t first, const LogitTransform& transform) {
+  at::Tensor bias;
   if (transform.bias.defined()) {
     bias = transform.bias.narrow(0, first, z.size(1)).to(z.scalar_type()).contiguous();
   }
@@ -52,7 +50,7 @@ void transform_fused(const torch::Tensor& z, int64_t first, const LogitTransform
 }
 
 template <class T>
-void stats_fused(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void stats_fused(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                  const RowStats& stats, T* rescale, double cap_inverse) {
   const simd::StatsArgs<T> args{tile_of<T>(z, first),
                                 targets.data_ptr<int64_t>(),
@@ -69,9 +67,9 @@ void stats_fused(const torch::Tensor& z, int64_t first, const torch::Tensor& tar
 }
 
 template <class T>
-void gradient_fused(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void gradient_fused(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                     const RowStats& stats, const RowGradient& gradient,
-                    const LogitTransform& transform, const torch::Tensor& out) {
+                    const LogitTransform& transform, const at::Tensor& out) {
   const simd::GradientArgs<T> args{tile_of<T>(z, first),
                                    out.data_ptr<T>(),
                                    out.stride(0),
@@ -89,33 +87,32 @@ void gradient_fused(const torch::Tensor& z, int64_t first, const torch::Tensor& 
 
 // Rows whose target lies in the tile, and its column there.
 struct Hits {
-  torch::Tensor rows;
-  torch::Tensor columns;
+  at::Tensor rows;
+  at::Tensor columns;
 };
 
-Hits hits(const torch::Tensor& targets, int64_t first, int64_t width) {
+Hits hits(const at::Tensor& targets, int64_t first, int64_t width) {
   const auto column = targets - first;
   const auto rows = ((column >= 0) & (column < width)).nonzero().squeeze(1);
   return {rows, column.index_select(0, rows)};
 }
 
-torch::Tensor cap_slope(const torch::Tensor& z, double cap_inverse) {
+at::Tensor cap_slope(const at::Tensor& z, double cap_inverse) {
   return 1.0 - (z * cap_inverse).square();
 }
 
 }  // namespace
 
-RowStats RowStats::make(int64_t rows, const Wanted& wanted, torch::Device device) {
-  const auto options = torch::TensorOptions().dtype(torch::kDouble).device(device);
+RowStats RowStats::make(int64_t rows, const Wanted& wanted, at::Device device) {
+  const auto options = at::TensorOptions().dtype(at::kDouble).device(device);
   RowStats stats;
-  stats.max = torch::full({rows}, -std::numeric_limits<double>::infinity(), options);
-  stats.sum = torch::zeros({rows}, options);
-  stats.target = torch::zeros({rows}, options);
-  stats.centred = wanted.entropy ? torch::zeros({rows}, options) : torch::Tensor();
-  stats.squares = wanted.collision ? torch::zeros({rows}, options) : torch::Tensor();
-  stats.total = wanted.total ? torch::zeros({rows}, options) : torch::Tensor();
-  stats.argmax =
-      wanted.argmax ? torch::zeros({rows}, options.dtype(torch::kLong)) : torch::Tensor();
+  stats.max = at::full({rows}, -std::numeric_limits<double>::infinity(), options);
+  stats.sum = at::zeros({rows}, options);
+  stats.target = at::zeros({rows}, options);
+  stats.centred = wanted.entropy ? at::zeros({rows}, options) : at::Tensor();
+  stats.squares = wanted.collision ? at::zeros({rows}, options) : at::Tensor();
+  stats.total = wanted.total ? at::zeros({rows}, options) : at::Tensor();
+  stats.argmax = wanted.argmax ? at::zeros({rows}, options.dtype(at::kLong)) : at::Tensor();
   return stats;
 }
 
@@ -133,7 +130,7 @@ RowGradient RowGradient::narrow(int64_t begin, int64_t count) const {
 
 namespace reference {
 
-void transform_logits(const torch::Tensor& z, int64_t first, const LogitTransform& transform) {
+void transform_logits(const at::Tensor& z, int64_t first, const LogitTransform& transform) {
   if (transform.bias.defined()) {
     z.add_(transform.bias.narrow(0, first, z.size(1)));
   }
@@ -144,19 +141,19 @@ void transform_logits(const torch::Tensor& z, int64_t first, const LogitTransfor
   z.div_(transform.temperature);
 }
 
-void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void softmax_update(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                     const RowStats& stats) {
-  const auto wide = z.to(torch::kDouble);
+  const auto wide = z.to(at::kDouble);
   const auto [top, place] = wide.max(1);
-  const auto max = torch::maximum(stats.max, top);
+  const auto max = at::maximum(stats.max, top);
   const auto grown = top > stats.max;
-  const auto rise = torch::where(grown, stats.max - max, torch::zeros_like(max));  // m_old − m
+  const auto rise = at::where(grown, stats.max - max, at::zeros_like(max));  // m_old − m
   const auto x = wide - max.unsqueeze(1);
   const auto e = x.exp();
   const auto rescale = rise.exp();
   if (stats.centred.defined()) {
-    const auto moved = torch::where(stats.sum > 0, stats.sum * rise, torch::zeros_like(max));
-    const auto terms = torch::where(e > 0, e * x, torch::zeros_like(e));
+    const auto moved = at::where(stats.sum > 0, stats.sum * rise, at::zeros_like(max));
+    const auto terms = at::where(e > 0, e * x, at::zeros_like(e));
     stats.centred.copy_(rescale * (stats.centred + moved) + terms.sum(1));
   }
   if (stats.squares.defined()) {
@@ -166,7 +163,7 @@ void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& 
     stats.total.add_(wide.sum(1));
   }
   if (stats.argmax.defined()) {
-    stats.argmax.copy_(torch::where(grown, place + first, stats.argmax));
+    stats.argmax.copy_(at::where(grown, place + first, stats.argmax));
   }
   stats.sum.copy_(stats.sum * rescale + e.sum(1));
   stats.max.copy_(max);
@@ -174,25 +171,25 @@ void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& 
   stats.target.index_copy_(0, rows, wide.index({rows, columns}));
 }
 
-torch::Tensor softmax_weights(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
-                              const RowStats& stats, double cap_inverse) {
+at::Tensor softmax_weights(const at::Tensor& z, int64_t first, const at::Tensor& targets,
+                           const RowStats& stats, double cap_inverse) {
   const auto before = stats.max.clone();
   reference::softmax_update(z, first, targets, stats);
   const auto rescale =
-      torch::where(before == stats.max, torch::ones_like(before), (before - stats.max).exp());
+      at::where(before == stats.max, at::ones_like(before), (before - stats.max).exp());
   const auto weights = (z - stats.max.unsqueeze(1)).exp();
   z.copy_(cap_inverse == 0.0 ? weights : weights * cap_slope(z, cap_inverse));
   return rescale.to(z.scalar_type());
 }
 
-void softmax_gradient(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void softmax_gradient(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                       const RowStats& stats, const RowGradient& gradient,
-                      const LogitTransform& transform, const torch::Tensor& out) {
-  const auto log_p = z.to(torch::kDouble) - (stats.max + stats.log_sum()).unsqueeze(1);
+                      const LogitTransform& transform, const at::Tensor& out) {
+  const auto log_p = z.to(at::kDouble) - (stats.max + stats.log_sum()).unsqueeze(1);
   const auto p = log_p.exp();
   auto dz = gradient.prob.unsqueeze(1) * p;
   if (gradient.plogp.defined()) {
-    dz = dz + gradient.plogp.unsqueeze(1) * torch::where(p > 0, p * log_p, torch::zeros_like(p));
+    dz = dz + gradient.plogp.unsqueeze(1) * at::where(p > 0, p * log_p, at::zeros_like(p));
   }
   if (gradient.constant.defined()) {
     dz = dz + gradient.constant.unsqueeze(1);
@@ -205,34 +202,34 @@ void softmax_gradient(const torch::Tensor& z, int64_t first, const torch::Tensor
 
 }  // namespace reference
 
-void transform_logits(const torch::Tensor& z, int64_t first, const LogitTransform& transform) {
+void transform_logits(const at::Tensor& z, int64_t first, const LogitTransform& transform) {
   if (!fused(z)) {
     reference::transform_logits(z, first, transform);
-  } else if (z.scalar_type() == torch::kFloat) {
+  } else if (z.scalar_type() == at::kFloat) {
     transform_fused<float>(z, first, transform);
   } else {
     transform_fused<double>(z, first, transform);
   }
 }
 
-void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void softmax_update(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                     const RowStats& stats) {
   if (!fused(z)) {
     reference::softmax_update(z, first, targets, stats);
-  } else if (z.scalar_type() == torch::kFloat) {
+  } else if (z.scalar_type() == at::kFloat) {
     stats_fused<float>(z, first, targets, stats, /*rescale=*/nullptr, /*cap_inverse=*/0.0);
   } else {
     stats_fused<double>(z, first, targets, stats, /*rescale=*/nullptr, /*cap_inverse=*/0.0);
   }
 }
 
-torch::Tensor softmax_weights(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
-                              const RowStats& stats, double cap_inverse) {
+at::Tensor softmax_weights(const at::Tensor& z, int64_t first, const at::Tensor& targets,
+                           const RowStats& stats, double cap_inverse) {
   if (!fused(z)) {
     return reference::softmax_weights(z, first, targets, stats, cap_inverse);
   }
-  auto rescale = torch::empty({z.size(0)}, z.options());
-  if (z.scalar_type() == torch::kFloat) {
+  auto rescale = at::empty({z.size(0)}, z.options());
+  if (z.scalar_type() == at::kFloat) {
     stats_fused<float>(z, first, targets, stats, rescale.data_ptr<float>(), cap_inverse);
   } else {
     stats_fused<double>(z, first, targets, stats, rescale.data_ptr<double>(), cap_inverse);
@@ -240,12 +237,12 @@ torch::Tensor softmax_weights(const torch::Tensor& z, int64_t first, const torch
   return rescale;
 }
 
-void softmax_gradient(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void softmax_gradient(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                       const RowStats& stats, const RowGradient& gradient,
-                      const LogitTransform& transform, const torch::Tensor& out) {
+                      const LogitTransform& transform, const at::Tensor& out) {
   if (!fused(z) || !fused(out)) {
     reference::softmax_gradient(z, first, targets, stats, gradient, transform, out);
-  } else if (z.scalar_type() == torch::kFloat) {
+  } else if (z.scalar_type() == at::kFloat) {
     gradient_fused<float>(z, first, targets, stats, gradient, transform, out);
   } else {
     gradient_fused<double>(z, first, targets, stats, gradient, transform, out);

@@ -14,14 +14,14 @@
 // Source of the running form: Milakov and Gimelshein (arXiv 1805.02867).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
 /// What comes between the product h·Wᵀ and the logits: z = softcap(scale · (x + bias)) /
 /// temperature.
 struct LogitTransform {
-  torch::Tensor bias;  ///< (V) or undefined
+  at::Tensor bias;  ///< (V) or undefined
   double scale = 1.0;
   double softcap = 0.0;  ///< 0 for none
   double temperature = 1.0;
@@ -35,13 +35,13 @@ struct LogitTransform {
 
 /// Running statistics of N rows, (N) double on the rows' device. Undefined where not asked for.
 struct RowStats {
-  torch::Tensor max;      ///< m, −inf at first
-  torch::Tensor sum;      ///< s
-  torch::Tensor target;   ///< z of the target
-  torch::Tensor centred;  ///< a, for the entropy
-  torch::Tensor squares;  ///< c, for the collision probability
-  torch::Tensor total;    ///< Σ z, for label smoothing and the mean logit
-  torch::Tensor argmax;   ///< int64, the lowest index of the maximum
+  at::Tensor max;      ///< m, −inf at first
+  at::Tensor sum;      ///< s
+  at::Tensor target;   ///< z of the target
+  at::Tensor centred;  ///< a, for the entropy
+  at::Tensor squares;  ///< c, for the collision probability
+  at::Tensor total;    ///< Σ z, for label smoothing and the mean logit
+  at::Tensor argmax;   ///< int64, the lowest index of the maximum
 
   /// What beside the log-probability is to be gathered.
   struct Wanted {
@@ -50,57 +50,57 @@ struct RowStats {
     bool total = false;
     bool argmax = false;
   };
-  static RowStats make(int64_t rows, const Wanted& wanted, torch::Device device);
+  static RowStats make(int64_t rows, const Wanted& wanted, at::Device device);
   /// The statistics of rows [begin, begin + count), sharing memory.
   RowStats narrow(int64_t begin, int64_t count) const;
-  torch::Tensor log_sum() const { return sum.log(); }
-  torch::Tensor logprobs() const { return target - max - log_sum(); }
-  torch::Tensor entropy() const { return log_sum() - centred / sum; }
-  torch::Tensor log_collision() const { return squares.log() - 2 * log_sum(); }
+  at::Tensor log_sum() const { return sum.log(); }
+  at::Tensor logprobs() const { return target - max - log_sum(); }
+  at::Tensor entropy() const { return log_sum() - centred / sum; }
+  at::Tensor log_collision() const { return squares.log() - 2 * log_sum(); }
 };
 
 /// What a row asks of its logits' gradient; each (N) double:
 ///   dz_v = onehot · 1[v = target] + prob · p_v + plogp · p_v log p_v + constant
 struct RowGradient {
-  torch::Tensor onehot;
-  torch::Tensor prob;
-  torch::Tensor plogp;     ///< undefined for none
-  torch::Tensor constant;  ///< undefined for none
+  at::Tensor onehot;
+  at::Tensor prob;
+  at::Tensor plogp;     ///< undefined for none
+  at::Tensor constant;  ///< undefined for none
 
   /// Of rows [begin, begin + count), sharing memory.
   RowGradient narrow(int64_t begin, int64_t count) const;
 };
 
 /// z := transform(z) in place, for columns from `first`.
-void transform_logits(const torch::Tensor& z, int64_t first, const LogitTransform& transform);
+void transform_logits(const at::Tensor& z, int64_t first, const LogitTransform& transform);
 
 /// Takes one tile into the statistics. z (N, n) with contiguous rows at any stride, targets (N)
 /// int64.
-void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void softmax_update(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                     const RowStats& stats);
 
 /// The same, and overwrites z with the weights e^(z_v − m) · (1 − (z_v · cap_inverse)²), m the
 /// maximum after this tile. Returns (N) in z's type what earlier sums of weights are to be
 /// multiplied with.
-torch::Tensor softmax_weights(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
-                              const RowStats& stats, double cap_inverse);
+at::Tensor softmax_weights(const at::Tensor& z, int64_t first, const at::Tensor& targets,
+                           const RowStats& stats, double cap_inverse);
 
 /// out := dz · factor · (1 − (z · cap_inverse)²), the gradient of the product h·Wᵀ, from the final
 /// statistics. out may be z itself.
-void softmax_gradient(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void softmax_gradient(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                       const RowStats& stats, const RowGradient& gradient,
-                      const LogitTransform& transform, const torch::Tensor& out);
+                      const LogitTransform& transform, const at::Tensor& out);
 
 namespace reference {
 // The same in plain torch operations, for any device; the fused forms' oracle.
-void transform_logits(const torch::Tensor& z, int64_t first, const LogitTransform& transform);
-void softmax_update(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+void transform_logits(const at::Tensor& z, int64_t first, const LogitTransform& transform);
+void softmax_update(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                     const RowStats& stats);
-torch::Tensor softmax_weights(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
-                              const RowStats& stats, double cap_inverse);
-void softmax_gradient(const torch::Tensor& z, int64_t first, const torch::Tensor& targets,
+at::Tensor softmax_weights(const at::Tensor& z, int64_t first, const at::Tensor& targets,
+                           const RowStats& stats, double cap_inverse);
+void softmax_gradient(const at::Tensor& z, int64_t first, const at::Tensor& targets,
                       const RowStats& stats, const RowGradient& gradient,
-                      const LogitTransform& transform, const torch::Tensor& out);
+                      const LogitTransform& transform, const at::Tensor& out);
 }  // namespace reference
 
 }  // namespace rlhf

@@ -1,6 +1,8 @@
 #include "rlhf/kernels/thin_product.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 
 #include <algorithm>
@@ -16,24 +18,24 @@ constexpr int64_t kGrain = 1 << 16;
 
 thread_local bool allowed = false;
 
-bool wants_gradient(const torch::Tensor& x, const torch::Tensor& weight) {
-  return torch::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+bool wants_gradient(const at::Tensor& x, const at::Tensor& weight) {
+  return at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
 }
 
 }  // namespace
 
-bool is_thin_product(const torch::Tensor& x, const torch::Tensor& weight) {
-  return x.is_cpu() && x.scalar_type() == torch::kFloat32 &&
-         weight.scalar_type() == torch::kFloat32 && weight.dim() == 2 && x.dim() >= 1 &&
-         x.size(-1) == weight.size(1) && weight.size(1) > 0 && weight.stride(1) == 1 &&
-         x.is_contiguous() && x.numel() / weight.size(1) <= kThinRows && !wants_gradient(x, weight);
+bool is_thin_product(const at::Tensor& x, const at::Tensor& weight) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
+         weight.dim() == 2 && x.dim() >= 1 && x.size(-1) == weight.size(1) && weight.size(1) > 0 &&
+         weight.stride(1) == 1 && x.is_contiguous() && x.numel() / weight.size(1) <= kThinRows &&
+         !wants_gradient(x, weight);
 }
 
-torch::Tensor thin_product(const torch::Tensor& x, const torch::Tensor& weight) {
+at::Tensor thin_product(const at::Tensor& x, const at::Tensor& weight) {
   check(is_thin_product(x, weight), "thin_product", "few contiguous rows of fp32 were expected.");
   auto sizes = x.sizes().vec();
   sizes.back() = weight.size(0);
-  auto out = torch::empty(sizes, x.options());
+  auto out = at::empty(sizes, x.options());
   const int64_t depth = weight.size(1);
   const int64_t columns = weight.size(0);
   const simd::ThinProduct product{.x = x.const_data_ptr<float>(),
@@ -52,8 +54,7 @@ torch::Tensor thin_product(const torch::Tensor& x, const torch::Tensor& weight) 
   return out;
 }
 
-torch::Tensor linear_product(const torch::Tensor& x, const torch::Tensor& weight,
-                             const torch::Tensor& bias) {
+at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!allowed || !is_thin_product(x, weight))
     return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
   auto y = thin_product(x, weight);

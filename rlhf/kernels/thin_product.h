@@ -11,7 +11,7 @@
 // the same products whether gradients are on or off.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
@@ -32,14 +32,14 @@ class ThinProductScope {
 
 /// Whether thin_product takes these: fp32 on the CPU, contiguous rows, at most kThinRows of x, and
 /// no gradient is asked for.
-bool is_thin_product(const torch::Tensor& x, const torch::Tensor& weight);
+bool is_thin_product(const at::Tensor& x, const at::Tensor& weight);
 
 /// x (…, K), weight (N, K): (…, N). Not differentiable. Error unless is_thin_product().
-torch::Tensor thin_product(const torch::Tensor& x, const torch::Tensor& weight);
+at::Tensor thin_product(const at::Tensor& x, const at::Tensor& weight);
 
 /// x · weightᵀ + bias (N), where there is one; differentiable: thin within a ThinProductScope where
 /// it can be, else at::linear.
-torch::Tensor linear_product(const torch::Tensor& x, const torch::Tensor& weight,
-                             const torch::Tensor& bias = {});
+at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight,
+                          const at::Tensor& bias = {});
 
 }  // namespace rlhf

@@ -24,7 +24,7 @@
 // device's micro-batch: it is the step here, so the cut into micro-batches does not show.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <tuple>
 
@@ -33,15 +33,15 @@
 namespace rlhf {
 
 /// Margins (B): logπ+ − logπ- and logπ_ref+ − logπ_ref-, of the whole step. Returns (B), by rank.
-inline torch::Tensor aot_loss(const torch::Tensor& margin, const torch::Tensor& ref_margin,
-                              double beta, double label_smoothing) {
+inline at::Tensor aot_loss(const at::Tensor& margin, const at::Tensor& ref_margin, double beta,
+                           double label_smoothing) {
   const auto delta = std::get<0>(margin.sort()) - std::get<0>(ref_margin.sort());
   return sigmoid_loss(delta, beta, label_smoothing);
 }
 
 /// Log-ratios (B) of the whole step. Returns (B), by rank.
-inline torch::Tensor aot_unpaired_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                       double beta, double label_smoothing) {
+inline at::Tensor aot_unpaired_loss(const at::Tensor& chosen, const at::Tensor& rejected,
+                                    double beta, double label_smoothing) {
   const auto delta = std::get<0>(chosen.sort()) - std::get<0>(rejected.sort());
   return sigmoid_loss(delta, beta, label_smoothing);
 }

@@ -17,20 +17,19 @@
 // Departures: the constant 1, as in TRL, makes the loss of both lie in (0, 2).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/sigmoid.h>
 
 namespace rlhf {
 
 /// Log-ratios (B). Returns (B).
-inline torch::Tensor apo_zero_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                   double beta) {
-  return torch::sigmoid(-beta * chosen) + torch::sigmoid(beta * rejected);
+inline at::Tensor apo_zero_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta) {
+  return at::sigmoid(-beta * chosen) + at::sigmoid(beta * rejected);
 }
 
 /// Log-ratios (B). Returns (B).
-inline torch::Tensor apo_down_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                   double beta) {
-  return torch::sigmoid(beta * chosen) + torch::sigmoid(-beta * (chosen - rejected));
+inline at::Tensor apo_down_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta) {
+  return at::sigmoid(beta * chosen) + at::sigmoid(-beta * (chosen - rejected));
 }
 
 }  // namespace rlhf

@@ -18,17 +18,19 @@
 // as a whole. The paper's density ratio for prompts of different kinds is not part of it.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/where.h>
 
 #include "rlhf/losses/running_moments.h"
 
 namespace rlhf {
 
 /// Log-ratios (B), desirable (B) bool. Returns (B), unweighted.
-inline torch::Tensor bco_loss(const torch::Tensor& log_ratios, const torch::Tensor& desirable,
-                              double delta, double beta) {
+inline at::Tensor bco_loss(const at::Tensor& log_ratios, const at::Tensor& desirable, double delta,
+                           double beta) {
   const auto logit = beta * log_ratios - delta;
-  return -torch::log_sigmoid(torch::where(desirable, logit, -logit));
+  return -at::log_sigmoid(at::where(desirable, logit, -logit));
 }
 
 }  // namespace rlhf

@@ -14,14 +14,14 @@
 // TRL's pairwise form. bco.h has the shift.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
 
 namespace rlhf {
 
 /// Log-ratios (B). Returns (B).
-inline torch::Tensor bco_pair_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                   double beta) {
-  return -torch::log_sigmoid(beta * chosen) - torch::log_sigmoid(-beta * rejected);
+inline at::Tensor bco_pair_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta) {
+  return -at::log_sigmoid(beta * chosen) - at::log_sigmoid(-beta * rejected);
 }
 
 }  // namespace rlhf

@@ -17,16 +17,17 @@
 // Departures: InstructGPT averages over all pairs of a ranking; a row is one pair here.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
 
 namespace rlhf {
 
 /// Rewards (B), differentiable; margin (B) or undefined. Returns (B), to be averaged over the pairs
 /// of the step. Finite, and with a finite gradient, at rewards up to ±1e4.
-inline torch::Tensor bradley_terry_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                        const torch::Tensor& margin = {}, double centring = 0.0) {
+inline at::Tensor bradley_terry_loss(const at::Tensor& chosen, const at::Tensor& rejected,
+                                     const at::Tensor& margin = {}, double centring = 0.0) {
   const auto gap = chosen - rejected;
-  const auto loss = -torch::log_sigmoid(margin.defined() ? gap - margin : gap);
+  const auto loss = -at::log_sigmoid(margin.defined() ? gap - margin : gap);
   return centring == 0.0 ? loss : loss + centring * (chosen + rejected).square();
 }
 

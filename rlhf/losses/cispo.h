@@ -14,13 +14,13 @@
 // shrinks every gradient: `rlhf grpo` warns.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
 /// ratio, advantages, logprobs (R). Returns (R).
-inline torch::Tensor cispo_loss(const torch::Tensor& ratio, const torch::Tensor& advantages,
-                                const torch::Tensor& logprobs, double cap) {
+inline at::Tensor cispo_loss(const at::Tensor& ratio, const at::Tensor& advantages,
+                             const at::Tensor& logprobs, double cap) {
   return -ratio.detach().clamp_max(cap) * advantages * logprobs;
 }
 

@@ -15,15 +15,15 @@
 // Departures: ε, which is TRL's addition; 0 is the paper.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/losses/sigmoid.h"
 
 namespace rlhf {
 
 /// Log-probabilities (B). Returns (B).
-inline torch::Tensor cpo_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                              double beta, double label_smoothing) {
+inline at::Tensor cpo_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta,
+                           double label_smoothing) {
   return sigmoid_loss(chosen - rejected, beta, label_smoothing);
 }
 

@@ -18,17 +18,19 @@
 // without bound, and leaves the exponential for its tangent at the exponent 20 (kl.h).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/sigmoid.h>
 
 #include "rlhf/math/kl.h"
 
 namespace rlhf {
 
 /// delta (B): Δ. Returns (B).
-inline torch::Tensor discopop_loss(const torch::Tensor& delta, double beta, double tau) {
+inline at::Tensor discopop_loss(const at::Tensor& delta, double beta, double tau) {
   const auto logits = beta * delta;
-  const auto logistic = torch::sigmoid(-logits / tau) * -torch::log_sigmoid(logits);
-  return logistic + bounded_exp(torch::log_sigmoid(logits / tau) - logits);
+  const auto logistic = at::sigmoid(-logits / tau) * -at::log_sigmoid(logits);
+  return logistic + bounded_exp(at::log_sigmoid(logits / tau) - logits);
 }
 
 }  // namespace rlhf

@@ -1,5 +1,7 @@
 #include "rlhf/losses/dpo.h"
 
+#include <ATen/ops/zeros_like.h>
+
 #include "rlhf/core/error.h"
 #include "rlhf/losses/aot.h"
 #include "rlhf/losses/apo.h"
@@ -36,8 +38,8 @@ void check_options(DpoLoss loss, const DpoLossOptions& options) {
         "the divergence reverse_kl was expected, got {}.", enum_text(options.f_divergence));
 }
 
-void check_tensor(const std::string& where, const char* name, const torch::Tensor& tensor,
-                  const torch::Tensor& like) {
+void check_tensor(const std::string& where, const char* name, const at::Tensor& tensor,
+                  const at::Tensor& like) {
   check(tensor.defined() && tensor.dim() == 1 && tensor.sizes() == like.sizes() &&
             tensor.scalar_type() == like.scalar_type(),
         where, "{} ({}) of type {} was expected, got {}.", name, fmt::join(like.sizes(), ", "),
@@ -61,16 +63,16 @@ void check_pairs(DpoLoss loss, const PairLogps& pairs) {
   }
 }
 
-torch::Tensor reference_margin(const PairLogps& pairs) {
+at::Tensor reference_margin(const PairLogps& pairs) {
   return pairs.ref_chosen.defined() ? pairs.ref_chosen - pairs.ref_rejected
-                                    : torch::zeros_like(pairs.chosen.detach());
+                                    : at::zeros_like(pairs.chosen.detach());
 }
 
 // Losses of scores: any f-divergence may make them.
-torch::Tensor score_loss(DpoLoss loss, const PairLogps& pairs, const LogRatios& ratios,
-                         const DpoLossOptions& options) {
+at::Tensor score_loss(DpoLoss loss, const PairLogps& pairs, const LogRatios& ratios,
+                      const DpoLossOptions& options) {
   const double bound = loss == DpoLoss::ipo ? kIpoExponentBound : kAlphaExponentBound;
-  const auto score = [&](const torch::Tensor& log_ratio) {
+  const auto score = [&](const at::Tensor& log_ratio) {
     return f_divergence_score(options.f_divergence, log_ratio, options.f_alpha, bound);
   };
   const auto chosen = score(ratios.chosen);
@@ -105,7 +107,7 @@ LogRatios log_ratios(const PairLogps& pairs) {
   return {pairs.chosen - pairs.ref_chosen, pairs.rejected - pairs.ref_rejected};
 }
 
-torch::Tensor dpo_loss(DpoLoss loss, const PairLogps& pairs, const DpoLossOptions& options) {
+at::Tensor dpo_loss(DpoLoss loss, const PairLogps& pairs, const DpoLossOptions& options) {
   check_options(loss, options);
   check_pairs(loss, pairs);
   const double beta = options.beta;

@@ -8,7 +8,7 @@
 // share and the switch (dpo.cpp).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/losses/dpo_options.h"
 
@@ -18,12 +18,12 @@ namespace rlhf {
 /// over the answer's tokens, weighted by position where LD-DPO is asked for
 /// (math/sequence_logps.h).
 struct PairLogps {
-  torch::Tensor chosen;                ///< (B) under the policy, differentiable
-  torch::Tensor rejected;              ///< (B)
-  torch::Tensor ref_chosen = {};       ///< (B), or undefined with its twin: reference-free
-  torch::Tensor ref_rejected = {};     ///< (B)
-  torch::Tensor chosen_tokens = {};    ///< (B) |y+|, for losses that are length_normalised
-  torch::Tensor rejected_tokens = {};  ///< (B) |y-|
+  at::Tensor chosen;                ///< (B) under the policy, differentiable
+  at::Tensor rejected;              ///< (B)
+  at::Tensor ref_chosen = {};       ///< (B), or undefined with its twin: reference-free
+  at::Tensor ref_rejected = {};     ///< (B)
+  at::Tensor chosen_tokens = {};    ///< (B) |y+|, for losses that are length_normalised
+  at::Tensor rejected_tokens = {};  ///< (B) |y-|
 };
 
 /// Loss of each pair, (B), to be averaged over the pairs of the step. Finite, and with a finite
@@ -32,13 +32,13 @@ struct PairLogps {
 /// set serves a weighted sum of losses; but for an f-divergence, which would then hold for a part
 /// of the sum only. Error for `sft`, for options out of range, for tensors that are missing or do
 /// not fit.
-torch::Tensor dpo_loss(DpoLoss loss, const PairLogps& pairs, const DpoLossOptions& options);
+at::Tensor dpo_loss(DpoLoss loss, const PairLogps& pairs, const DpoLossOptions& options);
 
 /// D+ and D- (B) as every metric of implicit rewards uses them (reward = β · D), whatever the
 /// divergence. The log-probability itself where there is no reference.
 struct LogRatios {
-  torch::Tensor chosen;
-  torch::Tensor rejected;
+  at::Tensor chosen;
+  at::Tensor rejected;
 };
 LogRatios log_ratios(const PairLogps& pairs);
 

@@ -25,7 +25,7 @@
 // Departures: TRL takes the quantile over each local batch; it belongs to the step here.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cmath>
@@ -38,11 +38,11 @@ namespace rlhf {
 /// The entropy that the `share` ρ of tokens with the most reaches, between neighbours by straight
 /// lines. `entropies` (N) of the step's tokens that count; +∞ for none. torch.quantile without its
 /// limit on N. Error where ρ is not in [0, 1].
-inline double entropy_floor(const torch::Tensor& entropies, double share) {
+inline double entropy_floor(const at::Tensor& entropies, double share) {
   check(share >= 0 && share <= 1, "entropy_floor", "a share in [0, 1] was expected, got {}.",
         share);
   if (entropies.numel() == 0) return INFINITY;
-  const auto sorted = std::get<0>(entropies.detach().to(torch::kDouble).flatten().sort());
+  const auto sorted = std::get<0>(entropies.detach().to(at::kDouble).flatten().sort());
   const double place = (1.0 - share) * static_cast<double>(sorted.numel() - 1);
   const auto low = static_cast<int64_t>(place);
   const int64_t high = std::min(low + 1, sorted.numel() - 1);

@@ -16,19 +16,20 @@
 // Departures: none.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/sigmoid.h>
 
 #include <cmath>
 
 namespace rlhf {
 
 /// delta (B): Δ. Returns (B).
-inline torch::Tensor exo_pair_loss(const torch::Tensor& delta, double beta,
-                                   double label_smoothing) {
+inline at::Tensor exo_pair_loss(const at::Tensor& delta, double beta, double label_smoothing) {
   const auto logits = beta * delta;
-  const auto chosen = torch::log_sigmoid(logits) - std::log1p(-label_smoothing);
-  const auto rejected = torch::log_sigmoid(-logits) - std::log(label_smoothing);
-  return torch::sigmoid(logits) * chosen + torch::sigmoid(-logits) * rejected;
+  const auto chosen = at::log_sigmoid(logits) - std::log1p(-label_smoothing);
+  const auto rejected = at::log_sigmoid(-logits) - std::log(label_smoothing);
+  return at::sigmoid(logits) * chosen + at::sigmoid(-logits) * rejected;
 }
 
 }  // namespace rlhf

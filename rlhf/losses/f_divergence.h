@@ -24,7 +24,9 @@
 // is clamped, at 80 as in TRL; beyond it the gradient is 0.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/expm1.h>
+#include <ATen/ops/log_sigmoid.h>
 
 #include <cmath>
 
@@ -39,20 +41,20 @@ inline constexpr double kAlphaExponentBound = 80.0;
 
 /// The score (B) of log-ratios D (B). `alpha` is alpha_divergence's, which clamps its exponent at
 /// `bound`.
-inline torch::Tensor f_divergence_score(FDivergence divergence, const torch::Tensor& log_ratio,
-                                        double alpha, double bound = kAlphaExponentBound) {
+inline at::Tensor f_divergence_score(FDivergence divergence, const at::Tensor& log_ratio,
+                                     double alpha, double bound = kAlphaExponentBound) {
   switch (divergence) {
     case FDivergence::reverse_kl:
       return log_ratio;
     case FDivergence::forward_kl:
       return 1 - bounded_exp(-log_ratio);
     case FDivergence::js_divergence:
-      return std::log(2.0) + torch::log_sigmoid(log_ratio);
+      return std::log(2.0) + at::log_sigmoid(log_ratio);
     case FDivergence::alpha_divergence:
       if (std::abs(alpha - 1) < 1e-6) {
         return log_ratio;
       }
-      return torch::expm1((log_ratio * (alpha - 1)).clamp_max(bound)) / (alpha - 1);
+      return at::expm1((log_ratio * (alpha - 1)).clamp_max(bound)) / (alpha - 1);
   }
   fail("f_divergence_score", "a known divergence was expected.");
 }

@@ -19,19 +19,22 @@
 // default of its own. A sequence without tokens that count gives 0, not −A as there.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/where.h>
+
 #include "rlhf/losses/grpo_clip.h"
 
 namespace rlhf {
 
 /// The clipped log-ratio of each token: log_ratios, advantages (R). Returns (R).
-inline torch::Tensor gmpo_log_ratios(const torch::Tensor& log_ratios,
-                                     const torch::Tensor& advantages, double clip) {
-  return torch::where(advantages.gt(0), log_ratios.clamp_max(clip),
-                      torch::where(advantages.lt(0), log_ratios.clamp_min(-clip), log_ratios));
+inline at::Tensor gmpo_log_ratios(const at::Tensor& log_ratios, const at::Tensor& advantages,
+                                  double clip) {
+  return at::where(advantages.gt(0), log_ratios.clamp_max(clip),
+                   at::where(advantages.lt(0), log_ratios.clamp_min(-clip), log_ratios));
 }
 
 /// Where the clip takes the gradient away.
-inline ClipFlags gmpo_clip_flags(const torch::Tensor& log_ratios, const torch::Tensor& advantages,
+inline ClipFlags gmpo_clip_flags(const at::Tensor& log_ratios, const at::Tensor& advantages,
                                  double clip) {
   return {.low = log_ratios.lt(-clip).logical_and(advantages.lt(0)),
           .high = log_ratios.gt(clip).logical_and(advantages.gt(0))};

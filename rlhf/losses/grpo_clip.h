@@ -24,26 +24,27 @@
 // Departures: none. TRL reads clip ratios off the capped ratio; so do we (clip_flags).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/min.h>
 
 #include <limits>
 
 namespace rlhf {
 
 /// ratio, advantages (R) or (B). Returns the same shape.
-inline torch::Tensor grpo_clip_loss(const torch::Tensor& ratio, const torch::Tensor& advantages,
-                                    double epsilon_low, double epsilon_high,
-                                    double delta = std::numeric_limits<double>::infinity()) {
+inline at::Tensor grpo_clip_loss(const at::Tensor& ratio, const at::Tensor& advantages,
+                                 double epsilon_low, double epsilon_high,
+                                 double delta = std::numeric_limits<double>::infinity()) {
   const auto clipped = ratio.clamp(1 - epsilon_low, 1 + epsilon_high);
-  return -torch::min(ratio.clamp_max(delta) * advantages, clipped * advantages);
+  return -at::min(ratio.clamp_max(delta) * advantages, clipped * advantages);
 }
 
 /// Where the clip takes the gradient away, bool like ratio.
 struct ClipFlags {
-  torch::Tensor low;   ///< r < 1 − ε_low and A < 0
-  torch::Tensor high;  ///< r > 1 + ε_high and A > 0
+  at::Tensor low;   ///< r < 1 − ε_low and A < 0
+  at::Tensor high;  ///< r > 1 + ε_high and A > 0
 };
-inline ClipFlags clip_flags(const torch::Tensor& ratio, const torch::Tensor& advantages,
+inline ClipFlags clip_flags(const at::Tensor& ratio, const at::Tensor& advantages,
                             double epsilon_low, double epsilon_high) {
   return {.low = ratio.lt(1 - epsilon_low).logical_and(advantages.lt(0)),
           .high = ratio.gt(1 + epsilon_high).logical_and(advantages.gt(0))};

@@ -13,13 +13,14 @@
 // Departures: none. SLiC-HF itself has no reference in the margin; RSO's form is this one.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/relu.h>
 
 namespace rlhf {
 
 /// delta (B): Δ. Returns (B); the gradient at the kink is 0.
-inline torch::Tensor hinge_loss(const torch::Tensor& delta, double beta) {
-  return torch::relu(1 - beta * delta);
+inline at::Tensor hinge_loss(const at::Tensor& delta, double beta) {
+  return at::relu(1 - beta * delta);
 }
 
 }  // namespace rlhf

@@ -17,7 +17,7 @@
 // kIpoExponentBound and not at 80, so that the square stays within fp32, where TRL overflows.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
@@ -25,9 +25,9 @@ namespace rlhf {
 inline constexpr double kIpoExponentBound = 40.0;
 
 /// Scores and token counts (B). Returns (B).
-inline torch::Tensor ipo_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                              const torch::Tensor& chosen_tokens,
-                              const torch::Tensor& rejected_tokens, double beta) {
+inline at::Tensor ipo_loss(const at::Tensor& chosen, const at::Tensor& rejected,
+                           const at::Tensor& chosen_tokens, const at::Tensor& rejected_tokens,
+                           double beta) {
   const auto delta = chosen / chosen_tokens - rejected / rejected_tokens;
   return (delta - 1 / (2 * beta)).square();
 }

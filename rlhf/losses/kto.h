@@ -22,30 +22,32 @@
 // micro-batch; it belongs to the step here.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/where.h>
 
 #include <algorithm>
 
 namespace rlhf {
 
 /// z from the log-ratios (N) of the step's mismatched prompts and answers. No gradient; 0 for none.
-inline double kto_reference_point(const torch::Tensor& log_ratios) {
+inline double kto_reference_point(const at::Tensor& log_ratios) {
   if (log_ratios.numel() == 0) {
     return 0.0;
   }
-  return std::max(0.0, log_ratios.detach().to(torch::kDouble).mean().item<double>());
+  return std::max(0.0, log_ratios.detach().to(at::kDouble).mean().item<double>());
 }
 
 /// Log-ratios (B), desirable (B) bool. Returns (B), unweighted.
-inline torch::Tensor kto_loss(const torch::Tensor& log_ratios, const torch::Tensor& desirable,
-                              double z, double beta) {
+inline at::Tensor kto_loss(const at::Tensor& log_ratios, const at::Tensor& desirable, double z,
+                           double beta) {
   const auto gain = beta * (log_ratios - z);
-  return torch::sigmoid(torch::where(desirable, -gain, gain));
+  return at::sigmoid(at::where(desirable, -gain, gain));
 }
 
 /// Log-ratios (B), desirable (B) bool. Returns (B), unweighted.
-inline torch::Tensor apo_zero_unpaired_loss(const torch::Tensor& log_ratios,
-                                            const torch::Tensor& desirable, double beta) {
+inline at::Tensor apo_zero_unpaired_loss(const at::Tensor& log_ratios, const at::Tensor& desirable,
+                                         double beta) {
   return kto_loss(log_ratios, desirable, /*z=*/0.0, beta);
 }
 

@@ -13,15 +13,15 @@
 // Departures: none from the pairwise form.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
 
 namespace rlhf {
 
 /// Log-ratios (B). Returns (B).
-inline torch::Tensor nca_pair_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                   double beta) {
-  return -torch::log_sigmoid(beta * chosen) - 0.5 * torch::log_sigmoid(-beta * chosen) -
-         0.5 * torch::log_sigmoid(-beta * rejected);
+inline at::Tensor nca_pair_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta) {
+  return -at::log_sigmoid(beta * chosen) - 0.5 * at::log_sigmoid(-beta * chosen) -
+         0.5 * at::log_sigmoid(-beta * rejected);
 }
 
 }  // namespace rlhf

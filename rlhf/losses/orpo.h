@@ -18,29 +18,31 @@
 // gradient but NaN; p̄ is held at or below −1e-7, odds of 1e7.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/where.h>
 
 #include <cmath>
 
 namespace rlhf {
 
 /// log(e^x / (1 − e^x)) of log-probabilities x <= 0, accurate near 0 and far below it.
-inline torch::Tensor log_odds(const torch::Tensor& x) {
+inline at::Tensor log_odds(const at::Tensor& x) {
   constexpr double kCertain = -1e-7;
   const auto p = x.clamp_max(kCertain);
   // log(1 − e^x): by expm1 near 0, where 1 − e^x cancels, by log1p below −ln 2, where it rounds
   // to 1. Each branch is given a harmless argument where the other is taken, so that no NaN leaks
   // into the gradient.
   const auto near = p > -std::log(2.0);
-  const auto close = torch::where(near, p, torch::full_like(p, -1.0));
-  const auto far = torch::where(near, torch::full_like(p, -1.0), p);
-  return p - torch::where(near, (-close.expm1()).log(), (-far.exp()).log1p());
+  const auto close = at::where(near, p, at::full_like(p, -1.0));
+  const auto far = at::where(near, at::full_like(p, -1.0), p);
+  return p - at::where(near, (-close.expm1()).log(), (-far.exp()).log1p());
 }
 
 /// Mean log-probabilities of a token (B). Returns (B).
-inline torch::Tensor orpo_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                               double beta) {
-  return -beta * torch::log_sigmoid(log_odds(chosen) - log_odds(rejected));
+inline at::Tensor orpo_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta) {
+  return -beta * at::log_sigmoid(log_odds(chosen) - log_odds(rejected));
 }
 
 }  // namespace rlhf

@@ -1,5 +1,10 @@
 #include "rlhf/losses/policy_loss.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -37,7 +42,7 @@ void check_options(const PolicyLossOptions& options) {
 }
 
 void check_inputs(const PolicyInputs& inputs, bool reference) {
-  const auto fits = [&](const torch::Tensor& tensor, const char* name, torch::ScalarType type) {
+  const auto fits = [&](const at::Tensor& tensor, const char* name, at::ScalarType type) {
     check(tensor.defined() && tensor.sizes() == inputs.logprobs.sizes() &&
               tensor.scalar_type() == type,
           "policy_loss", "{} ({}) of type {} was expected, got {}.", name, inputs.logprobs.numel(),
@@ -52,10 +57,10 @@ void check_inputs(const PolicyInputs& inputs, bool reference) {
                                   : "none");
   const auto type = inputs.logprobs.scalar_type();
   fits(inputs.advantages, "advantages", type);
-  fits(inputs.mask, "mask", torch::kBool);
-  fits(inputs.sequence, "sequence", torch::kInt64);
+  fits(inputs.mask, "mask", at::kBool);
+  fits(inputs.sequence, "sequence", at::kLong);
   if (inputs.old_logprobs.defined()) fits(inputs.old_logprobs, "old_logprobs", type);
-  if (inputs.keep.defined()) fits(inputs.keep, "keep", torch::kBool);
+  if (inputs.keep.defined()) fits(inputs.keep, "keep", at::kBool);
   if (reference) fits(inputs.ref_logprobs, "ref_logprobs", type);
 }
 
@@ -67,10 +72,8 @@ bool by_sequence(ImportanceLevel level) {
 /// slope would be NaN too. Old log-probabilities are filled in.
 PolicyInputs counted(const PolicyInputs& inputs) {
   PolicyInputs made = inputs;
-  const auto zero = torch::zeros({}, inputs.logprobs.options());
-  const auto kept = [&](const torch::Tensor& values) {
-    return torch::where(inputs.mask, values, zero);
-  };
+  const auto zero = at::zeros({}, inputs.logprobs.options());
+  const auto kept = [&](const at::Tensor& values) { return at::where(inputs.mask, values, zero); };
   made.logprobs = kept(inputs.logprobs);
   made.old_logprobs =
       inputs.old_logprobs.defined() ? kept(inputs.old_logprobs) : made.logprobs.detach();
@@ -82,35 +85,35 @@ PolicyInputs counted(const PolicyInputs& inputs) {
 struct Terms {
   const PolicyLossOptions& options;
   const PolicyInputs& inputs;  // counted()
-  torch::Tensor lengths;       // (B) tokens that count
-  torch::Tensor log_ratio;     // (R)
-  torch::Tensor ratio;         // (R)
+  at::Tensor lengths;          // (B) tokens that count
+  at::Tensor log_ratio;        // (R)
+  at::Tensor ratio;            // (R)
 
-  torch::Tensor of_sequence(const torch::Tensor& per_sequence) const {
+  at::Tensor of_sequence(const at::Tensor& per_sequence) const {
     return per_sequence.index_select(0, inputs.sequence);
   }
-  torch::Tensor sums(const torch::Tensor& values) const {
+  at::Tensor sums(const at::Tensor& values) const {
     return sequence_sums(values, inputs.mask, inputs.sequence, inputs.sequences);
   }
-  torch::Tensor sequence_mean(const torch::Tensor& values) const {
+  at::Tensor sequence_mean(const at::Tensor& values) const {
     return sums(values) / lengths.clamp_min(1.0);
   }
   /// sequence_mean() over tokens whose policy term counts.
-  torch::Tensor kept_mean(const torch::Tensor& values) const {
+  at::Tensor kept_mean(const at::Tensor& values) const {
     if (!inputs.keep.defined()) return sequence_mean(values);
     return sums(values * inputs.keep) / sums(inputs.keep.to(values.scalar_type())).clamp_min(1.0);
   }
   /// The value that all tokens of a sequence share, whether they count or not, (B).
-  torch::Tensor shared(const torch::Tensor& values) const {
-    const auto all = torch::ones_like(inputs.mask);
-    const auto every = [&](const torch::Tensor& x) {
+  at::Tensor shared(const at::Tensor& values) const {
+    const auto all = at::ones_like(inputs.mask);
+    const auto every = [&](const at::Tensor& x) {
       return sequence_sums(x, all, inputs.sequence, inputs.sequences);
     };
-    return every(values) / every(torch::ones_like(values)).clamp_min(1.0);
+    return every(values) / every(at::ones_like(values)).clamp_min(1.0);
   }
 };
 
-torch::Tensor ratio_of(ImportanceLevel level, const Terms& terms) {
+at::Tensor ratio_of(ImportanceLevel level, const Terms& terms) {
   switch (level) {
     case ImportanceLevel::token:
       return bounded_exp(terms.log_ratio);
@@ -127,7 +130,7 @@ torch::Tensor ratio_of(ImportanceLevel level, const Terms& terms) {
 }
 
 /// φ of each token's sequence, (R).
-torch::Tensor vespo_weights(const Terms& terms) {
+at::Tensor vespo_weights(const Terms& terms) {
   const auto& options = terms.options;
   const auto limited = terms.log_ratio.detach().clamp(-kLogRatioLimit, kLogRatioLimit);
   return vespo_weight(terms.of_sequence(terms.sums(limited)), terms.inputs.advantages,
@@ -136,7 +139,7 @@ torch::Tensor vespo_weights(const Terms& terms) {
 }
 
 /// l_t, (R).
-torch::Tensor surrogate(const Terms& terms) {
+at::Tensor surrogate(const Terms& terms) {
   const auto& options = terms.options;
   const auto& advantages = terms.inputs.advantages;
   switch (options.loss_type) {
@@ -164,7 +167,7 @@ torch::Tensor surrogate(const Terms& terms) {
 
 /// DeepSeek-V3.2's off-policy sequence mask: tokens with A >= 0, and those of sequences that the
 /// policy has not left by more than the threshold (arXiv 2512.02556).
-torch::Tensor on_policy(const Terms& terms, double threshold) {
+at::Tensor on_policy(const Terms& terms, double threshold) {
   const auto drift = terms.sequence_mean(-terms.log_ratio.detach());
   return terms.inputs.advantages.ge(0).logical_or(terms.of_sequence(drift.le(threshold)));
 }
@@ -187,16 +190,16 @@ Aggregation aggregation_of(PolicyLoss loss) {
   fail("policy_loss", "a known loss_type was expected.");
 }
 
-double number(const torch::Tensor& scalar) { return scalar.item<double>(); }
+double number(const at::Tensor& scalar) { return scalar.item<double>(); }
 
 /// How many ratios `flags` (R) holds for, and the share of each sequence that has any, as TRL has
 /// it: a sequence's own ratio is one, and is there where no token counts.
 struct FlagCounts {
   double sum;
-  torch::Tensor shares;  // (sequences with ratios)
+  at::Tensor shares;  // (sequences with ratios)
 };
-FlagCounts count_flags(const Terms& terms, const torch::Tensor& flags) {
-  const auto real = flags.to(torch::kDouble);
+FlagCounts count_flags(const Terms& terms, const at::Tensor& flags) {
+  const auto real = flags.to(at::kDouble);
   if (by_sequence(terms.options.importance_sampling_level)) {
     const auto shares = terms.shared(real);
     return {number(shares.sum()), shares};
@@ -215,8 +218,8 @@ void count_clipped(const Terms& terms, const ClipFlags& flags, PolicyMetrics& me
   metrics.high_max = number(high.shares.max());
 }
 
-PolicyMetrics metrics_of(const Terms& terms, const torch::Tensor& kl) {
-  const torch::NoGradGuard no_grad;
+PolicyMetrics metrics_of(const Terms& terms, const at::Tensor& kl) {
+  const at::NoGradGuard no_grad;
   const auto& options = terms.options;
   const auto& inputs = terms.inputs;
   PolicyMetrics metrics;
@@ -248,7 +251,7 @@ PolicyMetrics metrics_of(const Terms& terms, const torch::Tensor& kl) {
 
 Terms terms_of(const PolicyLossOptions& options, const PolicyInputs& inputs) {
   Terms terms{options, inputs, {}, inputs.logprobs - inputs.old_logprobs, {}};
-  terms.lengths = terms.sums(torch::ones_like(inputs.advantages));
+  terms.lengths = terms.sums(at::ones_like(inputs.advantages));
   terms.ratio = ratio_of(options.importance_sampling_level, terms);
   return terms;
 }
@@ -271,7 +274,7 @@ void PolicyMetrics::add(const PolicyMetrics& other) {
   high_max = std::max(high_max, other.high_max);
 }
 
-torch::Tensor importance_ratio(ImportanceLevel level, const PolicyInputs& inputs) {
+at::Tensor importance_ratio(ImportanceLevel level, const PolicyInputs& inputs) {
   check_inputs(inputs, /*reference=*/false);
   return terms_of({.importance_sampling_level = level}, counted(inputs)).ratio;
 }
@@ -287,7 +290,7 @@ PolicyLossResult policy_loss(const PolicyLossOptions& options, const PolicyInput
     losses = losses * on_policy(terms, *options.off_policy_mask_threshold);
   // gmpo's mean has left them out already.
   if (clean.keep.defined() && options.loss_type != PolicyLoss::gmpo) losses = losses * clean.keep;
-  torch::Tensor kl;
+  at::Tensor kl;
   if (options.beta > 0) {
     kl = kl_estimate(options.kl_estimator, clean.logprobs, clean.ref_logprobs);
     if (options.use_bias_correction_kl) kl = kl * terms.ratio;

@@ -45,7 +45,7 @@
 // use_bias_correction_kl false, no epsilon_high, no delta, importance_sampling_level token.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <limits>
 
@@ -57,14 +57,14 @@ namespace rlhf {
 /// Whole sequences, their tokens one behind the other: R tokens of `sequences` sequences. Floating
 /// tensors are all fp32 or all double.
 struct PolicyInputs {
-  torch::Tensor logprobs;           ///< (R) under the policy, differentiable
-  torch::Tensor old_logprobs = {};  ///< (R) of the weights that sampled; undefined: the policy's
-                                    ///< own now, so that every ratio is exactly 1
-  torch::Tensor ref_logprobs = {};  ///< (R); needed where beta > 0
-  torch::Tensor advantages;         ///< (R)
-  torch::Tensor mask;               ///< (R) bool: tokens that count; the others may hold anything
-  torch::Tensor keep = {};          ///< (R) bool; undefined: all
-  torch::Tensor sequence;           ///< (R) int64, the sequence of each token
+  at::Tensor logprobs;           ///< (R) under the policy, differentiable
+  at::Tensor old_logprobs = {};  ///< (R) of the weights that sampled; undefined: the policy's
+                                 ///< own now, so that every ratio is exactly 1
+  at::Tensor ref_logprobs = {};  ///< (R); needed where beta > 0
+  at::Tensor advantages;         ///< (R)
+  at::Tensor mask;               ///< (R) bool: tokens that count; the others may hold anything
+  at::Tensor keep = {};          ///< (R) bool; undefined: all
+  at::Tensor sequence;           ///< (R) int64, the sequence of each token
   int64_t sequences = 0;
 };
 
@@ -92,7 +92,7 @@ struct PolicyMetrics {
 };
 
 struct PolicyLossResult {
-  torch::Tensor loss;  ///< scalar, differentiable in logprobs
+  at::Tensor loss;  ///< scalar, differentiable in logprobs
   PolicyMetrics metrics;
 };
 
@@ -104,6 +104,6 @@ PolicyLossResult policy_loss(const PolicyLossOptions& options, const PolicyInput
 
 /// The importance ratio of each token, (R), differentiable in logprobs. Tokens that do not count
 /// have their sequence's, or 1.
-torch::Tensor importance_ratio(ImportanceLevel level, const PolicyInputs& inputs);
+at::Tensor importance_ratio(ImportanceLevel level, const PolicyInputs& inputs);
 
 }  // namespace rlhf

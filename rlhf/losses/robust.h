@@ -15,15 +15,16 @@
 // Departures: none.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
 
 namespace rlhf {
 
 /// delta (B): Δ. Returns (B).
-inline torch::Tensor robust_loss(const torch::Tensor& delta, double beta, double label_smoothing) {
+inline at::Tensor robust_loss(const at::Tensor& delta, double beta, double label_smoothing) {
   const auto logits = beta * delta;
-  const auto kept = (1 - label_smoothing) * torch::log_sigmoid(logits);
-  const auto flipped = label_smoothing * torch::log_sigmoid(-logits);
+  const auto kept = (1 - label_smoothing) * at::log_sigmoid(logits);
+  const auto flipped = label_smoothing * at::log_sigmoid(-logits);
   return (flipped - kept) / (1 - 2 * label_smoothing);
 }
 

@@ -6,11 +6,11 @@
 
 namespace rlhf {
 
-void RunningMoments::update(const torch::Tensor& values) {
+void RunningMoments::update(const at::Tensor& values) {
   if (values.numel() == 0) {
     return;
   }
-  const auto batch = values.detach().to(torch::kDouble);
+  const auto batch = values.detach().to(at::kDouble);
   const auto mean_of_batch = batch.mean();
   merge({.mean = mean_of_batch.item<double>(),
          .variance = (batch - mean_of_batch).square().mean().item<double>(),

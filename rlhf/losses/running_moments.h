@@ -4,7 +4,7 @@
 // variances (1979).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/core/json.h"
 
@@ -18,7 +18,7 @@ struct RunningMoments {
   double count = 0.0;
 
   /// Takes the numbers of `values`, of any shape, in; no gradient. No numbers change nothing.
-  void update(const torch::Tensor& values);
+  void update(const at::Tensor& values);
   /// Takes in all that `other` has seen.
   void merge(const RunningMoments& other);
 

@@ -16,17 +16,19 @@
 // Departures: none.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/where.h>
 
 namespace rlhf {
 
 /// ratio, advantages (R) or (B). Returns the same shape.
-inline torch::Tensor sapo_loss(const torch::Tensor& ratio, const torch::Tensor& advantages,
-                               double temperature_pos, double temperature_neg) {
+inline at::Tensor sapo_loss(const at::Tensor& ratio, const at::Tensor& advantages,
+                            double temperature_pos, double temperature_neg) {
   const auto gate = [&](double temperature) {
-    return torch::sigmoid(temperature * (ratio - 1)) * (4 / temperature);
+    return at::sigmoid(temperature * (ratio - 1)) * (4 / temperature);
   };
-  return -torch::where(advantages.gt(0), gate(temperature_pos), gate(temperature_neg)) * advantages;
+  return -at::where(advantages.gt(0), gate(temperature_pos), gate(temperature_neg)) * advantages;
 }
 
 }  // namespace rlhf

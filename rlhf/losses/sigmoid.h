@@ -17,18 +17,19 @@
 // Departures: none from the papers. TRL 1.16 has ε = 0 here.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/log_sigmoid.h>
 
 namespace rlhf {
 
 /// delta (B): Δ. Returns (B).
-inline torch::Tensor sigmoid_loss(const torch::Tensor& delta, double beta, double label_smoothing) {
+inline at::Tensor sigmoid_loss(const at::Tensor& delta, double beta, double label_smoothing) {
   const auto logits = beta * delta;
-  const auto kept = -torch::log_sigmoid(logits);
+  const auto kept = -at::log_sigmoid(logits);
   if (label_smoothing == 0.0) {
     return kept;
   }
-  return (1 - label_smoothing) * kept - label_smoothing * torch::log_sigmoid(-logits);
+  return (1 - label_smoothing) * kept - label_smoothing * at::log_sigmoid(-logits);
 }
 
 }  // namespace rlhf

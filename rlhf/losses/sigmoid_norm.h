@@ -16,16 +16,16 @@
 // reverse_kl only.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/losses/sigmoid.h"
 
 namespace rlhf {
 
 /// Scores and token counts (B). Returns (B).
-inline torch::Tensor sigmoid_norm_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                       const torch::Tensor& chosen_tokens,
-                                       const torch::Tensor& rejected_tokens, double beta) {
+inline at::Tensor sigmoid_norm_loss(const at::Tensor& chosen, const at::Tensor& rejected,
+                                    const at::Tensor& chosen_tokens,
+                                    const at::Tensor& rejected_tokens, double beta) {
   const auto delta = chosen / chosen_tokens - rejected / rejected_tokens;
   return sigmoid_loss(delta, beta, /*label_smoothing=*/0.0);
 }

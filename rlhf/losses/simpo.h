@@ -17,15 +17,15 @@
 // TRL's; 0 for both is the paper.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/losses/sigmoid.h"
 
 namespace rlhf {
 
 /// Mean log-probabilities of a token (B). Returns (B).
-inline torch::Tensor simpo_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                double beta, double gamma, double label_smoothing) {
+inline at::Tensor simpo_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta,
+                             double gamma, double label_smoothing) {
   return sigmoid_loss(beta * (chosen - rejected) - gamma, /*beta=*/1.0, label_smoothing);
 }
 

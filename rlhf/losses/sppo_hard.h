@@ -16,13 +16,13 @@
 // certain here, and both answers are summed, as in TRL.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
 /// Log-ratios (B). Returns (B).
-inline torch::Tensor sppo_hard_loss(const torch::Tensor& chosen, const torch::Tensor& rejected,
-                                    double beta) {
+inline at::Tensor sppo_hard_loss(const at::Tensor& chosen, const at::Tensor& rejected,
+                                 double beta) {
   const double target = 1 / (2 * beta);
   return (chosen - target).square() + (rejected + target).square();
 }

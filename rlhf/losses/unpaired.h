@@ -2,7 +2,7 @@
 // Each has its header (kto.h, bco.h); this one has the switch and the weights of the classes.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/losses/unpaired_options.h"
 
@@ -13,8 +13,8 @@ namespace rlhf {
 /// the whole step: z of kto (kto_reference_point), δ of bco (RunningMoments::mean);
 /// apo_zero_unpaired uses none. Finite, and with a finite gradient, at log-ratios up to ±1e4. Error
 /// for options out of range and for tensors that do not fit.
-torch::Tensor unpaired_loss(UnpairedLoss loss, const torch::Tensor& log_ratios,
-                            const torch::Tensor& desirable, double anchor,
-                            const UnpairedLossOptions& options);
+at::Tensor unpaired_loss(UnpairedLoss loss, const at::Tensor& log_ratios,
+                         const at::Tensor& desirable, double anchor,
+                         const UnpairedLossOptions& options);
 
 }  // namespace rlhf

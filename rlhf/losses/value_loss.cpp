@@ -1,5 +1,10 @@
 #include "rlhf/losses/value_loss.h"
 
+#include <ATen/ops/clamp.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
 #include "rlhf/core/error.h"
 #include "rlhf/math/masked.h"
 
@@ -11,7 +16,7 @@ void check_inputs(const ValueInputs& inputs, bool clips) {
         "flat values were expected, got {}.",
         inputs.values.defined() ? fmt::format("({})", fmt::join(inputs.values.sizes(), ", "))
                                 : "none");
-  const auto fits = [&](const torch::Tensor& tensor, const char* name, torch::ScalarType type) {
+  const auto fits = [&](const at::Tensor& tensor, const char* name, at::ScalarType type) {
     check(
         tensor.defined() && tensor.sizes() == inputs.values.sizes() && tensor.scalar_type() == type,
         "value_loss", "{} ({}) of type {} was expected, got {}.", name, inputs.values.numel(),
@@ -22,14 +27,14 @@ void check_inputs(const ValueInputs& inputs, bool clips) {
   };
   const auto type = inputs.values.scalar_type();
   fits(inputs.returns, "returns", type);
-  fits(inputs.mask, "mask", torch::kBool);
+  fits(inputs.mask, "mask", at::kBool);
   if (clips) fits(inputs.old_values, "old_values", type);
 }
 
-ValueMetrics metrics_of(const torch::Tensor& values, const torch::Tensor& returns,
-                        const torch::Tensor& clipped, const torch::Tensor& mask) {
-  const auto v = values.detach().masked_select(mask).to(torch::kDouble);
-  const auto r = returns.detach().masked_select(mask).to(torch::kDouble);
+ValueMetrics metrics_of(const at::Tensor& values, const at::Tensor& returns,
+                        const at::Tensor& clipped, const at::Tensor& mask) {
+  const auto v = values.detach().masked_select(mask).to(at::kDouble);
+  const auto r = returns.detach().masked_select(mask).to(at::kDouble);
   ValueMetrics metrics;
   metrics.tokens = static_cast<double>(v.numel());
   if (clipped.defined())
@@ -65,20 +70,18 @@ ValueLossResult value_loss(const ValueInputs& inputs, std::optional<double> clip
   check(range >= 0, "value_loss", "a cliprange_value of at least 0 was expected, got {}.", range);
   check_inputs(inputs, /*clips=*/range > 0);
   // 0 in place of what the mask leaves out: 0 times the slope of a NaN would be NaN.
-  const auto zero = torch::zeros({}, inputs.values.options());
-  const auto kept = [&](const torch::Tensor& values) {
-    return torch::where(inputs.mask, values, zero);
-  };
+  const auto zero = at::zeros({}, inputs.values.options());
+  const auto kept = [&](const at::Tensor& values) { return at::where(inputs.mask, values, zero); };
   const auto values = kept(inputs.values);
   const auto returns = kept(inputs.returns).detach();
   auto losses = (values - returns).square();
-  torch::Tensor clipped;
+  at::Tensor clipped;
   if (range > 0) {
     const auto old = kept(inputs.old_values).detach();
-    const auto near = torch::clamp(values, old - range, old + range);
+    const auto near = at::clamp(values, old - range, old + range);
     const auto bound = (near - returns).square();
     clipped = bound.gt(losses);
-    losses = torch::max(losses, bound);
+    losses = at::max(losses, bound);
   }
   const auto mean =
       aggregate(Aggregation::token_mean, losses, inputs.mask, /*sequence=*/{}, {.tokens = tokens});

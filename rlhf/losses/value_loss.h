@@ -27,7 +27,7 @@
 // (no gradient but of those that move away). TRL's tokens include one place behind the stop token.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <optional>
 
@@ -37,10 +37,10 @@ namespace rlhf {
 
 /// Floating tensors are all fp32 or all double.
 struct ValueInputs {
-  torch::Tensor values;           ///< (R) of the critic, differentiable
-  torch::Tensor old_values = {};  ///< (R); needed where values are clipped
-  torch::Tensor returns;          ///< (R)
-  torch::Tensor mask;             ///< (R) bool: tokens that count; the others may hold anything
+  at::Tensor values;           ///< (R) of the critic, differentiable
+  at::Tensor old_values = {};  ///< (R); needed where values are clipped
+  at::Tensor returns;          ///< (R)
+  at::Tensor mask;             ///< (R) bool: tokens that count; the others may hold anything
 };
 
 /// Sums over calls: clip fraction = clipped / tokens (TRL's val/clipfrac), mean value = values /
@@ -60,7 +60,7 @@ struct ValueMetrics {
 };
 
 struct ValueLossResult {
-  torch::Tensor loss;  ///< scalar, differentiable in values
+  at::Tensor loss;  ///< scalar, differentiable in values
   ValueMetrics metrics;
 };
 

@@ -20,7 +20,9 @@
 // Departures: none. Beyond ±20 a token's log-ratio no longer moves w.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <cmath>
@@ -28,15 +30,14 @@
 namespace rlhf {
 
 /// φ of each sequence. log_weights (B): Σ_t clamp(log r_t, ±20); advantages (B). No gradient.
-inline torch::Tensor vespo_weight(const torch::Tensor& log_weights, const torch::Tensor& advantages,
-                                  double k_pos, double lambda_pos, double k_neg,
-                                  double lambda_neg) {
+inline at::Tensor vespo_weight(const at::Tensor& log_weights, const at::Tensor& advantages,
+                               double k_pos, double lambda_pos, double k_neg, double lambda_neg) {
   const auto log_w = log_weights.detach().clamp(std::log(1e-8), 20.0);
   const auto phi = [&](double k, double lambda) {
     lambda = std::max(lambda, 1e-4);
-    return torch::exp(lambda + k * log_w - lambda * log_w.exp());
+    return at::exp(lambda + k * log_w - lambda * log_w.exp());
   };
-  return torch::where(advantages.ge(0), phi(k_pos, lambda_pos), phi(k_neg, lambda_neg));
+  return at::where(advantages.ge(0), phi(k_pos, lambda_pos), phi(k_neg, lambda_neg));
 }
 
 }  // namespace rlhf

@@ -1,5 +1,9 @@
 #include "rlhf/math/head_tiles.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -9,13 +13,12 @@ namespace {
 
 constexpr int64_t kTileElements = int64_t{4} << 20;
 
-torch::ScalarType compute_type(const torch::Tensor& hidden, const Head& head) {
-  const bool wide =
-      hidden.scalar_type() == torch::kDouble || head.weight.scalar_type() == torch::kDouble;
-  return wide ? torch::kDouble : torch::kFloat;
+at::ScalarType compute_type(const at::Tensor& hidden, const Head& head) {
+  const bool wide = hidden.scalar_type() == at::kDouble || head.weight.scalar_type() == at::kDouble;
+  return wide ? at::kDouble : at::kFloat;
 }
 
-void check_targets(const torch::Tensor& targets, int64_t vocab) {
+void check_targets(const at::Tensor& targets, int64_t vocab) {
   const auto bad = ((targets < 0) | (targets >= vocab)).nonzero();
   if (bad.size(0) > 0) {
     const int64_t row = bad[0][0].item<int64_t>();
@@ -28,28 +31,28 @@ void check_targets(const torch::Tensor& targets, int64_t vocab) {
 
 }  // namespace
 
-void check_head_arguments(const torch::Tensor& hidden, const Head& head,
-                          const torch::Tensor& targets, const LogprobOptions& options) {
+void check_head_arguments(const at::Tensor& hidden, const Head& head, const at::Tensor& targets,
+                          const LogprobOptions& options) {
   check(hidden.dim() == 2 && head.weight.dim() == 2 && hidden.size(1) == head.weight.size(1),
         "linear_logprobs", "hidden (R, C) and weight (V, C) were expected, got ({}) and ({}).",
         fmt::join(hidden.sizes(), ", "), fmt::join(head.weight.sizes(), ", "));
   check(!head.bias.defined() || (head.bias.dim() == 1 && head.bias.size(0) == head.weight.size(0)),
         "linear_logprobs", "a bias of {} numbers was expected, got {}.", head.weight.size(0),
         head.bias.defined() ? head.bias.numel() : 0);
-  check(targets.dim() == 1 && targets.size(0) == hidden.size(0) &&
-            targets.scalar_type() == torch::kLong,
-        "linear_logprobs", "{} int64 targets were expected, got {} ({}).", hidden.size(0),
-        toString(targets.scalar_type()), fmt::join(targets.sizes(), ", "));
+  check(
+      targets.dim() == 1 && targets.size(0) == hidden.size(0) && targets.scalar_type() == at::kLong,
+      "linear_logprobs", "{} int64 targets were expected, got {} ({}).", hidden.size(0),
+      toString(targets.scalar_type()), fmt::join(targets.sizes(), ", "));
   check(options.temperature > 0.0, "linear_logprobs", "a temperature above 0 was expected, got {}.",
         options.temperature);
   check_targets(targets, head.weight.size(0));
 }
 
-std::optional<torch::Tensor> as_optional(const torch::Tensor& tensor) {
-  return tensor.defined() ? std::optional<torch::Tensor>(tensor) : std::nullopt;
+std::optional<at::Tensor> as_optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
 }
 
-HeadTiles::HeadTiles(const torch::Tensor& hidden, const Head& head, double temperature)
+HeadTiles::HeadTiles(const at::Tensor& hidden, const Head& head, double temperature)
     : hidden_(hidden.to(compute_type(hidden, head)).contiguous()),
       weight_(head.weight),
       transform_{head.bias, head.logit_scale, head.softcap, temperature} {}
@@ -60,13 +63,13 @@ int64_t HeadTiles::tile_width(int64_t rows) const {
   return std::clamp<int64_t>(width, 4096, std::max<int64_t>(4096, vocab()));
 }
 
-torch::Tensor HeadTiles::weight(int64_t first, int64_t width) const {
+at::Tensor HeadTiles::weight(int64_t first, int64_t width) const {
   return weight_.narrow(0, first, width).to(hidden_.scalar_type());
 }
 
-void HeadTiles::logits(const torch::Tensor& hidden, const torch::Tensor& weight, int64_t first,
-                       const torch::Tensor& z) const {
-  torch::Tensor out = z;
+void HeadTiles::logits(const at::Tensor& hidden, const at::Tensor& weight, int64_t first,
+                       const at::Tensor& z) const {
+  at::Tensor out = z;
   const double alpha = transform_.linear() ? transform_.factor() : 1.0;
   at::addmm_out(out, out, hidden, weight.t(), /*beta=*/0, alpha);
   if (!transform_.linear()) {
@@ -74,10 +77,9 @@ void HeadTiles::logits(const torch::Tensor& hidden, const torch::Tensor& weight,
   }
 }
 
-torch::Tensor HeadTiles::target_direction(const torch::Tensor& targets,
-                                          const RowStats& stats) const {
+at::Tensor HeadTiles::target_direction(const at::Tensor& targets, const RowStats& stats) const {
   const auto rows = weight_.index_select(0, targets).to(hidden_.scalar_type());
-  auto slope = torch::full_like(stats.target, transform_.factor());
+  auto slope = at::full_like(stats.target, transform_.factor());
   if (transform_.softcap > 0.0) {
     slope = slope * (1.0 - (stats.target * transform_.cap_inverse()).square());
   }
@@ -102,20 +104,20 @@ HeadGradients::HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need
   const int64_t rows = tiles.rows();
   const int64_t width = tiles.hidden(0, 0).size(1);
   if (need_hidden) {
-    hidden = torch::empty({rows, width}, tiles.options());
+    hidden = at::empty({rows, width}, tiles.options());
   }
   // The first cell overwrites; without rows there is none.
   if (need_weight) {
-    weight = rows > 0 ? torch::empty({tiles.vocab(), width}, tiles.options())
-                      : torch::zeros({tiles.vocab(), width}, tiles.options());
+    weight = rows > 0 ? at::empty({tiles.vocab(), width}, tiles.options())
+                      : at::zeros({tiles.vocab(), width}, tiles.options());
   }
   if (need_bias) {
-    bias = torch::zeros({tiles.vocab()}, tiles.options());
+    bias = at::zeros({tiles.vocab()}, tiles.options());
   }
 }
 
-void HeadGradients::add(const torch::Tensor& dx, int64_t row, int64_t first,
-                        const torch::Tensor& weight_tile) {
+void HeadGradients::add(const at::Tensor& dx, int64_t row, int64_t first,
+                        const at::Tensor& weight_tile) {
   if (hidden.defined()) {
     auto out = hidden.narrow(0, row, dx.size(0));
     at::addmm_out(out, out, dx, weight_tile, /*beta=*/first == 0 ? 0 : 1);

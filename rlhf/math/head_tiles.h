@@ -1,7 +1,7 @@
 // The head as a grid: chunks of rows by tiles of the vocabulary, and the products of one cell.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <optional>
@@ -13,39 +13,39 @@ namespace rlhf {
 
 /// Error unless the shapes fit, the temperature is positive and every target lies in [0, V); names
 /// the first bad row.
-void check_head_arguments(const torch::Tensor& hidden, const Head& head,
-                          const torch::Tensor& targets, const LogprobOptions& options);
+void check_head_arguments(const at::Tensor& hidden, const Head& head, const at::Tensor& targets,
+                          const LogprobOptions& options);
 
 /// How an undefined tensor travels through autograd: its functions take no undefined inputs.
-std::optional<torch::Tensor> as_optional(const torch::Tensor& tensor);
+std::optional<at::Tensor> as_optional(const at::Tensor& tensor);
 
 /// One call's view of the head. Products are computed in fp32 (double where an operand is double):
 /// operands of lower precision are widened, the weight tile by tile, so that logits never carry
 /// bf16's rounding.
 class HeadTiles {
  public:
-  HeadTiles(const torch::Tensor& hidden, const Head& head, double temperature);
+  HeadTiles(const at::Tensor& hidden, const Head& head, double temperature);
 
   int64_t rows() const { return hidden_.size(0); }
   int64_t vocab() const { return weight_.size(0); }
-  torch::TensorOptions options() const { return hidden_.options(); }
+  at::TensorOptions options() const { return hidden_.options(); }
   const LogitTransform& transform() const { return transform_; }
 
   /// Columns of a tile that `rows` rows meet at once: about 16 MB of logits, which caches hold.
   int64_t tile_width(int64_t rows) const;
   /// Rows of hidden [row, row + count), (count, C).
-  torch::Tensor hidden(int64_t row, int64_t count) const { return hidden_.narrow(0, row, count); }
+  at::Tensor hidden(int64_t row, int64_t count) const { return hidden_.narrow(0, row, count); }
   /// Rows of the weight [first, first + width), (width, C).
-  torch::Tensor weight(int64_t first, int64_t width) const;
+  at::Tensor weight(int64_t first, int64_t width) const;
   /// z (count, width) := transform(hidden · weightᵀ); z may be a strided part of a larger buffer.
-  void logits(const torch::Tensor& hidden, const torch::Tensor& weight, int64_t first,
-              const torch::Tensor& z) const;
+  void logits(const at::Tensor& hidden, const at::Tensor& weight, int64_t first,
+              const at::Tensor& z) const;
   /// dz_t · (w_t's part of the gradient): factor · slope_t · w_t of every row's target, (R, C).
-  torch::Tensor target_direction(const torch::Tensor& targets, const RowStats& stats) const;
+  at::Tensor target_direction(const at::Tensor& targets, const RowStats& stats) const;
 
  private:
-  torch::Tensor hidden_;  // (R, C) in the type of computation
-  torch::Tensor weight_;  // (V, C) as given
+  at::Tensor hidden_;  // (R, C) in the type of computation
+  at::Tensor weight_;  // (V, C) as given
   LogitTransform transform_;
 };
 
@@ -68,11 +68,11 @@ class HeadGradients {
 
   /// Takes the gradient dx (count, width) of one cell's product in. Cells of row 0 and of column 0
   /// come first; `weight_tile` is the tile of the weight.
-  void add(const torch::Tensor& dx, int64_t row, int64_t first, const torch::Tensor& weight_tile);
+  void add(const at::Tensor& dx, int64_t row, int64_t first, const at::Tensor& weight_tile);
 
-  torch::Tensor hidden;  ///< (R, C)
-  torch::Tensor weight;  ///< (V, C)
-  torch::Tensor bias;    ///< (V)
+  at::Tensor hidden;  ///< (R, C)
+  at::Tensor weight;  ///< (V, C)
+  at::Tensor bias;    ///< (V)
 
  private:
   const HeadTiles& tiles_;

@@ -7,7 +7,7 @@
 
 namespace rlhf {
 
-torch::Tensor bounded_exp(const torch::Tensor& x) {
+at::Tensor bounded_exp(const at::Tensor& x) {
   const auto inside = x.clamp_max(kLogRatioBound);
   const auto edge = inside.exp();
   // Beyond the bound `inside` is constant: the second term alone carries the value's growth and the
@@ -15,8 +15,8 @@ torch::Tensor bounded_exp(const torch::Tensor& x) {
   return edge + edge.detach() * (x - inside);
 }
 
-torch::Tensor kl_estimate(KlEstimator estimator, const torch::Tensor& logprobs,
-                          const torch::Tensor& ref_logprobs) {
+at::Tensor kl_estimate(KlEstimator estimator, const at::Tensor& logprobs,
+                       const at::Tensor& ref_logprobs) {
   check(logprobs.sizes() == ref_logprobs.sizes(), "kl_estimate",
         "log-probabilities of one shape were expected, got ({}) and ({}).",
         fmt::join(logprobs.sizes(), ", "), fmt::join(ref_logprobs.sizes(), ", "));

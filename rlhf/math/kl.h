@@ -7,7 +7,7 @@
 // Source: Schulman, Approximating KL Divergence (joschu.net/blog/kl-approx.html, 2020).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "rlhf/math/kl_estimator.h"
 
@@ -19,12 +19,12 @@ namespace rlhf {
 inline constexpr double kLogRatioBound = 20.0;
 
 /// e^x up to kLogRatioBound, its tangent beyond. Differentiable.
-torch::Tensor bounded_exp(const torch::Tensor& x);
+at::Tensor bounded_exp(const at::Tensor& x);
 
 /// Per token, in logprobs' shape and type; differentiable in logprobs (and in ref_logprobs, if it
 /// asks for that). Error when the shapes differ.
-torch::Tensor kl_estimate(KlEstimator estimator, const torch::Tensor& logprobs,
-                          const torch::Tensor& ref_logprobs);
+at::Tensor kl_estimate(KlEstimator estimator, const at::Tensor& logprobs,
+                       const at::Tensor& ref_logprobs);
 
 /// Of one token.
 double kl_estimate(KlEstimator estimator, double logprob, double ref_logprob);

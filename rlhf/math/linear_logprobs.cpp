@@ -1,5 +1,8 @@
 #include "rlhf/math/linear_logprobs.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -18,14 +21,14 @@ using torch::autograd::variable_list;
 // What one pass over the vocabulary leaves.
 struct ForwardPass {
   RowStats stats;
-  torch::Tensor logits;     // (R, V) if they are to be kept
-  torch::Tensor direction;  // (R, C) d logprob / d hidden, if asked for
+  at::Tensor logits;     // (R, V) if they are to be kept
+  at::Tensor direction;  // (R, C) d logprob / d hidden, if asked for
 };
 
 enum class Keep { nothing, logits, direction };
 
 // Vocabulary outside, rows inside: a tile of the weight is read (and widened) once.
-ForwardPass forward_pass(const HeadTiles& tiles, const torch::Tensor& targets,
+ForwardPass forward_pass(const HeadTiles& tiles, const at::Tensor& targets,
                          const LogprobOptions& options, Keep keep) {
   const int64_t rows = tiles.rows();
   const int64_t chunk = head_chunk_rows(tiles, options);
@@ -37,16 +40,15 @@ ForwardPass forward_pass(const HeadTiles& tiles, const torch::Tensor& targets,
                                .total = options.mean_logit,
                                .argmax = options.top1},
                               targets.device());
-  torch::Tensor buffer;
-  torch::Tensor expected;  // Σ_v weight of v · w_v
+  at::Tensor buffer;
+  at::Tensor expected;  // Σ_v weight of v · w_v
   if (keep == Keep::logits) {
-    pass.logits = torch::empty({rows, tiles.vocab()}, tiles.options());
+    pass.logits = at::empty({rows, tiles.vocab()}, tiles.options());
   } else {
-    buffer =
-        torch::empty({std::min(chunk, rows) * std::min(width, tiles.vocab())}, tiles.options());
+    buffer = at::empty({std::min(chunk, rows) * std::min(width, tiles.vocab())}, tiles.options());
   }
   if (keep == Keep::direction) {
-    expected = torch::zeros_like(tiles.hidden(0, rows));
+    expected = at::zeros_like(tiles.hidden(0, rows));
   }
   for_pieces(tiles.vocab(), width, [&](int64_t first, int64_t columns) {
     const auto weight = tiles.weight(first, columns);
@@ -76,21 +78,20 @@ ForwardPass forward_pass(const HeadTiles& tiles, const torch::Tensor& targets,
 
 // Log-probability and entropy, which may carry a gradient, then what carries none. What a caller
 // did not ask for travels through autograd as an empty tensor.
-variable_list row_outputs(const ForwardPass& pass, const torch::Tensor& targets,
+variable_list row_outputs(const ForwardPass& pass, const at::Tensor& targets,
                           const HeadTiles& tiles, const LogprobOptions& options) {
   const auto& stats = pass.stats;
   const auto type = tiles.options().dtype();
-  const auto none = [&] { return torch::empty({0}, tiles.options()); };
+  const auto none = [&] { return at::empty({0}, tiles.options()); };
   return {
       stats.logprobs().to(type), options.entropy ? stats.entropy().to(type) : none(),
-      options.top1 ? stats.argmax == targets
-                   : torch::empty({0}, targets.options().dtype(torch::kBool)),
+      options.top1 ? stats.argmax == targets : at::empty({0}, targets.options().dtype(at::kBool)),
       options.collision ? stats.log_collision().to(type) : none(),
       options.mean_logit ? (stats.total / static_cast<double>(tiles.vocab())).to(type) : none()};
 }
 
 RowLogprobs named(const variable_list& outputs, const LogprobOptions& options) {
-  const auto asked = [&](bool flag, size_t i) { return flag ? outputs[i] : torch::Tensor(); };
+  const auto asked = [&](bool flag, size_t i) { return flag ? outputs[i] : at::Tensor(); };
   return {outputs[0], asked(options.entropy, 1), asked(options.top1, 2),
           asked(options.collision, 3), asked(options.mean_logit, 4)};
 }
@@ -99,7 +100,7 @@ RowLogprobs named(const variable_list& outputs, const LogprobOptions& options) {
 class FrozenHeadLogprobs : public torch::autograd::Function<FrozenHeadLogprobs> {
  public:
   static variable_list forward(AutogradContext* ctx, const Variable& hidden, const Head& head,
-                               const torch::Tensor& targets, const LogprobOptions& options) {
+                               const at::Tensor& targets, const LogprobOptions& options) {
     const HeadTiles tiles(hidden, head, options.temperature);
     const auto pass = forward_pass(tiles, targets, options, Keep::direction);
     auto outputs = row_outputs(pass, targets, tiles, options);
@@ -111,7 +112,7 @@ class FrozenHeadLogprobs : public torch::autograd::Function<FrozenHeadLogprobs> 
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto direction = ctx->get_saved_variables()[0];
-    torch::Tensor hidden;
+    at::Tensor hidden;
     if (grads[0].defined()) {
       hidden = direction * grads[0].unsqueeze(1).to(direction.scalar_type());
     }
@@ -123,10 +124,9 @@ class FrozenHeadLogprobs : public torch::autograd::Function<FrozenHeadLogprobs> 
 class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs> {
  public:
   static variable_list forward(AutogradContext* ctx, const Variable& hidden, const Variable& weight,
-                               const std::optional<Variable>& maybe_bias,
-                               const torch::Tensor& targets, double logit_scale, double softcap,
-                               const LogprobOptions& options) {
-    const auto bias = maybe_bias.value_or(torch::Tensor());
+                               const std::optional<Variable>& maybe_bias, const at::Tensor& targets,
+                               double logit_scale, double softcap, const LogprobOptions& options) {
+    const auto bias = maybe_bias.value_or(at::Tensor());
     const HeadTiles tiles(hidden, {weight, bias, logit_scale, softcap}, options.temperature);
     const int64_t bytes =
         tiles.rows() * tiles.vocab() * static_cast<int64_t>(tiles.options().dtype().itemsize());
@@ -173,23 +173,23 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
  private:
   // d log p_t / dz_v = 1[v = t] − p_v,   dH / dz_v = −p_v (log p_v + H).
   static RowGradient row_gradient(const variable_list& grads, const RowStats& stats) {
-    const auto zero = torch::zeros_like(stats.max);
-    const auto logprob = grads[0].defined() ? grads[0].to(torch::kDouble).contiguous() : zero;
+    const auto zero = at::zeros_like(stats.max);
+    const auto logprob = grads[0].defined() ? grads[0].to(at::kDouble).contiguous() : zero;
     if (!grads[1].defined()) {
       return {logprob, -logprob, {}, {}};
     }
-    const auto entropy = grads[1].to(torch::kDouble).contiguous();
+    const auto entropy = grads[1].to(at::kDouble).contiguous();
     return {logprob, -logprob - entropy * stats.entropy(), -entropy, {}};
   }
 
-  static void backward_pass(const HeadTiles& tiles, const torch::Tensor& targets,
+  static void backward_pass(const HeadTiles& tiles, const at::Tensor& targets,
                             const RowStats& stats, const RowGradient& gradient,
-                            const torch::Tensor& kept, const LogprobOptions& options,
+                            const at::Tensor& kept, const LogprobOptions& options,
                             HeadGradients& gradients) {
     const int64_t chunk = head_chunk_rows(tiles, options);
     const int64_t width = tiles.tile_width(std::min(chunk, tiles.rows()));
-    const auto buffer = torch::empty(
-        {std::min(chunk, tiles.rows()) * std::min(width, tiles.vocab())}, tiles.options());
+    const auto buffer = at::empty({std::min(chunk, tiles.rows()) * std::min(width, tiles.vocab())},
+                                  tiles.options());
     for_pieces(tiles.vocab(), width, [&](int64_t first, int64_t columns) {
       const auto weight = tiles.weight(first, columns);
       for_pieces(tiles.rows(), chunk, [&](int64_t row, int64_t count) {
@@ -207,17 +207,17 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
     });
   }
 
-  static torch::Tensor narrowed(const torch::Tensor& gradient, const torch::Tensor& like) {
+  static at::Tensor narrowed(const at::Tensor& gradient, const at::Tensor& like) {
     return gradient.defined() ? gradient.to(like.scalar_type()) : gradient;
   }
 };
 
-bool wants_grad(const torch::Tensor& t) { return t.defined() && t.requires_grad(); }
+bool wants_grad(const at::Tensor& t) { return t.defined() && t.requires_grad(); }
 
 }  // namespace
 
-RowLogprobs linear_logprobs(const torch::Tensor& hidden, const Head& head,
-                            const torch::Tensor& targets, const LogprobOptions& options) {
+RowLogprobs linear_logprobs(const at::Tensor& hidden, const Head& head, const at::Tensor& targets,
+                            const LogprobOptions& options) {
   check_head_arguments(hidden, head, targets, options);
   const auto places = targets.contiguous();
   const bool head_trains = wants_grad(head.weight) || wants_grad(head.bias);

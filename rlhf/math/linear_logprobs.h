@@ -10,7 +10,7 @@
 // and the matmul.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <optional>
 
@@ -18,8 +18,8 @@ namespace rlhf {
 
 /// The last layer of a model as data: what a row of the architecture table and the weights say.
 struct Head {
-  torch::Tensor weight;      ///< (V, C); the embedding itself where tied
-  torch::Tensor bias = {};   ///< (V) or undefined
+  at::Tensor weight;         ///< (V, C); the embedding itself where tied
+  at::Tensor bias = {};      ///< (V) or undefined
   double logit_scale = 1.0;  ///< factor on the logits (granite: 1 / logits_scaling)
   double softcap = 0.0;      ///< final soft-cap (gemma2), 0 for none
 };
@@ -43,20 +43,20 @@ struct LogprobOptions {
 };
 
 struct RowLogprobs {
-  torch::Tensor logprobs;  ///< (R), fp32 or double; never above 0
-  torch::Tensor entropy;   ///< (R) if asked for
-  torch::Tensor top1;      ///< (R) bool if asked for
+  at::Tensor logprobs;  ///< (R), fp32 or double; never above 0
+  at::Tensor entropy;   ///< (R) if asked for
+  at::Tensor top1;      ///< (R) bool if asked for
   /// (R) if asked for, no gradient: log Σ_v p_v², by which WPO aligns its weights (Zhou et al.,
   /// arXiv 2406.11827).
-  torch::Tensor log_collision;
-  torch::Tensor mean_logit;  ///< (R) if asked for, no gradient
+  at::Tensor log_collision;
+  at::Tensor mean_logit;  ///< (R) if asked for, no gradient
 };
 
 /// hidden (R, C), targets (R) int64. Differentiable in hidden, weight and bias, whichever require
 /// it. With a frozen head the forward keeps the expected embedding (R, C) and the backward costs no
 /// matmul.
-RowLogprobs linear_logprobs(const torch::Tensor& hidden, const Head& head,
-                            const torch::Tensor& targets, const LogprobOptions& options = {});
+RowLogprobs linear_logprobs(const at::Tensor& hidden, const Head& head, const at::Tensor& targets,
+                            const LogprobOptions& options = {});
 
 /// What supervised fine-tuning needs, in one pass: the coefficient of every row is known
 /// beforehand, so the gradient is made in the forward pass, chunk by chunk in one reused buffer.
@@ -66,33 +66,31 @@ enum class RowObjective {
 };
 
 struct SupervisedLoss {
-  torch::Tensor loss;  ///< scalar: Σ_r coefficient_r · objective_r; backward() gives hidden, weight
-                       ///< and bias gradients
-  torch::Tensor logprobs;  ///< (R), no gradient
-  torch::Tensor entropy;   ///< (R), no gradient, if asked for
-  torch::Tensor top1;      ///< (R) bool, if asked for
+  at::Tensor loss;  ///< scalar: Σ_r coefficient_r · objective_r; backward() gives hidden, weight
+                    ///< and bias gradients
+  at::Tensor logprobs;  ///< (R), no gradient
+  at::Tensor entropy;   ///< (R), no gradient, if asked for
+  at::Tensor top1;      ///< (R) bool, if asked for
 };
 
 /// `coefficients` (R) is the weight of each row, as a rule 1 / (supervised tokens of the step).
 /// `label_smoothing` ε mixes the loss with the mean over the vocabulary: (1 − ε)·nll +
 /// ε·mean_v(−log p_v) (transformers' LabelSmoother); nll only.
-SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& head,
-                                      const torch::Tensor& targets,
-                                      const torch::Tensor& coefficients, RowObjective objective,
-                                      double label_smoothing = 0.0,
+SupervisedLoss linear_supervised_loss(const at::Tensor& hidden, const Head& head,
+                                      const at::Tensor& targets, const at::Tensor& coefficients,
+                                      RowObjective objective, double label_smoothing = 0.0,
                                       const LogprobOptions& options = {});
 
 namespace reference {
 /// Full logits in plain torch, differentiated by autograd: oracle and fallback.
-RowLogprobs linear_logprobs(const torch::Tensor& hidden, const Head& head,
-                            const torch::Tensor& targets, const LogprobOptions& options = {});
-SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& head,
-                                      const torch::Tensor& targets,
-                                      const torch::Tensor& coefficients, RowObjective objective,
-                                      double label_smoothing = 0.0,
+RowLogprobs linear_logprobs(const at::Tensor& hidden, const Head& head, const at::Tensor& targets,
+                            const LogprobOptions& options = {});
+SupervisedLoss linear_supervised_loss(const at::Tensor& hidden, const Head& head,
+                                      const at::Tensor& targets, const at::Tensor& coefficients,
+                                      RowObjective objective, double label_smoothing = 0.0,
                                       const LogprobOptions& options = {});
 /// The logits themselves, (R, V), before any temperature: generation's and the tests'.
-torch::Tensor logits(const torch::Tensor& hidden, const Head& head);
+at::Tensor logits(const at::Tensor& hidden, const Head& head);
 }  // namespace reference
 
 }  // namespace rlhf

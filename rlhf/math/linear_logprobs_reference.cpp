@@ -1,3 +1,6 @@
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/tanh.h>
+
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/thin_product.h"
 #include "rlhf/math/head_tiles.h"
@@ -7,12 +10,12 @@ namespace rlhf::reference {
 namespace {
 
 // z (R, V), at least fp32.
-torch::Tensor tempered(const torch::Tensor& hidden, const Head& head, double temperature) {
+at::Tensor tempered(const at::Tensor& hidden, const Head& head, double temperature) {
   const auto z = logits(hidden, head);
-  return z.to(z.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat) / temperature;
+  return z.to(z.scalar_type() == at::kDouble ? at::kDouble : at::kFloat) / temperature;
 }
 
-RowLogprobs gather(const torch::Tensor& z, const torch::Tensor& log_p, const torch::Tensor& targets,
+RowLogprobs gather(const at::Tensor& z, const at::Tensor& log_p, const at::Tensor& targets,
                    const LogprobOptions& options) {
   RowLogprobs out;
   out.logprobs = log_p.gather(1, targets.unsqueeze(1)).squeeze(1);
@@ -34,7 +37,7 @@ RowLogprobs gather(const torch::Tensor& z, const torch::Tensor& log_p, const tor
 
 }  // namespace
 
-torch::Tensor logits(const torch::Tensor& hidden, const Head& head) {
+at::Tensor logits(const at::Tensor& hidden, const Head& head) {
   auto z = linear_product(hidden, head.weight);
   if (head.bias.defined()) {
     z = z + head.bias;
@@ -42,23 +45,23 @@ torch::Tensor logits(const torch::Tensor& hidden, const Head& head) {
   if (head.logit_scale != 1.0) {
     z = z * head.logit_scale;
   }
-  return head.softcap > 0.0 ? head.softcap * torch::tanh(z / head.softcap) : z;
+  return head.softcap > 0.0 ? head.softcap * at::tanh(z / head.softcap) : z;
 }
 
-RowLogprobs linear_logprobs(const torch::Tensor& hidden, const Head& head,
-                            const torch::Tensor& targets, const LogprobOptions& options) {
+RowLogprobs linear_logprobs(const at::Tensor& hidden, const Head& head, const at::Tensor& targets,
+                            const LogprobOptions& options) {
   check_head_arguments(hidden, head, targets, options);
   const auto z = tempered(hidden, head, options.temperature);
-  return gather(z, torch::log_softmax(z, -1), targets, options);
+  return gather(z, at::log_softmax(z, -1), targets, options);
 }
 
-SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& head,
-                                      const torch::Tensor& targets,
-                                      const torch::Tensor& coefficients, RowObjective objective,
-                                      double label_smoothing, const LogprobOptions& options) {
+SupervisedLoss linear_supervised_loss(const at::Tensor& hidden, const Head& head,
+                                      const at::Tensor& targets, const at::Tensor& coefficients,
+                                      RowObjective objective, double label_smoothing,
+                                      const LogprobOptions& options) {
   check_head_arguments(hidden, head, targets, options);
   const auto z = tempered(hidden, head, options.temperature);
-  const auto log_p = torch::log_softmax(z, -1);
+  const auto log_p = at::log_softmax(z, -1);
   const auto rows = gather(z, log_p, targets, options);
   auto losses = -rows.logprobs;
   if (objective == RowObjective::dft) {

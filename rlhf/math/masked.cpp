@@ -1,5 +1,8 @@
 #include "rlhf/math/masked.h"
 
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -8,15 +11,15 @@ namespace rlhf {
 namespace {
 
 // Values where the mask holds, 0 elsewhere, in double.
-torch::Tensor kept(const torch::Tensor& values, const torch::Tensor& mask) {
-  check(mask.scalar_type() == torch::kBool && mask.sizes() == values.sizes(), "masked",
+at::Tensor kept(const at::Tensor& values, const at::Tensor& mask) {
+  check(mask.scalar_type() == at::kBool && mask.sizes() == values.sizes(), "masked",
         "a bool mask ({}) was expected, got {} ({}).", fmt::join(values.sizes(), ", "),
         toString(mask.scalar_type()), fmt::join(mask.sizes(), ", "));
-  const auto zero = torch::zeros({}, values.options().dtype(torch::kDouble));
-  return torch::where(mask, values.to(torch::kDouble), zero);
+  const auto zero = at::zeros({}, values.options().dtype(at::kDouble));
+  return at::where(mask, values.to(at::kDouble), zero);
 }
 
-int64_t sequences_in(const torch::Tensor& sequence) {
+int64_t sequences_in(const at::Tensor& sequence) {
   return sequence.numel() == 0 ? 0 : sequence.max().item<int64_t>() + 1;
 }
 
@@ -34,30 +37,30 @@ double divisor(Aggregation aggregation, const StepCounts& counts) {
 
 }  // namespace
 
-torch::Tensor masked_sum(const torch::Tensor& values, const torch::Tensor& mask) {
+at::Tensor masked_sum(const at::Tensor& values, const at::Tensor& mask) {
   return kept(values, mask).sum().to(values.scalar_type());
 }
 
-torch::Tensor masked_mean(const torch::Tensor& values, const torch::Tensor& mask) {
+at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& mask) {
   return (kept(values, mask).sum() / mask.sum().clamp_min(1)).to(values.scalar_type());
 }
 
-torch::Tensor masked_variance(const torch::Tensor& values, const torch::Tensor& mask) {
+at::Tensor masked_variance(const at::Tensor& values, const at::Tensor& mask) {
   const auto count = mask.sum();
   const auto mean = kept(values, mask).sum() / count.clamp_min(1);
-  const auto squares = kept(values.to(torch::kDouble) - mean, mask).square();
+  const auto squares = kept(values.to(at::kDouble) - mean, mask).square();
   return (squares.sum() / (count - 1).clamp_min(1)).to(values.scalar_type());
 }
 
-torch::Tensor sequence_sums(const torch::Tensor& values, const torch::Tensor& mask,
-                            const torch::Tensor& sequence, int64_t sequences) {
-  const auto sums = torch::zeros({sequences}, values.options().dtype(torch::kDouble));
+at::Tensor sequence_sums(const at::Tensor& values, const at::Tensor& mask,
+                         const at::Tensor& sequence, int64_t sequences) {
+  const auto sums = at::zeros({sequences}, values.options().dtype(at::kDouble));
   return sums.index_add(0, sequence, kept(values, mask)).to(values.scalar_type());
 }
 
-torch::Tensor aggregation_coefficients(Aggregation aggregation, const torch::Tensor& mask,
-                                       const torch::Tensor& sequence, const StepCounts& counts) {
-  const auto share = mask.to(torch::kDouble);
+at::Tensor aggregation_coefficients(Aggregation aggregation, const at::Tensor& mask,
+                                    const at::Tensor& sequence, const StepCounts& counts) {
+  const auto share = mask.to(at::kDouble);
   if (!mask.any().item<bool>()) {
     return share;
   }
@@ -70,9 +73,8 @@ torch::Tensor aggregation_coefficients(Aggregation aggregation, const torch::Ten
   return share / lengths.index_select(0, sequence) / count;
 }
 
-torch::Tensor aggregate(Aggregation aggregation, const torch::Tensor& values,
-                        const torch::Tensor& mask, const torch::Tensor& sequence,
-                        const StepCounts& counts) {
+at::Tensor aggregate(Aggregation aggregation, const at::Tensor& values, const at::Tensor& mask,
+                     const at::Tensor& sequence, const StepCounts& counts) {
   const auto coefficients = aggregation_coefficients(aggregation, mask, sequence, counts);
   return (kept(values, mask) * coefficients).sum().to(values.scalar_type());
 }

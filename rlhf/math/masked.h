@@ -15,7 +15,7 @@
 // leaves out may hold anything, NaN included, and gets gradient 0.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
@@ -29,28 +29,27 @@ struct StepCounts {
 };
 
 /// Σ values over the mask, a scalar in values' type, summed in double.
-torch::Tensor masked_sum(const torch::Tensor& values, const torch::Tensor& mask);
+at::Tensor masked_sum(const at::Tensor& values, const at::Tensor& mask);
 
 /// Mean over the mask; 0 where the mask is empty.
-torch::Tensor masked_mean(const torch::Tensor& values, const torch::Tensor& mask);
+at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& mask);
 
 /// Sample variance over the mask (divisor n − 1); 0 where fewer than two values count.
-torch::Tensor masked_variance(const torch::Tensor& values, const torch::Tensor& mask);
+at::Tensor masked_variance(const at::Tensor& values, const at::Tensor& mask);
 
 /// Sums by sequence, (sequences): `sequence` (R) int64 names the sequence of each value.
 /// Differentiable in values.
-torch::Tensor sequence_sums(const torch::Tensor& values, const torch::Tensor& mask,
-                            const torch::Tensor& sequence, int64_t sequences);
+at::Tensor sequence_sums(const at::Tensor& values, const at::Tensor& mask,
+                         const at::Tensor& sequence, int64_t sequences);
 
 /// The coefficient of each row, (R) double, 0 where masked. For sequence_mean a sequence must be
 /// whole in this call. Error when the count that the aggregation divides by is not positive and a
 /// row counts.
-torch::Tensor aggregation_coefficients(Aggregation aggregation, const torch::Tensor& mask,
-                                       const torch::Tensor& sequence, const StepCounts& counts);
+at::Tensor aggregation_coefficients(Aggregation aggregation, const at::Tensor& mask,
+                                    const at::Tensor& sequence, const StepCounts& counts);
 
 /// Σ coefficient · value, this call's share of the step's loss. Differentiable in values.
-torch::Tensor aggregate(Aggregation aggregation, const torch::Tensor& values,
-                        const torch::Tensor& mask, const torch::Tensor& sequence,
-                        const StepCounts& counts);
+at::Tensor aggregate(Aggregation aggregation, const at::Tensor& values, const at::Tensor& mask,
+                     const at::Tensor& sequence, const StepCounts& counts);
 
 }  // namespace rlhf

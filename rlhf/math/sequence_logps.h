@@ -10,22 +10,22 @@
 // one call, in the order of its tokens; rows of different answers may alternate.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 namespace rlhf {
 
 struct SequenceLogps {
-  torch::Tensor sums;    ///< (B) in logprobs' type, differentiable; added up in double
-  torch::Tensor tokens;  ///< (B) in logprobs' type: the answers' full lengths
+  at::Tensor sums;    ///< (B) in logprobs' type, differentiable; added up in double
+  at::Tensor tokens;  ///< (B) in logprobs' type: the answers' full lengths
 };
 
 /// logprobs (R), sequence (R) int64 in [0, sequences). An answer without rows gives 0 and 0.
-SequenceLogps sequence_logps(const torch::Tensor& logprobs, const torch::Tensor& sequence,
+SequenceLogps sequence_logps(const at::Tensor& logprobs, const at::Tensor& sequence,
                              int64_t sequences);
 
 /// The same with LD-DPO's weights: `common` (B) int64 is n of each answer's pair, `ld_alpha` is α
 /// in [0, 1]; 1 is the plain sum. Error when α is out of range.
-SequenceLogps sequence_logps(const torch::Tensor& logprobs, const torch::Tensor& sequence,
-                             const torch::Tensor& common, double ld_alpha);
+SequenceLogps sequence_logps(const at::Tensor& logprobs, const at::Tensor& sequence,
+                             const at::Tensor& common, double ld_alpha);
 
 }  // namespace rlhf

@@ -1,3 +1,6 @@
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -21,15 +24,15 @@ struct Objective {
 
 // Everything a supervised pass gives; (R) but for the loss.
 struct SupervisedPass {
-  torch::Tensor loss;  // double scalar
-  torch::Tensor logprobs;
-  torch::Tensor entropy;
-  torch::Tensor top1;
+  at::Tensor loss;  // double scalar
+  at::Tensor logprobs;
+  at::Tensor entropy;
+  at::Tensor top1;
 };
 
 // Σ coefficient · objective over some rows, double.
-torch::Tensor objective_sum(const RowStats& stats, const torch::Tensor& coefficients, int64_t vocab,
-                            const Objective& objective) {
+at::Tensor objective_sum(const RowStats& stats, const at::Tensor& coefficients, int64_t vocab,
+                         const Objective& objective) {
   const auto logprobs = stats.logprobs();
   if (objective.kind == RowObjective::dft) {
     return -(coefficients * logprobs.exp() * logprobs).sum();
@@ -44,8 +47,8 @@ torch::Tensor objective_sum(const RowStats& stats, const torch::Tensor& coeffici
 }
 
 // nll: c·(p_v − (1 − ε)·1[v = t] − ε/V);  dft: c·p_t·(p_v − 1[v = t]).
-RowGradient objective_gradient(const RowStats& stats, const torch::Tensor& coefficients,
-                               int64_t vocab, const Objective& objective) {
+RowGradient objective_gradient(const RowStats& stats, const at::Tensor& coefficients, int64_t vocab,
+                               const Objective& objective) {
   if (objective.kind == RowObjective::dft) {
     const auto weight = coefficients * stats.logprobs().exp();
     return {-weight, weight, {}, {}};
@@ -58,8 +61,8 @@ RowGradient objective_gradient(const RowStats& stats, const torch::Tensor& coeff
 }
 
 // Rows outside: a chunk's logits must be whole before its gradient overwrites them.
-SupervisedPass supervised_pass(const HeadTiles& tiles, const torch::Tensor& targets,
-                               const torch::Tensor& coefficients, const Objective& objective,
+SupervisedPass supervised_pass(const HeadTiles& tiles, const at::Tensor& targets,
+                               const at::Tensor& coefficients, const Objective& objective,
                                const LogprobOptions& options, HeadGradients* gradients) {
   const int64_t vocab = tiles.vocab();
   const int64_t chunk = head_chunk_rows(tiles, options);
@@ -68,9 +71,9 @@ SupervisedPass supervised_pass(const HeadTiles& tiles, const torch::Tensor& targ
       tiles.rows(),
       {.entropy = options.entropy, .total = objective.smoothing > 0.0, .argmax = options.top1},
       targets.device());
-  auto loss = torch::zeros({}, stats.max.options());
+  auto loss = at::zeros({}, stats.max.options());
   const auto buffer =
-      torch::empty({chunk, gradients == nullptr ? std::min(width, vocab) : vocab}, tiles.options());
+      at::empty({chunk, gradients == nullptr ? std::min(width, vocab) : vocab}, tiles.options());
   for_pieces(tiles.rows(), chunk, [&](int64_t row, int64_t count) {
     const auto target = targets.narrow(0, row, count);
     const auto coefficient = coefficients.narrow(0, row, count);
@@ -93,21 +96,20 @@ SupervisedPass supervised_pass(const HeadTiles& tiles, const torch::Tensor& targ
     });
   });
   const auto type = tiles.options().dtype();
-  return {loss, stats.logprobs().to(type),
-          options.entropy ? stats.entropy().to(type) : torch::empty({0}, tiles.options()),
-          options.top1 ? stats.argmax == targets
-                       : torch::empty({0}, targets.options().dtype(torch::kBool))};
+  return {
+      loss, stats.logprobs().to(type),
+      options.entropy ? stats.entropy().to(type) : at::empty({0}, tiles.options()),
+      options.top1 ? stats.argmax == targets : at::empty({0}, targets.options().dtype(at::kBool))};
 }
 
 // The gradient is made in forward; backward scales it.
 class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
  public:
   static variable_list forward(AutogradContext* ctx, const Variable& hidden, const Variable& weight,
-                               const std::optional<Variable>& maybe_bias,
-                               const torch::Tensor& targets, const torch::Tensor& coefficients,
-                               double logit_scale, double softcap, const Objective& objective,
-                               const LogprobOptions& options) {
-    const auto bias = maybe_bias.value_or(torch::Tensor());
+                               const std::optional<Variable>& maybe_bias, const at::Tensor& targets,
+                               const at::Tensor& coefficients, double logit_scale, double softcap,
+                               const Objective& objective, const LogprobOptions& options) {
+    const auto bias = maybe_bias.value_or(at::Tensor());
     const HeadTiles tiles(hidden, {weight, bias, logit_scale, softcap}, options.temperature);
     HeadGradients gradients(tiles, hidden.requires_grad(), weight.requires_grad(),
                             bias.defined() && bias.requires_grad());
@@ -134,12 +136,12 @@ class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
   }
 
  private:
-  static torch::Tensor like(const torch::Tensor& gradient, const torch::Tensor& other) {
+  static at::Tensor like(const at::Tensor& gradient, const at::Tensor& other) {
     return gradient.defined() ? gradient.to(other.scalar_type()) : gradient;
   }
 };
 
-void check_supervised_arguments(const torch::Tensor& hidden, const torch::Tensor& coefficients,
+void check_supervised_arguments(const at::Tensor& hidden, const at::Tensor& coefficients,
                                 RowObjective objective, double smoothing) {
   check(coefficients.dim() == 1 && coefficients.size(0) == hidden.size(0), "linear_supervised_loss",
         "{} coefficients were expected, got ({}).", hidden.size(0),
@@ -154,14 +156,14 @@ void check_supervised_arguments(const torch::Tensor& hidden, const torch::Tensor
 
 }  // namespace
 
-SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& head,
-                                      const torch::Tensor& targets,
-                                      const torch::Tensor& coefficients, RowObjective objective,
-                                      double label_smoothing, const LogprobOptions& options) {
+SupervisedLoss linear_supervised_loss(const at::Tensor& hidden, const Head& head,
+                                      const at::Tensor& targets, const at::Tensor& coefficients,
+                                      RowObjective objective, double label_smoothing,
+                                      const LogprobOptions& options) {
   check_head_arguments(hidden, head, targets, options);
   check_supervised_arguments(hidden, coefficients, objective, label_smoothing);
   const auto places = targets.contiguous();
-  const auto weights = coefficients.to(torch::kDouble).contiguous();
+  const auto weights = coefficients.to(at::kDouble).contiguous();
   const Objective kind{objective, label_smoothing};
   const bool trains =
       at::GradMode::is_enabled() && (hidden.requires_grad() || head.weight.requires_grad() ||
@@ -176,8 +178,8 @@ SupervisedLoss linear_supervised_loss(const torch::Tensor& hidden, const Head& h
     const auto pass = supervised_pass(tiles, places, weights, kind, options, /*gradients=*/nullptr);
     out = {pass.loss.to(tiles.options().dtype()), pass.logprobs, pass.entropy, pass.top1};
   }
-  return {out[0], out[1], options.entropy ? out[2] : torch::Tensor(),
-          options.top1 ? out[3] : torch::Tensor()};
+  return {out[0], out[1], options.entropy ? out[2] : at::Tensor(),
+          options.top1 ? out[3] : at::Tensor()};
 }
 
 }  // namespace rlhf

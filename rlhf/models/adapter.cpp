@@ -1,5 +1,6 @@
 #include "rlhf/models/adapter.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
@@ -11,14 +12,14 @@
 namespace rlhf {
 namespace {
 
-torch::Dtype adapter_type(const Decoder& decoder) {
-  return decoder.dtype() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+at::ScalarType adapter_type(const Decoder& decoder) {
+  return decoder.dtype() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
 }  // namespace
 
 std::vector<NamedTensor> Adapter::tensors() const {
-  std::map<std::string, torch::Tensor> sorted;
+  std::map<std::string, at::Tensor> sorted;
   for (const auto& [module, lora] : modules) {
     sorted[kAdapterPrefix + module + ".lora_A.weight"] = lora->a;
     sorted[kAdapterPrefix + module + ".lora_B.weight"] = lora->b;

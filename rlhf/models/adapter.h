@@ -7,7 +7,7 @@
 // rlhf/nn/lora.h.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <map>
@@ -54,7 +54,7 @@ struct LoraConfig {
 struct Adapter {
   LoraConfig config;
   std::map<std::string, std::shared_ptr<Lora>> modules;  ///< by the module's transformers name
-  std::map<std::string, torch::Tensor> saved;  ///< trained as a whole, by transformers name
+  std::map<std::string, at::Tensor> saved;  ///< trained as a whole, by transformers name
 
   /// Under PEFT's keys, sorted.
   std::vector<NamedTensor> tensors() const;
@@ -112,6 +112,6 @@ Model load_adapted_model(const fs::path& adapter_folder, const LoadOptions& opti
 /// tensor's stored type. A tied head that the
 /// adapter parted from the embedding becomes a matrix of its own (tie_word_embeddings false).
 /// Tensors that nothing changes are shared.
-Model merge_adapter(const Model& model, int number, std::optional<torch::Dtype> dtype = {});
+Model merge_adapter(const Model& model, int number, std::optional<at::ScalarType> dtype = {});
 
 }  // namespace rlhf

@@ -1,5 +1,6 @@
 #include "rlhf/models/adapter_folder.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/isfinite.h>
 
@@ -71,8 +72,8 @@ class AdapterFile {
   }
 
   /// The tensor of this name, or undefined with a problem.
-  torch::Tensor take(const std::string& name, at::IntArrayRef shape, const torch::TensorOptions& as,
-                     Problems& problems) {
+  at::Tensor take(const std::string& name, at::IntArrayRef shape, const at::TensorOptions& as,
+                  Problems& problems) {
     const auto where = fmt::format("{}: {}{}", where_, kAdapterPrefix, name);
     const auto it = left_.find(name);
     if (it == left_.end()) {
@@ -124,12 +125,12 @@ void take_modules(AdapterFile& file, const Decoder& decoder, const AdapterTarget
                   Adapter& adapter, Problems& problems) {
   const auto tensors = tensors_by_transformers_name(decoder);
   const auto& config = adapter.config;
-  const bool wide = decoder.dtype() == torch::kFloat64;
+  const bool wide = decoder.dtype() == at::kDouble;
   for (const auto& module : targets.modules) {
     const auto frozen = linear_of_module(tensors, decoder.config(), module);
     const int64_t in = frozen.weight.size(frozen.transposed ? 0 : 1);
     const int64_t out = frozen.weight.size(frozen.transposed ? 1 : 0);
-    const auto as = frozen.weight.options().dtype(wide ? torch::kFloat64 : torch::kFloat32);
+    const auto as = frozen.weight.options().dtype(wide ? at::kDouble : at::kFloat);
     auto lora = std::make_shared<Lora>();
     lora->a = file.take(module + ".lora_A.weight", {config.r, in}, as, problems);
     lora->b = file.take(module + ".lora_B.weight", {out, config.r}, as, problems);

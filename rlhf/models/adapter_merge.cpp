@@ -1,3 +1,5 @@
+#include <ATen/core/grad_mode.h>
+
 #include "rlhf/models/adapter.h"
 #include "rlhf/models/adapter_targets.h"
 #include "rlhf/models/tensor_specs.h"
@@ -6,9 +8,9 @@ namespace rlhf {
 namespace {
 
 /// What the adapter makes of one of the model's tensors; undefined where it leaves it alone.
-torch::Tensor merged_tensor(const std::string& name, const Adapter& adapter,
-                            const std::map<std::string, torch::Tensor>& tensors,
-                            const DecoderConfig& config) {
+at::Tensor merged_tensor(const std::string& name, const Adapter& adapter,
+                         const std::map<std::string, at::Tensor>& tensors,
+                         const DecoderConfig& config) {
   if (const auto saved = adapter.saved.find(name); saved != adapter.saved.end()) {
     return saved->second;
   }
@@ -22,14 +24,14 @@ torch::Tensor merged_tensor(const std::string& name, const Adapter& adapter,
 
 }  // namespace
 
-Model merge_adapter(const Model& model, int number, std::optional<torch::Dtype> dtype) {
+Model merge_adapter(const Model& model, int number, std::optional<at::ScalarType> dtype) {
   const at::NoGradGuard no_grad;
   const auto& decoder = model.decoder;
   const auto& adapter = decoder.adapter(number);
   const auto& names = decoder.config().row->names;
   const auto by_name = tensors_by_transformers_name(decoder);
   auto stored_dtype = model.stored_dtype;
-  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& [name, tensor] : decoder.tensors()) {
     const auto full = transformers_name(decoder.config(), name);
     auto merged = merged_tensor(full, adapter, by_name, decoder.config());

@@ -246,8 +246,8 @@ class Matcher {
 
 }  // namespace
 
-std::map<std::string, torch::Tensor> tensors_by_transformers_name(const Decoder& decoder) {
-  std::map<std::string, torch::Tensor> tensors;
+std::map<std::string, at::Tensor> tensors_by_transformers_name(const Decoder& decoder) {
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& [name, tensor] : decoder.tensors()) {
     tensors[transformers_name(decoder.config(), name)] = tensor;
   }
@@ -264,10 +264,10 @@ AdapterTargets find_targets(const Decoder& decoder, LoraConfig& config, bool str
   return Matcher(decoder, config, strict, where, problems).match();
 }
 
-Linear linear_of_module(const std::map<std::string, torch::Tensor>& tensors,
+Linear linear_of_module(const std::map<std::string, at::Tensor>& tensors,
                         const DecoderConfig& config, const std::string& module) {
   const auto bias = tensors.find(module + ".bias");
-  return {tensors.at(module + ".weight"), bias == tensors.end() ? torch::Tensor() : bias->second,
+  return {tensors.at(module + ".weight"), bias == tensors.end() ? at::Tensor() : bias->second,
           config.row->transposed};
 }
 

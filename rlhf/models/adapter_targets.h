@@ -11,7 +11,7 @@ namespace rlhf {
 
 /// The model's tensors by the names transformers gives them; a tied head is the embedding under its
 /// own name too.
-std::map<std::string, torch::Tensor> tensors_by_transformers_name(const Decoder& decoder);
+std::map<std::string, at::Tensor> tensors_by_transformers_name(const Decoder& decoder);
 
 /// What an adapter's configuration comes to for one model.
 struct AdapterTargets {
@@ -26,7 +26,7 @@ AdapterTargets find_targets(const Decoder& decoder, LoraConfig& config, bool str
                             const std::string& where, Problems& problems);
 
 /// The frozen matrix of a module with its bias.
-Linear linear_of_module(const std::map<std::string, torch::Tensor>& tensors,
+Linear linear_of_module(const std::map<std::string, at::Tensor>& tensors,
                         const DecoderConfig& config, const std::string& module);
 
 /// Ranges of r, alpha, dropout.

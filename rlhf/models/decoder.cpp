@@ -1,6 +1,7 @@
 #include "rlhf/models/decoder.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -24,24 +25,24 @@ struct Layer {
   Norm q_norm, k_norm;
   Norm mlp_norm, mlp_post_norm;
   Mlp mlp;
-  std::vector<torch::Tensor> tensors;
+  std::vector<at::Tensor> tensors;
 };
 
 struct Qkv {
-  torch::Tensor q;  ///< (T, H, D)
-  torch::Tensor k;  ///< (T, K, D)
-  torch::Tensor v;  ///< (T, K, D)
+  at::Tensor q;  ///< (T, H, D)
+  at::Tensor k;  ///< (T, K, D)
+  at::Tensor v;  ///< (T, K, D)
 };
 
 /// The parts of the model as one adapter, or none, makes it. Their tensors are shared.
 struct View {
-  torch::Tensor embedding;  // (V, C)
-  torch::Tensor positions;  // (context, C) or undefined
+  at::Tensor embedding;  // (V, C)
+  at::Tensor positions;  // (context, C) or undefined
   std::vector<Layer> layers;
   Norm final_norm;
-  torch::Tensor head;          // (V, C); undefined in a classifier
-  torch::Tensor score_weight;  // (labels, C); undefined in a language model
-  torch::Tensor score_bias;    // (labels) or undefined
+  at::Tensor head;          // (V, C); undefined in a classifier
+  at::Tensor score_weight;  // (labels, C); undefined in a language model
+  at::Tensor score_bias;    // (labels) or undefined
 };
 
 /// Finds the parts of a model by name. Everything named is there: match_tensors has seen to it.
@@ -78,12 +79,12 @@ class Builder {
 
  private:
   /// The adapter's full copy where it has one, else the model's tensor; undefined where neither.
-  torch::Tensor find(const std::string& module, const char* kind) const {
+  at::Tensor find(const std::string& module, const char* kind) const {
     const auto it = by_name_.find(prefix_ + module + kind);
-    return it == by_name_.end() ? torch::Tensor() : it->second.back();
+    return it == by_name_.end() ? at::Tensor() : it->second.back();
   }
 
-  torch::Tensor head(const torch::Tensor& embedding) const {
+  at::Tensor head(const at::Tensor& embedding) const {
     const auto own = find(head_module(config_), ".weight");
     if (own.defined()) return own;
     // Tied. An adapter's copy of the embedding leaves the head what it was, as in PEFT, unless it
@@ -150,7 +151,7 @@ class Builder {
 
   const DecoderConfig& config_;
   const Adapter* adapter_;
-  std::map<std::string, std::vector<torch::Tensor>> by_name_;  ///< the model's, then the adapter's
+  std::map<std::string, std::vector<at::Tensor>> by_name_;  ///< the model's, then the adapter's
   std::string prefix_;
 };
 
@@ -164,7 +165,7 @@ struct Decoder::Impl {
   int active = -1;
   double embedding_scale = 1.0;
 
-  Impl(DecoderConfig given, const std::map<std::string, torch::Tensor>& by_name)
+  Impl(DecoderConfig given, const std::map<std::string, at::Tensor>& by_name)
       : config(std::move(given)) {
     tensors = match_tensors(config, tensor_specs(config, name_style(config, by_name)), by_name);
     add_view(/*adapter=*/nullptr);
@@ -181,8 +182,8 @@ struct Decoder::Impl {
 
   const std::shared_ptr<const View>& view() const { return views[static_cast<size_t>(active + 1)]; }
 
-  torch::Tensor embed(const View& parts, const torch::Tensor& ids, const torch::Tensor& at,
-                      const ForwardOptions& options) const {
+  at::Tensor embed(const View& parts, const at::Tensor& ids, const at::Tensor& at,
+                   const ForwardOptions& options) const {
     auto hidden = at::embedding(parts.embedding, ids, config.pad_id);
     // gemma's factor belongs to its embedding, so noise comes after it; granite's belongs to the
     // model.
@@ -194,10 +195,10 @@ struct Decoder::Impl {
     return hidden;
   }
 
-  Qkv project(const Layer& layer, const torch::Tensor& x, const DropoutKey* dropout) const {
+  Qkv project(const Layer& layer, const at::Tensor& x, const DropoutKey* dropout) const {
     const int64_t tokens = x.size(0);
     const int64_t dim = config.head_dim;
-    const auto by_head = [&](const torch::Tensor& t) {
+    const auto by_head = [&](const at::Tensor& t) {
       return t.view({tokens, t.size(1) / dim, dim});
     };
     if (!layer.qkv.defined()) {
@@ -221,8 +222,8 @@ struct Decoder::Impl {
     return {parts[0], parts[1], parts[2]};
   }
 
-  torch::Tensor attend(const View& parts, size_t i, const torch::Tensor& x, const RopeTables& rope,
-                       AttentionBackend& attention, const DropoutKey* dropout) const {
+  at::Tensor attend(const View& parts, size_t i, const at::Tensor& x, const RopeTables& rope,
+                    AttentionBackend& attention, const DropoutKey* dropout) const {
     const auto& layer = parts.layers[i];
     auto [q, k, v] = project(layer, x, dropout);
     if (rope.cos.defined()) {
@@ -236,15 +237,15 @@ struct Decoder::Impl {
     return layer.attention_out(seen.reshape({x.size(0), config.heads * config.head_dim}), dropout);
   }
 
-  torch::Tensor run_layer(const View& parts, size_t i, const torch::Tensor& hidden,
-                          const RopeTables& rope, AttentionBackend& attention,
-                          const std::optional<DropoutKey>& key) const {
+  at::Tensor run_layer(const View& parts, size_t i, const at::Tensor& hidden,
+                       const RopeTables& rope, AttentionBackend& attention,
+                       const std::optional<DropoutKey>& key) const {
     const auto& layer = parts.layers[i];
     const DropoutKey* dropout = key ? &*key : nullptr;
-    const auto normed = [](const Norm& norm, const torch::Tensor& x) {
+    const auto normed = [](const Norm& norm, const at::Tensor& x) {
       return norm.defined() ? norm(x) : x;
     };
-    const auto joined = [&](const torch::Tensor& x, const torch::Tensor& y) {
+    const auto joined = [&](const at::Tensor& x, const at::Tensor& y) {
       return config.residual_scale == 1.0 ? x + y : x + y * config.residual_scale;
     };
     const auto seen =
@@ -258,31 +259,31 @@ struct Decoder::Impl {
   }
 };
 
-Decoder::Decoder(DecoderConfig config, std::map<std::string, torch::Tensor> tensors)
+Decoder::Decoder(DecoderConfig config, std::map<std::string, at::Tensor> tensors)
     : impl_(std::make_unique<Impl>(std::move(config), tensors)) {}
 Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder&&) noexcept = default;
 Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 
-Decoder Decoder::random(DecoderConfig config, uint64_t seed, torch::Dtype dtype,
-                        torch::Device device) {
+Decoder Decoder::random(DecoderConfig config, uint64_t seed, at::ScalarType dtype,
+                        at::Device device) {
   const auto specs = tensor_specs(config);
-  std::vector<torch::Tensor> made(specs.size());
+  std::vector<at::Tensor> made(specs.size());
   at::parallel_for(0, std::ssize(specs), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
       made[i] = initial_tensor(specs[i], seed);
   });
-  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, at::Tensor> tensors;
   for (size_t i = 0; i < specs.size(); ++i) tensors[specs[i].name] = made[i].to(device, dtype);
   return {std::move(config), std::move(tensors)};
 }
 
 const DecoderConfig& Decoder::config() const { return impl_->config; }
 
-torch::Tensor Decoder::forward(const torch::Tensor& ids, const torch::Tensor& positions,
-                               AttentionBackend& attention, const torch::Tensor& rows,
-                               const ForwardOptions& options) const {
+at::Tensor Decoder::forward(const at::Tensor& ids, const at::Tensor& positions,
+                            AttentionBackend& attention, const at::Tensor& rows,
+                            const ForwardOptions& options) const {
   const auto& config = impl_->config;
   RopeTables rope;
   RopeTables local_rope;
@@ -304,7 +305,7 @@ torch::Tensor Decoder::forward(const torch::Tensor& ids, const torch::Tensor& po
       continue;
     }
     const auto block = [impl = impl_.get(), view, i, tables, replay,
-                        dropout = options.dropout](const torch::Tensor& x) {
+                        dropout = options.dropout](const at::Tensor& x) {
       return impl->run_layer(*view, i, x, tables, *replay, dropout);
     };
     hidden = checkpointed(block, hidden, view->layers[i].tensors);
@@ -325,13 +326,13 @@ Head Decoder::head() const {
           .softcap = config.final_softcap};
 }
 
-torch::Tensor Decoder::score(const torch::Tensor& hidden) const {
+at::Tensor Decoder::score(const at::Tensor& hidden) const {
   const auto& config = impl_->config;
   if (!config.is_classifier()) {
     throw UserError("model", fmt::format("a model with a score head was expected, got {}.",
                                          config.row->class_name));
   }
-  const auto type = hidden.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const auto type = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto& bias = impl_->view()->score_bias;
   return at::linear(hidden.to(type), impl_->view()->score_weight.to(type),
                     bias.defined() ? bias.to(type) : bias);
@@ -370,7 +371,7 @@ void Decoder::set_requires_grad(bool on) {
 }
 
 int64_t Decoder::layers() const { return impl_->config.layers; }
-torch::Dtype Decoder::dtype() const { return impl_->views[0]->embedding.scalar_type(); }
-torch::Device Decoder::device() const { return impl_->views[0]->embedding.device(); }
+at::ScalarType Decoder::dtype() const { return impl_->views[0]->embedding.scalar_type(); }
+at::Device Decoder::device() const { return impl_->views[0]->embedding.device(); }
 
 }  // namespace rlhf

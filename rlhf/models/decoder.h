@@ -5,7 +5,7 @@
 // tokens; who sees whom is the attention backend's affair.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <map>
@@ -26,7 +26,7 @@ struct Adapter;
 /// A tensor of the model with its name in the model folder.
 struct NamedTensor {
   std::string name;
-  torch::Tensor tensor;
+  at::Tensor tensor;
 };
 
 /// What a forward pass may be asked to do beside the mathematics.
@@ -35,7 +35,7 @@ struct ForwardOptions {
   /// The decoder must then outlive the backward. Error with a backend that cannot replay.
   bool checkpoint_layers = false;
   /// Applied to the token embeddings (T, C) when set: NEFTune's noise.
-  std::function<torch::Tensor(const torch::Tensor&)> on_embeddings;
+  std::function<at::Tensor(const at::Tensor&)> on_embeddings;
   /// The adapter's dropout in training; unset: none, whatever the adapter says.
   std::optional<DropoutKey> dropout = std::nullopt;
 };
@@ -46,7 +46,7 @@ class Decoder {
   /// base prefix such as `model.`); every missing, unexpected or mis-shaped one is listed in one
   /// UserError. Tensors are used as they are: no copy. Buffers that old versions stored (masks,
   /// rotary frequencies) are dropped, and so is a stored head equal to the embedding it is tied to.
-  Decoder(DecoderConfig config, std::map<std::string, torch::Tensor> tensors);
+  Decoder(DecoderConfig config, std::map<std::string, at::Tensor> tensors);
   ~Decoder();
   Decoder(Decoder&&) noexcept;
   Decoder& operator=(Decoder&&) noexcept;
@@ -54,23 +54,23 @@ class Decoder {
   /// Random initial weights as transformers makes them: normal(0, initializer_range) for matrices
   /// and embeddings, ones or zeros (the family's neutral value) for norms, zeros for biases. Each
   /// tensor has its own random stream, keyed by name. `config` comes from read_config.
-  static Decoder random(DecoderConfig config, uint64_t seed, torch::Dtype dtype,
-                        torch::Device device);
+  static Decoder random(DecoderConfig config, uint64_t seed, at::ScalarType dtype,
+                        at::Device device);
 
   const DecoderConfig& config() const;
 
   /// ids and positions: (T) int64. Returns the hidden rows after the last norm, (T, C). `rows` (R),
   /// when defined, keeps only those rows from the last layer's output on: (R, C).
-  torch::Tensor forward(const torch::Tensor& ids, const torch::Tensor& positions,
-                        AttentionBackend& attention, const torch::Tensor& rows = {},
-                        const ForwardOptions& options = {}) const;
+  at::Tensor forward(const at::Tensor& ids, const at::Tensor& positions,
+                     AttentionBackend& attention, const at::Tensor& rows = {},
+                     const ForwardOptions& options = {}) const;
 
   /// The head: weight (tied or own), bias, scale, soft-cap. UserError for a classifier.
   Head head() const;
 
   /// The scores of hidden rows (R, C), of forward(): (R, labels), in fp32 whatever the model's type
   /// (double in a double model). Differentiable. UserError for a language model.
-  torch::Tensor score(const torch::Tensor& hidden) const;
+  at::Tensor score(const at::Tensor& hidden) const;
 
   /// Every tensor in a fixed order, by its name in the folder; tied weights once. The tensors are
   /// the model's own, not an adapter's.
@@ -95,8 +95,8 @@ class Decoder {
   void set_requires_grad(bool on);
 
   int64_t layers() const;
-  torch::Dtype dtype() const;
-  torch::Device device() const;
+  at::ScalarType dtype() const;
+  at::Device device() const;
 
  private:
   struct Impl;

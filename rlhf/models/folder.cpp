@@ -18,12 +18,12 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 
 struct DtypeName {
   const char* name;
-  torch::Dtype dtype;
+  at::ScalarType dtype;
 };
-constexpr DtypeName kDtypes[] = {{"float32", torch::kFloat32},
-                                 {"float16", torch::kFloat16},
-                                 {"bfloat16", torch::kBFloat16},
-                                 {"float64", torch::kFloat64}};
+constexpr DtypeName kDtypes[] = {{"float32", at::kFloat},
+                                 {"float16", at::kHalf},
+                                 {"bfloat16", at::kBFloat16},
+                                 {"float64", at::kDouble}};
 
 Json parse_json_file(const fs::path& path) { return parse_json(read_file(path), path.string()); }
 
@@ -59,9 +59,9 @@ const char* dtype_key(const Json& config) {
   return config.contains("torch_dtype") ? "torch_dtype" : "dtype";
 }
 
-torch::Dtype dtype_of_config(const Json& config, const std::string& where) {
+at::ScalarType dtype_of_config(const Json& config, const std::string& where) {
   const auto it = config.find(dtype_key(config));
-  if (it == config.end() || it->is_null()) return torch::kFloat32;
+  if (it == config.end() || it->is_null()) return at::kFloat;
   for (const auto& [name, dtype] : kDtypes) {
     if (*it == name) return dtype;
   }
@@ -97,7 +97,7 @@ std::vector<fs::path> shards_of_index(const fs::path& folder,
 }
 
 /// Every tensor of the folder as a view into its file.
-std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
+std::map<std::string, at::Tensor> map_tensors(const fs::path& folder) {
   std::map<std::string, std::string> file_of;
   std::vector<fs::path> files{folder / kWeights};
   if (!fs::exists(files.front())) {
@@ -113,7 +113,7 @@ std::map<std::string, torch::Tensor> map_tensors(const fs::path& folder) {
     files = shards_of_index(folder, file_of);
   }
   Problems problems;
-  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& path : files) {
     try {
       const SafetensorsFile file(path);
@@ -167,8 +167,8 @@ void say_new_head(const fs::path& folder, const DecoderConfig& config) {
 
 /// What a model is built from.
 struct Weights {
-  std::map<std::string, torch::Tensor> tensors;
-  std::map<std::string, torch::Dtype> stored;  ///< their types in the folder
+  std::map<std::string, at::Tensor> tensors;
+  std::map<std::string, at::ScalarType> stored;  ///< their types in the folder
 };
 
 Weights weights_in(const fs::path& folder) {
@@ -222,7 +222,7 @@ void replace_head(const DecoderConfig& config, const std::vector<TensorSpec>& sp
   for (const char* head : {names.head, names.head_alias})
     weights.tensors.erase(std::string(head) + ".weight");
   const auto embedding = weights.stored.find(specs.front().name);
-  const auto dtype = embedding == weights.stored.end() ? torch::kFloat32 : embedding->second;
+  const auto dtype = embedding == weights.stored.end() ? at::kFloat : embedding->second;
   for (const auto& spec : specs) {
     if (!is_score_head(config, spec.name)) continue;
     weights.tensors[spec.name] = initial_tensor(spec, seed).to(dtype);
@@ -231,7 +231,7 @@ void replace_head(const DecoderConfig& config, const std::vector<TensorSpec>& sp
 }
 
 /// config.json for what is written: as read, but for what changed.
-Json config_to_write(const Model& model, const std::optional<torch::Dtype>& dtype) {
+Json config_to_write(const Model& model, const std::optional<at::ScalarType>& dtype) {
   Json config = model.config;
   if (dtype && *dtype != dtype_of_config(config, kConfig)) {
     for (const auto& [name, value] : kDtypes) {
@@ -296,8 +296,8 @@ Model load_model(const fs::path& folder, const LoadOptions& options,
   const auto matched = match_tensors(parsed.config, specs, weights.tensors);
   // One type for the whole model: the embedding's, unless asked for.
   const auto common = options.dtype.value_or(weights.stored.at(matched.front().name));
-  std::map<std::string, torch::Tensor> tensors;
-  std::map<std::string, torch::Dtype> stored_dtype;
+  std::map<std::string, at::Tensor> tensors;
+  std::map<std::string, at::ScalarType> stored_dtype;
   for (const auto& [name, tensor] : matched) {
     stored_dtype[name] = weights.stored.at(name);
     const auto ready = tensor.to(options.device, common);

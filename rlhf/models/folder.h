@@ -1,7 +1,7 @@
 // Hugging Face model folders: config.json and (sharded) safetensors in, the same layout out.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <optional>
 #include <span>
@@ -14,8 +14,8 @@
 namespace rlhf {
 
 struct LoadOptions {
-  std::optional<torch::Dtype> dtype;  ///< unset: the stored type
-  torch::Device device = torch::kCPU;
+  std::optional<at::ScalarType> dtype;  ///< unset: the stored type
+  at::Device device = at::kCPU;
   bool trainable =
       false;  ///< trained tensors are copied into memory; else mapped where no conversion is needed
   bool from_scratch = false;  ///< random weights from config.json; the folder need not hold any
@@ -34,7 +34,7 @@ struct LoadOptions {
 struct Model {
   Decoder decoder;
   Json config;  ///< config.json as it will be written: as read but for task, pad_id and additions
-  std::map<std::string, torch::Dtype> stored_dtype;  ///< per tensor name
+  std::map<std::string, at::ScalarType> stored_dtype;  ///< per tensor name
   fs::path folder;
   /// generation_config.json as it was read, empty without one: kept, since a checkpoint that a run
   /// goes on from may be gone when it is written.
@@ -56,7 +56,7 @@ Model load_model(const fs::path& folder, const LoadOptions& options = {},
 DecoderConfig load_decoder_config(const fs::path& folder);
 
 struct SaveOptions {
-  std::optional<torch::Dtype> dtype;  ///< unset: each tensor's stored type
+  std::optional<at::ScalarType> dtype;  ///< unset: each tensor's stored type
   uint64_t max_shard_bytes =
       5'000'000'000;  ///< files are split above it, with model.safetensors.index.json
 };

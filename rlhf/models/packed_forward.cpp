@@ -4,8 +4,8 @@
 
 namespace rlhf {
 
-torch::Tensor packed_forward(const Decoder& decoder, const PackedBatch& batch,
-                             const torch::Tensor& rows, const ForwardOptions& options) {
+at::Tensor packed_forward(const Decoder& decoder, const PackedBatch& batch, const at::Tensor& rows,
+                          const ForwardOptions& options) {
   const auto device = decoder.device();
   PackedAttention attention(batch.segments);
   return decoder.forward(batch.ids.to(device), batch.positions.to(device), attention,

@@ -25,15 +25,14 @@ constexpr uint64_t kAlignment = 8;
 
 struct TypeName {
   const char* name;
-  torch::Dtype dtype;
+  at::ScalarType dtype;
 };
 
 // Order as in the reference library: files are sorted by it, last first.
 constexpr TypeName kTypes[] = {
-    {"BOOL", torch::kBool}, {"U8", torch::kUInt8},    {"I8", torch::kInt8},
-    {"I16", torch::kInt16}, {"F16", torch::kFloat16}, {"BF16", torch::kBFloat16},
-    {"I32", torch::kInt32}, {"F32", torch::kFloat32}, {"F64", torch::kFloat64},
-    {"I64", torch::kInt64},
+    {"BOOL", at::kBool},  {"U8", at::kByte},       {"I8", at::kChar}, {"I16", at::kShort},
+    {"F16", at::kHalf},   {"BF16", at::kBFloat16}, {"I32", at::kInt}, {"F32", at::kFloat},
+    {"F64", at::kDouble}, {"I64", at::kLong},
 };
 
 const TypeName* type_by_name(std::string_view name) {
@@ -42,7 +41,7 @@ const TypeName* type_by_name(std::string_view name) {
   return it == std::end(kTypes) ? nullptr : it;
 }
 
-const TypeName& type_of(torch::Dtype dtype) {
+const TypeName& type_of(at::ScalarType dtype) {
   const auto* it = std::find_if(std::begin(kTypes), std::end(kTypes),
                                 [&](const TypeName& t) { return t.dtype == dtype; });
   check(it != std::end(kTypes), "safetensors", "type {} cannot be stored.", c10::toString(dtype));
@@ -78,7 +77,7 @@ Json parse_header(std::string_view text, const std::string& where, Problems& pro
 }
 
 /// Bytes of a shape; nothing where the product overflows.
-std::optional<uint64_t> bytes_of(const std::vector<int64_t>& shape, torch::Dtype dtype) {
+std::optional<uint64_t> bytes_of(const std::vector<int64_t>& shape, at::ScalarType dtype) {
   uint64_t bytes = c10::elementSize(dtype);
   for (const int64_t size : shape) {
     if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes)) return std::nullopt;
@@ -248,8 +247,8 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_shared<
   problems.throw_if_any();
 }
 
-torch::Tensor SafetensorsFile::view(const StoredTensor& tensor) const {
-  const auto options = torch::TensorOptions().dtype(tensor.dtype);
+at::Tensor SafetensorsFile::view(const StoredTensor& tensor) const {
+  const auto options = at::TensorOptions().dtype(tensor.dtype);
   if (tensor.begin == tensor.end) return at::empty(tensor.shape, options);
   const std::byte* bytes = file_->bytes().data() + data_begin_ + tensor.begin;
   if (reinterpret_cast<uintptr_t>(bytes) % c10::elementSize(tensor.dtype) != 0) {
@@ -280,7 +279,7 @@ void write_safetensors(const fs::path& path, std::vector<TensorToStore> tensors)
   file.write(&header_bytes, kLengthBytes);
   file.write(header.data(), header.size());
   for (const auto& stored : tensors) {
-    const auto plain = stored.tensor.detach().to(torch::kCPU, stored.dtype).contiguous();
+    const auto plain = stored.tensor.detach().to(at::kCPU, stored.dtype).contiguous();
     file.write(plain.const_data_ptr(), stored.bytes());
   }
   file.finish();

@@ -6,7 +6,7 @@
 // touched, and every problem is listed. Format: https://github.com/huggingface/safetensors.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <memory>
@@ -21,7 +21,7 @@ namespace rlhf {
 /// One tensor as the header describes it; `begin` and `end` count bytes from the start of the data.
 struct StoredTensor {
   std::string name;
-  torch::Dtype dtype;
+  at::ScalarType dtype;
   std::vector<int64_t> shape;
   uint64_t begin = 0;
   uint64_t end = 0;
@@ -38,7 +38,7 @@ class SafetensorsFile {
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   /// A read-only view into the map (writing to it is a crash); a copy where the bytes are not
   /// aligned for their type.
-  torch::Tensor view(const StoredTensor& tensor) const;
+  at::Tensor view(const StoredTensor& tensor) const;
 
  private:
   std::shared_ptr<MappedFile> file_;
@@ -49,8 +49,8 @@ class SafetensorsFile {
 /// A tensor to be written in `dtype`.
 struct TensorToStore {
   std::string name;
-  torch::Tensor tensor;
-  torch::Dtype dtype;
+  at::Tensor tensor;
+  at::ScalarType dtype;
 
   uint64_t bytes() const;
 };

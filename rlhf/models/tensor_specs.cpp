@@ -123,8 +123,8 @@ bool is_tied_head(const DecoderConfig& config, std::string_view name) {
           (*names.head_alias != '\0' && name == fmt::format("{}.weight", names.head_alias)));
 }
 
-void check_tied_head(const std::string& name, const torch::Tensor& head,
-                     const torch::Tensor& embedding, Problems& problems) {
+void check_tied_head(const std::string& name, const at::Tensor& head, const at::Tensor& embedding,
+                     Problems& problems) {
   if (head.sizes() == embedding.sizes() && head.scalar_type() == embedding.scalar_type() &&
       at::equal(head, embedding)) {
     return;
@@ -174,8 +174,8 @@ const char* score_module(const DecoderConfig& config) {
   return config.task == ModelTask::token_classification ? config.row->names.token_head : "score";
 }
 
-torch::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed) {
-  auto tensor = at::empty(spec.shape, torch::kFloat32);
+at::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed) {
+  auto tensor = at::empty(spec.shape, at::kFloat);
   if (spec.init != InitKind::normal) return tensor.fill_(spec.init == InitKind::ones ? 1.0 : 0.0);
   Random random(seed, {kRandomInit, name_hash(spec.name)});
   const std::span<float> values(tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel()));
@@ -185,7 +185,7 @@ torch::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed) {
 }
 
 NameStyle name_style(const DecoderConfig& config,
-                     const std::map<std::string, torch::Tensor>& tensors) {
+                     const std::map<std::string, at::Tensor>& tensors) {
   const auto& names = config.row->names;
   const auto embedding = fmt::format("{}.weight", names.embedding);
   NameStyle style;
@@ -202,7 +202,7 @@ std::vector<TensorSpec> tensor_specs(const DecoderConfig& config, const NameStyl
 
 std::vector<NamedTensor> match_tensors(const DecoderConfig& config,
                                        const std::vector<TensorSpec>& specs,
-                                       const std::map<std::string, torch::Tensor>& tensors) {
+                                       const std::map<std::string, at::Tensor>& tensors) {
   Problems problems;
   std::vector<NamedTensor> matched;
   std::set<std::string_view> known;

@@ -1,7 +1,7 @@
 // Which tensors a model has, and whether a folder's tensors are those.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <map>
 #include <string>
@@ -31,8 +31,7 @@ struct NameStyle {
 };
 
 /// The style that `names` of a folder are in.
-NameStyle name_style(const DecoderConfig& config,
-                     const std::map<std::string, torch::Tensor>& tensors);
+NameStyle name_style(const DecoderConfig& config, const std::map<std::string, at::Tensor>& tensors);
 
 /// Every tensor of the model, in the order of its forward pass; tied weights once.
 std::vector<TensorSpec> tensor_specs(const DecoderConfig& config, const NameStyle& style = {});
@@ -54,13 +53,13 @@ uint64_t name_hash(std::string_view name);
 const char* score_module(const DecoderConfig& config);
 
 /// Initial values (float32) by the spec. Each tensor has its own random stream, keyed by its name.
-torch::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed);
+at::Tensor initial_tensor(const TensorSpec& spec, uint64_t seed);
 
 /// The tensors that `specs` name, in that order. Missing, unexpected and mis-shaped ones are listed
 /// in one UserError; old buffers and a stored head equal to the embedding it is tied to are left
 /// out.
 std::vector<NamedTensor> match_tensors(const DecoderConfig& config,
                                        const std::vector<TensorSpec>& specs,
-                                       const std::map<std::string, torch::Tensor>& tensors);
+                                       const std::map<std::string, at::Tensor>& tensors);
 
 }  // namespace rlhf

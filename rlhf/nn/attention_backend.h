@@ -2,7 +2,7 @@
 // (generation). A decoder is written once against this.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <memory>
 #include <utility>
@@ -17,8 +17,8 @@ class AttentionBackend {
 
   /// q (T, H, D), k and v (T, K, D) of this pass's tokens in layer `layer`, rotated already.
   /// Returns (T, H, D). A cache stores k and v before it answers.
-  virtual torch::Tensor attend(int64_t layer, const torch::Tensor& q, const torch::Tensor& k,
-                               const torch::Tensor& v, const AttentionOptions& options) = 0;
+  virtual at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const AttentionOptions& options) = 0;
 
   /// A copy that answers the same questions again in a backward, after the original is gone. Null
   /// where asking has an effect, as with a cache: such a pass cannot be recomputed.
@@ -30,8 +30,8 @@ class PackedAttention final : public AttentionBackend {
  public:
   explicit PackedAttention(SegmentTable segments) : segments_(std::move(segments)) {}
 
-  torch::Tensor attend(int64_t /*layer*/, const torch::Tensor& q, const torch::Tensor& k,
-                       const torch::Tensor& v, const AttentionOptions& options) override {
+  at::Tensor attend(int64_t /*layer*/, const at::Tensor& q, const at::Tensor& k,
+                    const at::Tensor& v, const AttentionOptions& options) override {
     return packed_attention(q, k, v, segments_, options);
   }
 

@@ -19,7 +19,7 @@ struct KeptBlock final : torch::CustomClassHolder {
 class Checkpoint : public torch::autograd::Function<Checkpoint> {
  public:
   /// inputs: x, then the parameters.
-  static torch::Tensor forward(AutogradContext* ctx, const Block& block, at::TensorList inputs) {
+  static at::Tensor forward(AutogradContext* ctx, const Block& block, at::TensorList inputs) {
     ctx->save_for_backward(inputs.vec());
     ctx->saved_data["block"] = at::IValue::make_capsule(c10::make_intrusive<KeptBlock>(block));
     const at::NoGradGuard no_grad;
@@ -52,9 +52,9 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 
 }  // namespace
 
-torch::Tensor checkpointed(const Block& block, const torch::Tensor& x,
-                           const std::vector<torch::Tensor>& parameters) {
-  std::vector<torch::Tensor> inputs{x};
+at::Tensor checkpointed(const Block& block, const at::Tensor& x,
+                        const std::vector<at::Tensor>& parameters) {
+  std::vector<at::Tensor> inputs{x};
   for (const auto& parameter : parameters) {
     if (parameter.requires_grad()) inputs.push_back(parameter);
   }

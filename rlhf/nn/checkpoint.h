@@ -5,20 +5,20 @@
 // for bit.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <vector>
 
 namespace rlhf {
 
-using Block = std::function<torch::Tensor(const torch::Tensor& x)>;
+using Block = std::function<at::Tensor(const at::Tensor& x)>;
 
 /// block(x), differentiable in x and in `parameters`: every tensor inside the block that may
 /// require a gradient. They need one even where x does not. What the block refers to must live
 /// until the backward has run, and its parameters must not change before. No gradient of a
 /// gradient.
-torch::Tensor checkpointed(const Block& block, const torch::Tensor& x,
-                           const std::vector<torch::Tensor>& parameters);
+at::Tensor checkpointed(const Block& block, const at::Tensor& x,
+                        const std::vector<at::Tensor>& parameters);
 
 }  // namespace rlhf

@@ -11,7 +11,7 @@
 namespace rlhf {
 namespace {
 
-torch::Tensor activate(const torch::Tensor& x, GluActivation activation) {
+at::Tensor activate(const at::Tensor& x, GluActivation activation) {
   switch (activation) {
     case GluActivation::silu:
       return at::silu(x);
@@ -25,22 +25,22 @@ torch::Tensor activate(const torch::Tensor& x, GluActivation activation) {
 
 }  // namespace
 
-torch::Tensor linear(const Linear& layer, const torch::Tensor& x, bool with_bias) {
+at::Tensor linear(const Linear& layer, const at::Tensor& x, bool with_bias) {
   return linear_product(x, layer.transposed ? layer.weight.t() : layer.weight,
-                        with_bias ? layer.bias : torch::Tensor());
+                        with_bias ? layer.bias : at::Tensor());
 }
 
-torch::Tensor Linear::operator()(const torch::Tensor& x, const DropoutKey* dropout) const {
+at::Tensor Linear::operator()(const at::Tensor& x, const DropoutKey* dropout) const {
   if (lora) return lora_linear(*this, *lora, x, dropout);
   return linear(*this, x);
 }
 
-torch::Tensor Norm::operator()(const torch::Tensor& x) const {
+at::Tensor Norm::operator()(const at::Tensor& x) const {
   if (kind == NormKind::rms) return rms_norm(x, weight, eps, offset);
   return at::layer_norm(x, weight.sizes(), weight, bias, eps);
 }
 
-torch::Tensor Mlp::operator()(const torch::Tensor& x, const DropoutKey* dropout) const {
+at::Tensor Mlp::operator()(const at::Tensor& x, const DropoutKey* dropout) const {
   if (gate_up.defined()) {
     const auto both = gate_up(x, dropout).chunk(2, -1);
     return down(glu(both[0], both[1], activation), dropout);

@@ -2,7 +2,7 @@
 // and under which name they are stored, is the architecture table's affair (rlhf/models/arch.h).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <memory>
 
@@ -13,18 +13,18 @@ namespace rlhf {
 
 /// y = x Wᵀ + b, or with an adapter what rlhf/nn/lora.h says.
 struct Linear {
-  torch::Tensor weight;                        ///< (out, in); (in, out) where `transposed`
-  torch::Tensor bias;                          ///< (out) or undefined
+  at::Tensor weight;                           ///< (out, in); (in, out) where `transposed`
+  at::Tensor bias;                             ///< (out) or undefined
   bool transposed = false;                     ///< the stored matrix is Wᵀ (gpt2's Conv1D)
   std::shared_ptr<const Lora> lora = nullptr;  ///< its adapter, or null
 
   bool defined() const { return weight.defined(); }
   /// x (T, in) to (T, out). `dropout` (null outside training) is the adapter's.
-  torch::Tensor operator()(const torch::Tensor& x, const DropoutKey* dropout = nullptr) const;
+  at::Tensor operator()(const at::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };
 
 /// The layer without its adapter, and without its bias where that is asked for.
-torch::Tensor linear(const Linear& layer, const torch::Tensor& x, bool with_bias = true);
+at::Tensor linear(const Linear& layer, const at::Tensor& x, bool with_bias = true);
 
 enum class NormKind {
   rms,    ///< no mean, no bias
@@ -33,14 +33,14 @@ enum class NormKind {
 
 struct Norm {
   NormKind kind = NormKind::rms;
-  torch::Tensor weight;  ///< (C)
-  torch::Tensor bias;    ///< (C), layer norm only
+  at::Tensor weight;  ///< (C)
+  at::Tensor bias;    ///< (C), layer norm only
   double eps = 1e-6;
   double offset = 0.0;  ///< added to the weight (gemma stores w − 1); rms only
 
   bool defined() const { return weight.defined(); }
   /// Over the last dimension of x (..., C).
-  torch::Tensor operator()(const torch::Tensor& x) const;
+  at::Tensor operator()(const at::Tensor& x) const;
 };
 
 /// Gated: down(act(gate x) · up x), with gate and up apart or one above the other in one matrix.
@@ -53,7 +53,7 @@ struct Mlp {
   GluActivation activation = GluActivation::silu;
 
   /// x (T, C) to (T, C).
-  torch::Tensor operator()(const torch::Tensor& x, const DropoutKey* dropout = nullptr) const;
+  at::Tensor operator()(const at::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };
 
 }  // namespace rlhf

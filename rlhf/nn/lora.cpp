@@ -1,6 +1,7 @@
 #include "rlhf/nn/lora.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -25,14 +26,14 @@ using torch::autograd::variable_list;
 constexpr int64_t kNormRows = 512;  // outputs whose norm is taken at a time
 
 /// (out, in), whichever way it is stored.
-torch::Tensor matrix(const Linear& layer) {
+at::Tensor matrix(const Linear& layer) {
   return layer.transposed ? layer.weight.t() : layer.weight;
 }
 
 constexpr double kDropSteps = 65536.0;  // a 16-bit draw decides for an element
 
 template <class T>
-void fill_mask(const torch::Tensor& mask, const Lora& lora, const DropoutKey& key) {
+void fill_mask(const at::Tensor& mask, const Lora& lora, const DropoutKey& key) {
   const int64_t width = mask.size(1);
   T* values = mask.data_ptr<T>();
   const double threshold = std::round(lora.dropout * kDropSteps);
@@ -60,12 +61,12 @@ struct Call {
   std::optional<DropoutKey> dropout;
 
   /// (T, in) in the adapter's type: what x is multiplied with; undefined without dropout.
-  torch::Tensor mask(const torch::Tensor& x) const {
+  at::Tensor mask(const at::Tensor& x) const {
     if (!dropout) return {};
     return dropout_mask(x.size(0), lora, *dropout, x.options().dtype(lora.a.scalar_type()));
   }
   /// The adapter's input.
-  torch::Tensor input(const torch::Tensor& x, const torch::Tensor& mask) const {
+  at::Tensor input(const at::Tensor& x, const at::Tensor& mask) const {
     const auto wide = x.to(lora.a.scalar_type());
     return mask.defined() ? wide * mask : wide;
   }
@@ -77,14 +78,14 @@ struct KeptCall final : torch::CustomClassHolder {
 };
 
 struct Forward {
-  torch::Tensor y;         // (T, out)
-  torch::Tensor z;         // A x, (T, r)
-  torch::Tensor factor;    // c, (out); DoRA only
-  torch::Tensor norm;      // (out); DoRA only
-  torch::Tensor directed;  // W x + s·B A x (x dropped with dropout), (T, out); DoRA only
+  at::Tensor y;         // (T, out)
+  at::Tensor z;         // A x, (T, r)
+  at::Tensor factor;    // c, (out); DoRA only
+  at::Tensor norm;      // (out); DoRA only
+  at::Tensor directed;  // W x + s·B A x (x dropped with dropout), (T, out); DoRA only
 };
 
-Forward forward_pass(const Call& call, const torch::Tensor& x) {
+Forward forward_pass(const Call& call, const at::Tensor& x) {
   const auto& lora = call.lora;
   const auto type = lora.a.scalar_type();
   const auto input = call.input(x, call.mask(x));
@@ -116,10 +117,10 @@ class LoraLinear : public torch::autograd::Function<LoraLinear> {
                           const Variable& b, const std::optional<Variable>& magnitude,
                           const Call& call) {
     const auto pass = forward_pass(call, x);
-    ctx->save_for_backward({x, a, b, magnitude.value_or(torch::Tensor()), pass.z, pass.factor,
-                            pass.norm, pass.directed});
+    ctx->save_for_backward(
+        {x, a, b, magnitude.value_or(at::Tensor()), pass.z, pass.factor, pass.norm, pass.directed});
     Call kept = call;
-    kept.lora.a = kept.lora.b = kept.lora.magnitude = torch::Tensor();  // saved as variables
+    kept.lora.a = kept.lora.b = kept.lora.magnitude = at::Tensor();  // saved as variables
     ctx->saved_data["call"] = at::IValue::make_capsule(c10::make_intrusive<KeptCall>(kept));
     return pass.y;
   }
@@ -138,7 +139,7 @@ class LoraLinear : public torch::autograd::Function<LoraLinear> {
     const auto added = factor.defined() ? grad * factor : grad;  // of s·B A x
     const auto low = at::mm(added, lora.b).mul_(lora.scale);     // of A x, (T, r)
     const auto mask = call.mask(x);
-    torch::Tensor dx, da, db, dm;
+    at::Tensor dx, da, db, dm;
     if (ctx->needs_input_grad(0)) {
       dx = input_gradient(call, factor.defined(), grads[0], added, low, mask);
     }
@@ -149,9 +150,9 @@ class LoraLinear : public torch::autograd::Function<LoraLinear> {
   }
 
  private:
-  static torch::Tensor input_gradient(const Call& call, bool dora, const torch::Tensor& grad,
-                                      const torch::Tensor& added, const torch::Tensor& low,
-                                      const torch::Tensor& mask) {
+  static at::Tensor input_gradient(const Call& call, bool dora, const at::Tensor& grad,
+                                   const at::Tensor& added, const at::Tensor& low,
+                                   const at::Tensor& mask) {
     const auto weight = matrix(call.frozen);
     const auto narrow = added.to(grad.scalar_type());
     if (!mask.defined()) {
@@ -181,8 +182,8 @@ double lora_scale(double alpha, int64_t r, bool rslora) {
   return alpha / (rslora ? std::sqrt(rank) : rank);
 }
 
-torch::Tensor initial_lora_a(int64_t r, int64_t in, uint64_t seed, uint64_t stream) {
-  const auto a = at::empty({r, in}, torch::kFloat32);
+at::Tensor initial_lora_a(int64_t r, int64_t in, uint64_t seed, uint64_t stream) {
+  const auto a = at::empty({r, in}, at::kFloat);
   const double bound = 1.0 / std::sqrt(static_cast<double>(in));
   Random random(seed, {kRandomInit, stream});
   float* values = a.data_ptr<float>();
@@ -192,23 +193,23 @@ torch::Tensor initial_lora_a(int64_t r, int64_t in, uint64_t seed, uint64_t stre
   return a;
 }
 
-torch::Tensor dropout_mask(int64_t tokens, const Lora& lora, const DropoutKey& key,
-                           const torch::TensorOptions& options) {
+at::Tensor dropout_mask(int64_t tokens, const Lora& lora, const DropoutKey& key,
+                        const at::TensorOptions& options) {
   const auto type = c10::typeMetaToScalarType(options.dtype());
   const auto mask = at::empty({tokens, lora.a.size(1)}, type);
-  if (type == torch::kFloat64) {
+  if (type == at::kDouble) {
     fill_mask<double>(mask, lora, key);
   } else {
-    check(type == torch::kFloat32, "dropout_mask", "fp32 or fp64 was expected.");
+    check(type == at::kFloat, "dropout_mask", "fp32 or fp64 was expected.");
     fill_mask<float>(mask, lora, key);
   }
   return mask.to(options.device());
 }
 
-torch::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora) {
+at::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora) {
   const at::NoGradGuard no_grad;
   const auto weight = matrix(frozen);
-  std::vector<torch::Tensor> norms;
+  std::vector<at::Tensor> norms;
   for (int64_t row = 0; row < weight.size(0); row += kNormRows) {
     const int64_t rows = std::min(kNormRows, weight.size(0) - row);
     const auto sum = at::addmm(weight.narrow(0, row, rows).to(lora.a.scalar_type()),
@@ -219,10 +220,9 @@ torch::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora) {
   return at::cat(norms);
 }
 
-torch::Tensor merged_weight(const Linear& frozen, const Lora& lora) {
+at::Tensor merged_weight(const Linear& frozen, const Lora& lora) {
   const at::NoGradGuard no_grad;
-  const auto type =
-      frozen.weight.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const auto type = frozen.weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   auto sum = at::addmm(matrix(frozen).to(type), lora.b.to(type), lora.a.to(type), /*beta=*/1,
                        /*alpha=*/lora.scale);
   if (lora.magnitude.defined()) {
@@ -232,8 +232,8 @@ torch::Tensor merged_weight(const Linear& frozen, const Lora& lora) {
   return frozen.transposed ? sum.t().contiguous() : sum;
 }
 
-torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::Tensor& x,
-                          const DropoutKey* dropout) {
+at::Tensor lora_linear(const Linear& frozen, const Lora& lora, const at::Tensor& x,
+                       const DropoutKey* dropout) {
   const auto call = make_call(frozen, lora, dropout);
   if (!at::GradMode::is_enabled()) return forward_pass(call, x).y;
   return LoraLinear::apply(x, lora.a, lora.b,
@@ -243,8 +243,8 @@ torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::T
 
 namespace reference {
 
-torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::Tensor& x,
-                          const DropoutKey* dropout) {
+at::Tensor lora_linear(const Linear& frozen, const Lora& lora, const at::Tensor& x,
+                       const DropoutKey* dropout) {
   const auto call = make_call(frozen, lora, dropout);
   auto input = x;
   if (call.dropout) input = x * call.mask(x);

@@ -16,7 +16,7 @@
 // computed in the wider type and y rounded to the type of x.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 
@@ -35,12 +35,12 @@ struct DropoutKey {
 
 /// The adapter of one Linear of `in` inputs and `out` outputs.
 struct Lora {
-  torch::Tensor a;          ///< (r, in)
-  torch::Tensor b;          ///< (out, r)
-  torch::Tensor magnitude;  ///< (out); DoRA only, else undefined
-  double scale = 1.0;       ///< s
-  double dropout = 0.0;     ///< share of the adapter's inputs that is dropped, in [0, 1)
-  uint64_t stream = 0;      ///< of its dropout: tells modules apart
+  at::Tensor a;          ///< (r, in)
+  at::Tensor b;          ///< (out, r)
+  at::Tensor magnitude;  ///< (out); DoRA only, else undefined
+  double scale = 1.0;    ///< s
+  double dropout = 0.0;  ///< share of the adapter's inputs that is dropped, in [0, 1)
+  uint64_t stream = 0;   ///< of its dropout: tells modules apart
 };
 
 /// α / r, or α / √r for rsLoRA.
@@ -49,29 +49,29 @@ double lora_scale(double alpha, int64_t r, bool rslora);
 /// PEFT's initial values: A uniform in ±1/√in (Kaiming's rule with a = √5), B zero; for DoRA the
 /// magnitudes are the norms of the frozen matrix. (r, in) float32; `seed` and `stream` name its
 /// random numbers.
-torch::Tensor initial_lora_a(int64_t r, int64_t in, uint64_t seed, uint64_t stream);
+at::Tensor initial_lora_a(int64_t r, int64_t in, uint64_t seed, uint64_t stream);
 
 /// x (T, in) to (T, out) through the frozen layer and its adapter. Differentiable in x, A, B and m.
 /// `dropout` is null outside training. Error where the frozen matrix requires a gradient.
-torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::Tensor& x,
-                          const DropoutKey* dropout);
+at::Tensor lora_linear(const Linear& frozen, const Lora& lora, const at::Tensor& x,
+                       const DropoutKey* dropout);
 
 /// ‖W + s·B A‖ of each output, (out), in the type of A. No gradient.
-torch::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora);
+at::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora);
 
 /// W + s·B A, for DoRA c ∘ (W + s·B A): what the frozen layer would have to hold to do without the
 /// adapter. Computed in fp32 (double in a double model), returned so, stored as W is.
-torch::Tensor merged_weight(const Linear& frozen, const Lora& lora);
+at::Tensor merged_weight(const Linear& frozen, const Lora& lora);
 
 /// What dropout multiplies an adapter's input (T, in) with: 0, or 1 / (1 − p) with p rounded to a
 /// multiple of 2⁻¹⁶. `options`: fp32 or fp64, and the device.
-torch::Tensor dropout_mask(int64_t tokens, const Lora& lora, const DropoutKey& key,
-                           const torch::TensorOptions& options);
+at::Tensor dropout_mask(int64_t tokens, const Lora& lora, const DropoutKey& key,
+                        const at::TensorOptions& options);
 
 namespace reference {
 /// The formulas above, differentiated by autograd.
-torch::Tensor lora_linear(const Linear& frozen, const Lora& lora, const torch::Tensor& x,
-                          const DropoutKey* dropout);
+at::Tensor lora_linear(const Linear& frozen, const Lora& lora, const at::Tensor& x,
+                       const DropoutKey* dropout);
 }  // namespace reference
 
 }  // namespace rlhf

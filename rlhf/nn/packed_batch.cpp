@@ -1,5 +1,7 @@
 #include "rlhf/nn/packed_batch.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -145,8 +147,8 @@ PackedBatch batch_prompts(std::span<const PackPrompt> prompts, int64_t share_lim
   return batch.finish();
 }
 
-torch::Tensor index_tensor(std::span<const int64_t> values) {
-  auto made = torch::empty({std::ssize(values)}, torch::kInt64);
+at::Tensor index_tensor(std::span<const int64_t> values) {
+  auto made = at::empty({std::ssize(values)}, at::kLong);
   std::copy(values.begin(), values.end(), made.data_ptr<int64_t>());
   return made;
 }

@@ -1,7 +1,7 @@
 // The one form in which every method feeds the model: a flat run of tokens, no padding.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <limits>
@@ -44,12 +44,12 @@ struct PackPrompt {
 /// T tokens of several rows. Each scored position r predicts targets[r] from the hidden row rows[r]
 /// (the token before it).
 struct PackedBatch {
-  torch::Tensor ids;        ///< (T) int64
-  torch::Tensor positions;  ///< (T) int64, from 0 in every row; a segment with a prefix goes on
-                            ///< from the prefix's length
+  at::Tensor ids;        ///< (T) int64
+  at::Tensor positions;  ///< (T) int64, from 0 in every row; a segment with a prefix goes on
+                         ///< from the prefix's length
   SegmentTable segments;
-  torch::Tensor rows;           ///< (R) int64 into [0, T): hidden rows wanted from the head
-  torch::Tensor targets;        ///< (R) int64
+  at::Tensor rows;              ///< (R) int64 into [0, T): hidden rows wanted from the head
+  at::Tensor targets;           ///< (R) int64
   std::vector<int64_t> row_of;  ///< (R) caller's row number of each scored position
   std::vector<int64_t>
       row_begin;                 ///< first index into [0, R) of each row in order, and R at the end
@@ -71,7 +71,7 @@ PackedBatch batch_prompts(std::span<const PackPrompt> prompts,
                           int64_t share_limit = std::numeric_limits<int64_t>::max());
 
 /// The numbers as a tensor (N) int64 on the CPU.
-torch::Tensor index_tensor(std::span<const int64_t> values);
+at::Tensor index_tensor(std::span<const int64_t> values);
 
 /// Cuts rows 0..n-1 of the given lengths, in order, into runs of at most `max_tokens` tokens (a
 /// longer row stands alone). Returns the first row of each run and n at the end. The cut never

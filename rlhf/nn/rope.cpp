@@ -18,15 +18,15 @@ namespace rlhf {
 namespace {
 
 /// 0, 2/Dr, 4/Dr, …: (Dr / 2) fp32.
-torch::Tensor exponents(int64_t width) {
-  return at::arange(0, width, 2, torch::kFloat32) / static_cast<double>(width);
+at::Tensor exponents(int64_t width) {
+  return at::arange(0, width, 2, at::kFloat) / static_cast<double>(width);
 }
 
-torch::Tensor plain_frequencies(double theta, int64_t width) {
+at::Tensor plain_frequencies(double theta, int64_t width) {
   return at::pow(at::Scalar(theta), exponents(width)).reciprocal();
 }
 
-torch::Tensor dynamic_frequencies(const RopeConfig& config, int64_t length) {
+at::Tensor dynamic_frequencies(const RopeConfig& config, int64_t length) {
   const auto seen = static_cast<double>(std::max(length, config.context));
   const auto width = static_cast<double>(config.width);
   const double stretch =
@@ -34,7 +34,7 @@ torch::Tensor dynamic_frequencies(const RopeConfig& config, int64_t length) {
   return plain_frequencies(config.theta * std::pow(stretch, width / (width - 2.0)), config.width);
 }
 
-torch::Tensor llama3_frequencies(const RopeConfig& config) {
+at::Tensor llama3_frequencies(const RopeConfig& config) {
   const auto plain = plain_frequencies(config.theta, config.width);
   const auto trained = static_cast<double>(config.original_context);
   const double low = trained / config.low_freq_factor;
@@ -49,7 +49,7 @@ torch::Tensor llama3_frequencies(const RopeConfig& config) {
   return at::where(between, blend, slowed);
 }
 
-torch::Tensor yarn_frequencies(const RopeConfig& config) {
+at::Tensor yarn_frequencies(const RopeConfig& config) {
   const auto width = static_cast<double>(config.width);
   // The channel that turns `rotations` times within the trained context.
   const auto channel = [&](double rotations) {
@@ -69,32 +69,31 @@ torch::Tensor yarn_frequencies(const RopeConfig& config) {
   if (low == high) high += 0.001;
   const auto period = at::pow(at::Scalar(config.theta), exponents(config.width));
   const auto ramp =
-      at::clamp((at::arange(config.width / 2, torch::kFloat32) - low) / (high - low), 0, 1);
+      at::clamp((at::arange(config.width / 2, at::kFloat) - low) / (high - low), 0, 1);
   const auto extrapolated = 1.0 - ramp;
   return (config.factor * period).reciprocal() * (1.0 - extrapolated) +
          period.reciprocal() * extrapolated;
 }
 
-torch::Tensor longrope_frequencies(const RopeConfig& config, int64_t length) {
+at::Tensor longrope_frequencies(const RopeConfig& config, int64_t length) {
   const auto& factors = length > config.original_context ? config.long_factor : config.short_factor;
-  const auto stretch = at::tensor(factors, torch::kFloat64).to(torch::kFloat32);
+  const auto stretch = at::tensor(factors, at::kDouble).to(at::kFloat);
   return (stretch * at::pow(at::Scalar(config.theta), exponents(config.width))).reciprocal();
 }
 
 /// positions (T) times f, row by row where rows of different length have different f.
-torch::Tensor angles(const RopeConfig& config, const torch::Tensor& positions) {
-  const auto turn = [&](const torch::Tensor& some, int64_t length) {
-    return some.to(torch::kFloat32).unsqueeze(1) *
-           rope_frequencies(config, length).to(some.device());
+at::Tensor angles(const RopeConfig& config, const at::Tensor& positions) {
+  const auto turn = [&](const at::Tensor& some, int64_t length) {
+    return some.to(at::kFloat).unsqueeze(1) * rope_frequencies(config, length).to(some.device());
   };
   const int64_t limit = config.length_limit();
   if (limit == std::numeric_limits<int64_t>::max() || positions.numel() == 0)
     return turn(positions, 0);
-  const auto host = positions.to(torch::kCPU).contiguous();
+  const auto host = positions.to(at::kCPU).contiguous();
   const std::span<const int64_t> at(host.const_data_ptr<int64_t>(),
                                     static_cast<size_t>(host.numel()));
   if (*std::max_element(at.begin(), at.end()) < limit) return turn(positions, 0);
-  std::vector<torch::Tensor> rows;
+  std::vector<at::Tensor> rows;
   for (size_t begin = 0; begin < at.size();) {
     size_t end = begin + 1;
     while (end < at.size() && at[end] == at[end - 1] + 1) ++end;
@@ -113,7 +112,7 @@ int64_t RopeConfig::length_limit() const {
   return std::numeric_limits<int64_t>::max();
 }
 
-torch::Tensor rope_frequencies(const RopeConfig& config, int64_t length) {
+at::Tensor rope_frequencies(const RopeConfig& config, int64_t length) {
   switch (config.type) {
     case RopeType::plain:
       return plain_frequencies(config.theta, config.width);
@@ -131,8 +130,8 @@ torch::Tensor rope_frequencies(const RopeConfig& config, int64_t length) {
   fail("rope_frequencies", "an unknown rope type.");
 }
 
-RopeTables rope_tables(const RopeConfig& config, const torch::Tensor& positions,
-                       torch::Dtype dtype) {
+RopeTables rope_tables(const RopeConfig& config, const at::Tensor& positions,
+                       at::ScalarType dtype) {
   const auto angle = angles(config, positions);
   return {(angle.cos() * config.attention_factor).to(dtype),
           (angle.sin() * config.attention_factor).to(dtype)};

@@ -15,7 +15,7 @@
 // model (its own frequencies depend on the longest row of a batch and on rows seen before).
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>
@@ -47,16 +47,15 @@ struct RopeConfig {
 };
 
 /// f of a row of `length` tokens: (Dr / 2) fp32.
-torch::Tensor rope_frequencies(const RopeConfig& config, int64_t length);
+at::Tensor rope_frequencies(const RopeConfig& config, int64_t length);
 
 struct RopeTables {
-  torch::Tensor cos;  ///< (T, Dr / 2)
-  torch::Tensor sin;  ///< (T, Dr / 2)
+  at::Tensor cos;  ///< (T, Dr / 2)
+  at::Tensor sin;  ///< (T, Dr / 2)
 };
 
 /// positions (T) int64 of a packed batch; the tables are on its device, in `dtype`. A run of
 /// positions that go up by one is a row, and its length is its last position plus one.
-RopeTables rope_tables(const RopeConfig& config, const torch::Tensor& positions,
-                       torch::Dtype dtype);
+RopeTables rope_tables(const RopeConfig& config, const at::Tensor& positions, at::ScalarType dtype);
 
 }  // namespace rlhf

@@ -60,7 +60,7 @@ void MetricWindow::set_state(const Json& state) {
   sums_.clear();
   for (const auto& entry : state) {
     sums_.push_back(
-        {entry.at(0).get<std::string>(), entry.at(1).get<double>(), entry.at(2).get<int64_t>()});
+        {entry.at(0).get<std::string>(), number_or_nan(entry.at(1)), entry.at(2).get<int64_t>()});
   }
 }
 

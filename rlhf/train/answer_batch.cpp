@@ -44,7 +44,7 @@ PackPrompt pack_answer(const AnswerDataset& data, int64_t row, int64_t number) {
   return {.ids = data.prompt(row), .answers = {{data.completion(row), number}}};
 }
 
-torch::Tensor sequence_of(const PackedBatch& batch, torch::Device device) {
+at::Tensor sequence_of(const PackedBatch& batch, at::Device device) {
   return index_tensor(batch.row_of).to(device);
 }
 

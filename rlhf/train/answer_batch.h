@@ -1,7 +1,7 @@
 // Pairs and answers as packed batches, and what one pass of a model says of them.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <span>
@@ -60,7 +60,7 @@ std::vector<AnswerBatch> answer_batches(std::span<const int64_t> rows, int64_t m
 }
 
 /// (R) int64 on `device`: the answer of each scored position.
-torch::Tensor sequence_of(const PackedBatch& batch, torch::Device device);
+at::Tensor sequence_of(const PackedBatch& batch, at::Device device);
 
 /// Log-probabilities of the scored positions of a batch, and what else is asked for, in one pass.
 /// Differentiable where gradients are on.

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/version.h>
 
 #include <algorithm>
@@ -23,7 +24,7 @@ constexpr const char* kState = "rlhf_state.json";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr std::string_view kWeight = "weight.";
 
-torch::Dtype stored_type(const Model& model, const SaveOptions& save, const NamedTensor& named) {
+at::ScalarType stored_type(const Model& model, const SaveOptions& save, const NamedTensor& named) {
   if (save.dtype) return *save.dtype;
   const auto found = model.stored_dtype.find(named.name);
   return found == model.stored_dtype.end() ? named.tensor.scalar_type() : found->second;
@@ -62,7 +63,7 @@ uint64_t bytes_needed(const CheckpointParts& parts) {
   uint64_t bytes = 1'000'000;
   for (const auto& named : parts.model->decoder.trainable()) {
     bytes += static_cast<uint64_t>(named.tensor.numel()) *
-             torch::elementSize(stored_type(*parts.model, parts.save, named));
+             at::elementSize(stored_type(*parts.model, parts.save, named));
   }
   if (parts.optimizer != nullptr) {
     for (const auto& tensor : optimizer_tensors(parts)) bytes += tensor.bytes();
@@ -172,23 +173,23 @@ CheckpointState load_checkpoint_state(const fs::path& folder) {
 }
 
 void load_tensors_into(const fs::path& file, const std::vector<NamedTensor>& tensors) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const SafetensorsFile stored(file);
-  std::map<std::string, torch::Tensor> by_name;
+  std::map<std::string, at::Tensor> by_name;
   for (const auto& one : stored.tensors()) by_name[one.name] = stored.view(one);
   for (const auto& named : tensors) {
     const auto found = by_name.find(named.name);
     if (found == by_name.end())
       throw UserError(file.string(), fmt::format("it lacks {}.", named.name));
-    torch::Tensor(named.tensor).copy_(found->second);
+    at::Tensor(named.tensor).copy_(found->second);
   }
 }
 
 void restore_exact_weights(const CheckpointState& checkpoint, const Model& model) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const auto& named : model.decoder.tensors()) {
     if (const auto found = checkpoint.exact.find(named.name); found != checkpoint.exact.end())
-      torch::Tensor(named.tensor).copy_(found->second);
+      at::Tensor(named.tensor).copy_(found->second);
   }
 }
 

@@ -9,7 +9,7 @@
 // before. No generator state is stored: random streams are functions of the seed and the counters.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <map>
 #include <optional>
@@ -47,9 +47,9 @@ void save_final_model(const fs::path& folder, const CheckpointParts& parts);
 
 /// What a checkpoint holds beside the model folder.
 struct CheckpointState {
-  std::map<std::string, torch::Tensor> optimizer;  ///< empty after `save_only_model`
-  std::map<std::string, torch::Tensor> exact;      ///< weights that the model's files round
-  Json state;                                      ///< rlhf_state.json
+  std::map<std::string, at::Tensor> optimizer;  ///< empty after `save_only_model`
+  std::map<std::string, at::Tensor> exact;      ///< weights that the model's files round
+  Json state;                                   ///< rlhf_state.json
 };
 
 /// Reads it and checks the whole checkpoint. UserError when a file is missing, of another size or

@@ -1,5 +1,7 @@
 #include "rlhf/train/critic.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -56,8 +58,9 @@ Critic::Critic(const CommonConfig& config, CriticOptions options, const TextSide
       model_(load_critic(config_, text_, policy, judge)),
       optimizer_(optimizer_options(config_.training), model_.decoder().trainable()) {}
 
-void Critic::resume(const fs::path& checkpoint, int64_t steps) {
-  load_tensors_into(checkpoint / kFile, tensors());
+void Critic::resume(const fs::path& checkpoint, int64_t steps, bool moments) {
+  if (!moments) return restore(checkpoint);
+  load_tensors_into(checkpoint / kFile, with_moments());
   optimizer_.set_state(optimizer_.state(), steps);
 }
 
@@ -65,13 +68,13 @@ void Critic::restore(const fs::path& checkpoint) {
   load_tensors_into(checkpoint / kFile, model_.decoder().trainable());
 }
 
-torch::Tensor Critic::values_of(const PackedBatch& batch, const ForwardOptions& forward) const {
+at::Tensor Critic::values_of(const PackedBatch& batch, const ForwardOptions& forward) const {
   const Decoder& decoder = model_.decoder();
   return decoder.score(packed_forward(decoder, batch, batch.rows, forward)).squeeze(1);
 }
 
 void Critic::add_values(const std::vector<RolloutRow>& rows) const {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const auto& batch :
        batches_of(rows, microbatch_tokens(config_.training), model_.config().shared_prefix_limit()))
     note_values(batch, values_of(batch.packed, {}), &Sample::values);
@@ -126,6 +129,10 @@ void Critic::update(double learning_rate, Metrics& metrics) {
 }
 
 std::vector<NamedTensor> Critic::tensors() const {
+  return config_.training.save_only_model ? model_.decoder().trainable() : with_moments();
+}
+
+std::vector<NamedTensor> Critic::with_moments() const {
   std::vector<NamedTensor> tensors = model_.decoder().trainable();
   for (const auto& [name, tensor] : optimizer_.state()) tensors.push_back({name, tensor});
   return tensors;

@@ -37,8 +37,9 @@ class Critic {
 
   const Model& model() const { return model_.model; }
 
-  /// Goes on from a checkpoint of the run, with `steps` updates done.
-  void resume(const fs::path& checkpoint, int64_t steps);
+  /// Goes on from a checkpoint of the run, with `steps` updates done; the optimizer anew unless the
+  /// checkpoint holds its `moments`.
+  void resume(const fs::path& checkpoint, int64_t steps, bool moments);
   /// Gives it the weights of another checkpoint of the run, and leaves its moments as they are.
   void restore(const fs::path& checkpoint);
 
@@ -55,7 +56,7 @@ class Critic {
   /// the gradient is not finite.
   void update(double learning_rate, Metrics& metrics);
 
-  /// Weights and moments for a checkpoint.
+  /// Weights and, unless `save_only_model`, moments for a checkpoint.
   std::vector<NamedTensor> tensors() const;
   static constexpr const char* kFile = "critic.safetensors";
   /// Writes it as a model folder of its own, `critic` within the run's: what
@@ -63,7 +64,8 @@ class Critic {
   void save(const fs::path& run_folder) const;
 
  private:
-  torch::Tensor values_of(const PackedBatch& batch, const ForwardOptions& forward) const;
+  std::vector<NamedTensor> with_moments() const;
+  at::Tensor values_of(const PackedBatch& batch, const ForwardOptions& forward) const;
 
   CommonConfig config_;
   CriticOptions options_;

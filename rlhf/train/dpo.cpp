@@ -1,5 +1,8 @@
 #include "rlhf/train/dpo.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -96,7 +99,7 @@ PairPass pass_over(const DpoConfig& config, const Policy& policy, const PairData
   PairPass pass{.policy = batch_logprobs(policy.decoder(), batch.packed,
                                          head_options(config.dpo, kKeepLogitsBytes), forward),
                 .scores = {}};
-  torch::Tensor fixed;
+  at::Tensor fixed;
   if (reference) fixed = reference->logprobs(batch.packed, batch.rows);
   pass.scores = pair_scores(config.dpo, data, batch, pass.policy, fixed);
   return pass;
@@ -118,7 +121,7 @@ std::vector<PairScores> whole_step_gradient(const DpoConfig& config, const Polic
                                             StepResult& result) {
   std::vector<PairScores> parts;
   {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     int64_t first_token = 0;
     for (const auto& batch : batches) {
       const auto forward = policy.training_pass(config.training, step, first_token);
@@ -135,9 +138,9 @@ std::vector<PairScores> whole_step_gradient(const DpoConfig& config, const Polic
   std::vector<PairScores> gradients;
   int64_t begin = 0;
   for (const auto& batch : batches) {
-    const auto cut = [&](const torch::Tensor& of) {
+    const auto cut = [&](const at::Tensor& of) {
       return of.grad().defined() ? of.grad().narrow(0, begin, batch.size())
-                                 : torch::zeros({batch.size()}, of.options().requires_grad(false));
+                                 : at::zeros({batch.size()}, of.options().requires_grad(false));
     };
     gradients.push_back(
         {.logps = {.chosen = cut(joined.logps.chosen), .rejected = cut(joined.logps.rejected)},
@@ -148,7 +151,7 @@ std::vector<PairScores> whole_step_gradient(const DpoConfig& config, const Polic
 }
 
 /// Σ gradient · score: its backward is the step's.
-torch::Tensor surrogate(const PairScores& scores, const PairScores& gradient) {
+at::Tensor surrogate(const PairScores& scores, const PairScores& gradient) {
   return (scores.logps.chosen * gradient.logps.chosen +
           scores.logps.rejected * gradient.logps.rejected + scores.chosen_nll * gradient.chosen_nll)
       .sum();
@@ -192,7 +195,7 @@ StepResult accumulate_gradients(const DpoConfig& config, const Policy& policy,
 /// pairs at once, and are averaged by pairs.
 StepResult evaluate(const DpoConfig& config, const Policy& policy, const PairDataset& data,
                     const std::optional<Reference>& reference) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto rows = all_rows(data.rows());
   const bool whole = needs_whole_step(config.dpo);
   const int64_t at_once =

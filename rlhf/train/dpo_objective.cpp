@@ -1,5 +1,10 @@
 #include "rlhf/train/dpo_objective.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 
 #include "rlhf/config/dpo_checks.h"
@@ -28,18 +33,15 @@ std::vector<int64_t> common_lengths(const std::vector<int64_t>& lengths) {
 }
 
 /// Every second value from `first`: the chosen (0) or the rejected (1) of b pairs.
-torch::Tensor side(const torch::Tensor& values, int64_t pairs, int64_t first) {
+at::Tensor side(const at::Tensor& values, int64_t pairs, int64_t first) {
   return values.narrow(0, 0, 2 * pairs).view({pairs, 2}).select(1, first);
 }
 
-double total(const torch::Tensor& values) {
-  return values.detach().sum(torch::kFloat64).item<double>();
-}
+double total(const at::Tensor& values) { return values.detach().sum(at::kDouble).item<double>(); }
 
 /// exp of the mean over an answer's scored tokens of log p − log Σ p² (Zhou et al., arXiv
 /// 2406.11827), the product over the pair.
-torch::Tensor pair_weights(const RowLogprobs& policy, const torch::Tensor& sequence,
-                           int64_t pairs) {
+at::Tensor pair_weights(const RowLogprobs& policy, const at::Tensor& sequence, int64_t pairs) {
   const auto sums =
       sequence_logps(policy.logprobs.detach() - policy.log_collision, sequence, 2 * pairs);
   const auto weights = (sums.sums / sums.tokens.clamp_min(1)).exp();
@@ -68,8 +70,8 @@ bool takes_mean_logps(const DpoOptions& options) {
 }
 
 /// A sum in double of a (b) tensor as a scalar in its type: the order of pairs hardly matters then.
-torch::Tensor summed(const torch::Tensor& values) {
-  return values.sum(torch::kFloat64).to(values.scalar_type());
+at::Tensor summed(const at::Tensor& values) {
+  return values.sum(at::kDouble).to(values.scalar_type());
 }
 
 }  // namespace
@@ -99,14 +101,14 @@ LogprobOptions head_options(const DpoOptions& options, int64_t keep_logits_bytes
 }
 
 PairScores pair_scores(const DpoOptions& options, const PairDataset& data, const AnswerBatch& batch,
-                       const RowLogprobs& policy, const torch::Tensor& reference) {
+                       const RowLogprobs& policy, const at::Tensor& reference) {
   const int64_t pairs = batch.size();
   const auto& like = policy.logprobs;
   const auto sequence = sequence_of(batch.packed, like.device());
   const auto lengths = answer_lengths(data, batch.rows);
   const int64_t sequences = scores_prompts(options) ? 3 * pairs : 2 * pairs;
   const auto plain = sequence_logps(like, sequence, sequences);
-  const auto sums = [&](const torch::Tensor& logprobs) {
+  const auto sums = [&](const at::Tensor& logprobs) {
     if (!options.ld_alpha) return sequence_logps(logprobs, sequence, sequences).sums;
     const auto common = index_tensor(common_lengths(lengths)).to(like.device());
     return sequence_logps(logprobs, sequence, common, *options.ld_alpha).sums;
@@ -130,12 +132,12 @@ PairScores pair_scores(const DpoOptions& options, const PairDataset& data, const
   return scores;
 }
 
-torch::Tensor dpo_objective(const DpoOptions& options, const PairScores& scores,
-                            const PairCounts& counts) {
+at::Tensor dpo_objective(const DpoOptions& options, const PairScores& scores,
+                         const PairCounts& counts) {
   const auto pairs = static_cast<double>(counts.pairs);
   const auto chosen_tokens = static_cast<double>(std::max<int64_t>(1, counts.chosen_tokens));
   const auto weights = loss_weights_of(options);
-  auto loss = torch::zeros({}, scores.logps.chosen.options());
+  auto loss = at::zeros({}, scores.logps.chosen.options());
   for (size_t k = 0; k < options.loss_type.size(); ++k) {
     const DpoLoss type = options.loss_type[k];
     if (type == DpoLoss::sft) {
@@ -161,13 +163,13 @@ torch::Tensor dpo_objective(const DpoOptions& options, const PairScores& scores,
 
 PairScores join_scores(std::span<const PairScores> parts) {
   const auto joined = [&](auto member) {
-    std::vector<torch::Tensor> tensors;
+    std::vector<at::Tensor> tensors;
     for (const auto& part : parts) {
-      const torch::Tensor& tensor = member(part);
-      if (!tensor.defined()) return torch::Tensor();
+      const at::Tensor& tensor = member(part);
+      if (!tensor.defined()) return at::Tensor();
       tensors.push_back(tensor.detach());
     }
-    return torch::cat(tensors);
+    return at::cat(tensors);
   };
   return {.logps = {.chosen = joined([](auto& p) -> auto& { return p.logps.chosen; }),
                     .rejected = joined([](auto& p) -> auto& { return p.logps.rejected; }),
@@ -183,7 +185,7 @@ PairScores join_scores(std::span<const PairScores> parts) {
 
 void PairMetrics::add(const DpoOptions& options, const AnswerBatch& batch, const PairScores& scores,
                       const RowLogprobs& policy) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto& logps = scores.logps;
   const bool by_token = takes_mean_logps(options);
   const auto ratios = log_ratios(logps);
@@ -200,14 +202,14 @@ void PairMetrics::add(const DpoOptions& options, const AnswerBatch& batch, const
     nll_ += total(scores.prompt_nll);
     const auto odds = log_odds(chosen) - log_odds(rejected);
     odds_ += total(odds);
-    odds_ratio_ += total(torch::log_sigmoid(odds));
+    odds_ratio_ += total(at::log_sigmoid(odds));
   }
 
   const auto row_of = sequence_of(batch.packed, policy.logprobs.device());
   const auto answers = row_of < 2 * batch.size();
-  const auto is_rejected = row_of.remainder(2).to(torch::kBool).logical_and(answers);
+  const auto is_rejected = row_of.remainder(2).to(at::kBool).logical_and(answers);
   const auto is_chosen = answers.logical_and(is_rejected.logical_not());
-  const auto over = [](const torch::Tensor& values, const torch::Tensor& mask) {
+  const auto over = [](const at::Tensor& values, const at::Tensor& mask) {
     return total(values.masked_select(mask));
   };
   chosen_.logits += over(policy.mean_logit, is_chosen);

@@ -9,7 +9,7 @@
 // known before the first backward, so a step may be cut between any two pairs.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <span>
@@ -27,10 +27,10 @@ namespace rlhf {
 
 /// What the objective sees of b pairs. All (b), on the policy's device.
 struct PairScores {
-  PairLogps logps;                ///< differentiable in the policy's part
-  torch::Tensor chosen_nll;       ///< −Σ log p over chosen answers, differentiable
-  torch::Tensor prompt_nll = {};  ///< of their prompts; orpo only
-  torch::Tensor weights = {};     ///< ω, no gradient; with use_weighting only
+  PairLogps logps;             ///< differentiable in the policy's part
+  at::Tensor chosen_nll;       ///< −Σ log p over chosen answers, differentiable
+  at::Tensor prompt_nll = {};  ///< of their prompts; orpo only
+  at::Tensor weights = {};     ///< ω, no gradient; with use_weighting only
 
   int64_t size() const { return logps.chosen.size(0); }
 };
@@ -53,11 +53,11 @@ LogprobOptions head_options(const DpoOptions& options, int64_t keep_logits_bytes
 
 /// Sums a pass's log-probabilities by pair. `reference` (R) or undefined.
 PairScores pair_scores(const DpoOptions& options, const PairDataset& data, const AnswerBatch& batch,
-                       const RowLogprobs& policy, const torch::Tensor& reference);
+                       const RowLogprobs& policy, const at::Tensor& reference);
 
 /// The share of these pairs in the step's loss; differentiable.
-torch::Tensor dpo_objective(const DpoOptions& options, const PairScores& scores,
-                            const PairCounts& counts);
+at::Tensor dpo_objective(const DpoOptions& options, const PairScores& scores,
+                         const PairCounts& counts);
 
 /// Pairs of several passes as one, without their gradients: what losses over the whole step see.
 PairScores join_scores(std::span<const PairScores> parts);

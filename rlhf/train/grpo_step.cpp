@@ -1,5 +1,9 @@
 #include "rlhf/train/grpo_step.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros_like.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -65,7 +69,7 @@ StepCounts counts_of(const StepContext& context, const Slice& slice) {
 }
 
 /// Takes the quantile of `entropies`, those of all tokens of the step that count.
-void set_entropy_floor(StepContext& context, const torch::Tensor& entropies) {
+void set_entropy_floor(StepContext& context, const at::Tensor& entropies) {
   const double floor = entropy_floor(entropies, context.grpo().top_entropy_quantile);
   context.entropy_floor = floor;
   context.effective = static_cast<double>(entropies.ge(floor).sum().item<int64_t>());
@@ -76,7 +80,7 @@ void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& bat
                StepSums& sums) {
   const auto device = context.policy.device;
   const auto& grpo = context.grpo();
-  const torch::AutoGradMode mode(gradients);
+  const at::AutoGradMode mode(gradients);
   const auto logprobs = batch_logprobs(
       context.policy.decoder(), batch.packed, head_options(context, gradients),
       context.policy.training_pass(context.config.training, context.step, context.first_token));
@@ -149,8 +153,8 @@ std::vector<StepBatch> cut_step(const StepContext& context, const std::vector<Sl
 /// gradients, with the dropout of the second. A step of one batch takes it from its only pass.
 void find_entropy_floor(StepContext& context, const std::vector<StepBatch>& step) {
   if (step.size() == 1) return;
-  const torch::NoGradGuard no_grad;
-  std::vector<torch::Tensor> entropies;
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> entropies;
   int64_t first_token = 0;
   for (const auto& [slice, batch, gradients] : step) {
     const auto logprobs = batch_logprobs(
@@ -160,14 +164,14 @@ void find_entropy_floor(StepContext& context, const std::vector<StepBatch>& step
     entropies.push_back(logprobs.entropy.masked_select(
         mask_of(batch, context.grpo().rollout.mask_truncated_completions, context.policy.device)));
   }
-  set_entropy_floor(context, torch::cat(entropies));
+  set_entropy_floor(context, at::cat(entropies));
 }
 
 /// The gradient of a step that teaches nothing is 0, not missing: moments and weight decay act in
 /// it, as they do where a backward says so.
 void set_zero_gradients(const Policy& policy) {
   for (const auto& named : policy.decoder().trainable())
-    torch::Tensor(named.tensor).mutable_grad() = torch::zeros_like(named.tensor);
+    at::Tensor(named.tensor).mutable_grad() = at::zeros_like(named.tensor);
 }
 
 AdaptiveEntropy bounds_of(const GrpoOptions& options) {
@@ -264,7 +268,7 @@ void add_reference(const GrpoConfig& config, const Policy& policy, const Referen
 
 void add_old_logprobs(const GrpoConfig& config, const Policy& policy,
                       std::vector<RolloutRow> rows) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const auto& batch : batches_of(rows, microbatch_tokens(config.training),
                                       policy.config().shared_prefix_limit())) {
     const auto logprobs = batch_logprobs(policy.decoder(), batch.packed,

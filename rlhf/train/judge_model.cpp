@@ -2,6 +2,8 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/models/adapter.h"
+#include "rlhf/text/tokenizer_json.h"
+#include "rlhf/train/policy.h"
 
 namespace rlhf {
 namespace {
@@ -21,7 +23,7 @@ Model load_judge(const fs::path& folder, const Model* policy, const Wanted& want
                     fmt::format("{} was expected, {} is none.", wanted.what, folder.string()),
                     wanted.hint);
   };
-  LoadOptions load{.dtype = torch::kFloat32};
+  LoadOptions load{.dtype = at::kFloat};
   if (policy != nullptr) load.device = policy->decoder.device();
   if (!is_adapter_folder(folder)) {
     const DecoderConfig config = load_decoder_config(folder);
@@ -41,9 +43,9 @@ Model load_judge(const fs::path& folder, const Model* policy, const Wanted& want
 
 }  // namespace
 
-Model load_reward_model(const fs::path& folder, const Model* policy) {
+Model load_reward_model(const fs::path& folder, const Model* policy, const char* key) {
   return load_judge(folder, policy,
-                    {.key = "reward_model_name_or_path",
+                    {.key = key,
                      .task = ModelTask::sequence_classification,
                      .most_labels = 1,
                      .what = "a reward model's folder (sequence classification, one label)",
@@ -58,6 +60,16 @@ Model load_step_judge(const fs::path& folder, const Model* policy) {
                      .what = "a process reward model's folder (token classification, at most two "
                              "labels)",
                      .hint = "train one with rlhf prm."});
+}
+
+void check_same_tokenizer(const char* key, const fs::path& judge, const fs::path& policy_text,
+                          std::string_view way_out) {
+  if (read_tokenizer_json(text_folder(judge)) == read_tokenizer_json(policy_text)) return;
+  throw UserError(
+      key,
+      fmt::format("a reward model with the policy's tokenizer was expected, {} has another.",
+                  judge.string()),
+      fmt::format("train the reward model from the same base (rlhf reward, rlhf prm){}.", way_out));
 }
 
 }  // namespace rlhf

@@ -1,5 +1,6 @@
 #include "rlhf/train/judges.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -9,29 +10,28 @@
 #include "rlhf/rewards/external_options.h"
 #include "rlhf/rewards/http_judge.h"
 #include "rlhf/rewards/worker_pool.h"
-#include "rlhf/text/tokenizer_json.h"
 #include "rlhf/train/judge_model.h"
 #include "rlhf/train/policy.h"
 
 namespace rlhf {
 namespace {
 
-/// The reward model's own tokenizer must be the policy's: it is asked in ids.
-void check_same_tokenizer(const char* key, const fs::path& folder, const TextSide& text,
-                          std::string_view way_out = "") {
-  if (read_tokenizer_json(text_folder(folder)) == read_tokenizer_json(text.folder)) return;
-  throw UserError(
-      key,
-      fmt::format("a reward model with the policy's tokenizer was expected, {} has another.",
-                  folder.string()),
-      fmt::format("train the reward model from the same base (rlhf reward, rlhf prm){}.", way_out));
-}
-
 /// UserError where a judge with a table of positions has too few of them.
 void check_positions(int64_t tokens, const DecoderConfig& judge) {
   if (judge.rope.width > 0 || tokens <= judge.context) return;
   throw UserError("reward_model_name_or_path",
                   fmt::format("at most {} tokens were expected, got {}.", judge.context, tokens));
+}
+
+/// Adds a model, called as its folder is, to the judges: logs tell judges apart by their names.
+void add_model_name(const fs::path& folder, std::vector<std::string>& names, Problems& problems) {
+  const std::string name = fs::weakly_canonical(folder).filename().string();
+  if (std::find(names.begin(), names.end(), name) != names.end()) {
+    problems.add(folder.string(),
+                 fmt::format("judges of different names were expected, two are called {}.", name),
+                 "a model is called as its folder is: rename the folder.");
+  }
+  names.push_back(name);
 }
 
 std::unique_ptr<ExternalJudge> open_judge(const OutsideEntry& entry, const JudgeOptions& options) {
@@ -121,7 +121,7 @@ Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide*
       if (options.reward_model_reencode) {
         judges.text.emplace(text_folder(folder));
       } else if (text != nullptr) {
-        check_same_tokenizer("reward_model_name_or_path", folder, *text,
+        check_same_tokenizer("reward_model_name_or_path", folder, text->folder,
                              ", or set reward_model_reencode: true, which asks it in text");
       }
       judges.model.emplace(load_reward_model(folder, policy));
@@ -129,17 +129,18 @@ Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide*
       problems.add(error);
     }
     judges.model_place = judges.names.size();
-    judges.names.push_back(fs::weakly_canonical(folder).filename().string());
+    add_model_name(folder, judges.names, problems);
   }
   if (options.process_reward_model_name_or_path) {
     const fs::path folder = *options.process_reward_model_name_or_path;
     try {
-      if (text != nullptr) check_same_tokenizer("process_reward_model_name_or_path", folder, *text);
+      if (text != nullptr)
+        check_same_tokenizer("process_reward_model_name_or_path", folder, text->folder);
       judges.steps.emplace(load_step_judge(folder, policy), options.step_separator);
     } catch (const UserError& error) {
       problems.add(error);
     }
-    judges.names.push_back(fs::weakly_canonical(folder).filename().string());
+    add_model_name(folder, judges.names, problems);
   }
   judges.weights = options.reward_weights.value_or(std::vector<double>(judges.names.size(), 1.0));
   if (judges.weights.size() != judges.names.size()) {

@@ -1,5 +1,9 @@
 #include "rlhf/train/kto.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <map>
 
@@ -102,9 +106,9 @@ class KtoTrainer {
   /// One pass over a batch of answers.
   struct Pass {
     RowLogprobs policy;
-    torch::Tensor logps;       // (B)
-    torch::Tensor log_ratios;  // (B)
-    torch::Tensor desirable;   // (B) bool
+    at::Tensor logps;       // (B)
+    at::Tensor log_ratios;  // (B)
+    at::Tensor desirable;   // (B) bool
   };
 
   void pair_answers();
@@ -115,7 +119,7 @@ class KtoTrainer {
   double anchor(const Side& side, const std::vector<int64_t>& rows) const;
   void take(const Pass& pass, const AnswerBatch& batch, Sums& sums) const;
   Metrics metrics_of(const Sums& sums, double anchor, const std::string& prefix) const;
-  torch::Tensor loss_of(const Pass& pass, double anchor, int64_t rows) const;
+  at::Tensor loss_of(const Pass& pass, double anchor, int64_t rows) const;
 
   const KtoConfig& config_;
   Policy& policy_;
@@ -189,7 +193,7 @@ KtoTrainer::Pass KtoTrainer::pass_over(const Side& side, const AnswerBatch& batc
   pass.log_ratios =
       pass.logps -
       sequence_logps(fixed.to(pass.policy.logprobs.options()), sequence, batch.size()).sums;
-  auto desirable = torch::empty({batch.size()}, torch::kBool);
+  auto desirable = at::empty({batch.size()}, at::kBool);
   std::transform(batch.rows.begin(), batch.rows.end(), desirable.data_ptr<bool>(),
                  [&](int64_t row) { return side.data->desirable(row); });
   pass.desirable = desirable.to(pass.logps.device());
@@ -198,9 +202,9 @@ KtoTrainer::Pass KtoTrainer::pass_over(const Side& side, const AnswerBatch& batc
 
 /// Mean of D over the step's mismatched prompts and answers.
 double KtoTrainer::mismatched_mean(const Side& side, const std::vector<int64_t>& rows) const {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto pairs = side.mismatched.of_block(rows);
-  std::vector<torch::Tensor> ratios;
+  std::vector<at::Tensor> ratios;
   for (const auto& batch : answer_batches(
            pairs, microbatch_tokens(config_.training),
            [&](int64_t pair, int64_t number) { return side.mismatched.pack(pair, number); })) {
@@ -210,7 +214,7 @@ double KtoTrainer::mismatched_mean(const Side& side, const std::vector<int64_t>&
     ratios.push_back(
         sequence_logps(policy - fixed.to(policy.options()), sequence, batch.size()).sums);
   }
-  return kto_reference_point(torch::cat(ratios));
+  return kto_reference_point(at::cat(ratios));
 }
 
 /// Takes the step's rewards into δ. A step of one batch gives its pass back for the backward; of
@@ -218,9 +222,9 @@ double KtoTrainer::mismatched_mean(const Side& side, const std::vector<int64_t>&
 std::optional<KtoTrainer::Pass> KtoTrainer::update_running_mean(
     const std::vector<AnswerBatch>& batches) {
   const bool one = batches.size() == 1;
-  const torch::AutoGradMode with_gradients(one);
+  const at::AutoGradMode with_gradients(one);
   std::optional<Pass> kept;
-  std::vector<torch::Tensor> rewards;
+  std::vector<at::Tensor> rewards;
   int64_t first_token = 0;
   for (const auto& batch : batches) {
     auto pass =
@@ -229,7 +233,7 @@ std::optional<KtoTrainer::Pass> KtoTrainer::update_running_mean(
     rewards.push_back(pass.log_ratios.detach() * config_.kto.loss.beta);
     if (one) kept = std::move(pass);
   }
-  moments_.update(torch::cat(rewards));
+  moments_.update(at::cat(rewards));
   return kept;
 }
 
@@ -239,16 +243,16 @@ double KtoTrainer::anchor(const Side& side, const std::vector<int64_t>& rows) co
   return needs_running_mean(config_.kto.loss_type) ? moments_.mean : 0.0;
 }
 
-torch::Tensor KtoTrainer::loss_of(const Pass& pass, double anchor, int64_t rows) const {
+at::Tensor KtoTrainer::loss_of(const Pass& pass, double anchor, int64_t rows) const {
   const auto each = unpaired_loss(config_.kto.loss_type, pass.log_ratios, pass.desirable, anchor,
                                   config_.kto.loss);
-  return each.sum(torch::kFloat64).to(each.scalar_type()) / static_cast<double>(rows);
+  return each.sum(at::kDouble).to(each.scalar_type()) / static_cast<double>(rows);
 }
 
 void KtoTrainer::take(const Pass& pass, const AnswerBatch& batch, Sums& sums) const {
-  const torch::NoGradGuard no_grad;
-  const auto total = [](const torch::Tensor& values) {
-    return values.sum(torch::kFloat64).item<double>();
+  const at::NoGradGuard no_grad;
+  const auto total = [](const at::Tensor& values) {
+    return values.sum(at::kDouble).item<double>();
   };
   const auto of_token =
       pass.desirable.index_select(0, sequence_of(batch.packed, pass.desirable.device()));
@@ -315,7 +319,7 @@ KtoTrainer::Result KtoTrainer::step(const std::vector<int64_t>& rows) {
 
 void KtoTrainer::evaluate_and_note() {
   const auto start = std::chrono::steady_clock::now();
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   Sums sums;
   double anchors = 0.0;
   const int64_t total = eval_.data->rows();

@@ -1,5 +1,8 @@
 #include "rlhf/train/optimizer.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros_like.h>
+
 #include <cmath>
 
 #include "rlhf/core/error.h"
@@ -8,12 +11,12 @@
 namespace rlhf {
 namespace {
 
-double root_mean_square(const torch::Tensor& x) {
+double root_mean_square(const at::Tensor& x) {
   return x.norm().item<double>() / std::sqrt(static_cast<double>(x.numel()));
 }
 
 /// Adafactor's rank-one estimate of 1/sqrt(E[g²]) from row and column means.
-torch::Tensor factored_rsqrt(const torch::Tensor& rows, const torch::Tensor& columns) {
+at::Tensor factored_rsqrt(const at::Tensor& rows, const at::Tensor& columns) {
   const auto row_factor = (rows / rows.mean(-1, /*keepdim=*/true)).rsqrt().unsqueeze(-1);
   return row_factor * columns.unsqueeze(-2).rsqrt();
 }
@@ -29,13 +32,12 @@ bool decays(const std::string& tensor_name, int64_t dimensions) {
 
 Optimizer::Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors)
     : options_(options) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (auto& [name, tensor] : tensors) {
     Slot slot{.name = name, .weight = tensor};
     slot.weight_decay = decays(name, tensor.dim()) ? options_.weight_decay : 0.0;
     const auto type = tensor.scalar_type();
-    if (type == torch::kBFloat16 || type == torch::kHalf)
-      slot.master = tensor.detach().to(torch::kFloat32);
+    if (type == at::kBFloat16 || type == at::kHalf) slot.master = tensor.detach().to(at::kFloat);
     make_moments(slot);
     slots_.push_back(std::move(slot));
   }
@@ -45,18 +47,18 @@ void Optimizer::make_moments(Slot& slot) const {
   const auto like = (slot.master.defined() ? slot.master : slot.weight).detach();
   switch (options_.kind) {
     case OptimizerKind::adamw:
-      slot.moments["exp_avg"] = torch::zeros_like(like);
-      slot.moments["exp_avg_sq"] = torch::zeros_like(like);
+      slot.moments["exp_avg"] = at::zeros_like(like);
+      slot.moments["exp_avg_sq"] = at::zeros_like(like);
       break;
     case OptimizerKind::sgd:
-      if (options_.momentum != 0.0) slot.moments["momentum"] = torch::zeros_like(like);
+      if (options_.momentum != 0.0) slot.moments["momentum"] = at::zeros_like(like);
       break;
     case OptimizerKind::adafactor:
       if (like.dim() >= 2) {
-        slot.moments["exp_avg_sq_row"] = torch::zeros_like(like.select(-1, 0));
-        slot.moments["exp_avg_sq_col"] = torch::zeros_like(like.select(-2, 0));
+        slot.moments["exp_avg_sq_row"] = at::zeros_like(like.select(-1, 0));
+        slot.moments["exp_avg_sq_col"] = at::zeros_like(like.select(-2, 0));
       } else {
-        slot.moments["exp_avg_sq"] = torch::zeros_like(like);
+        slot.moments["exp_avg_sq"] = at::zeros_like(like);
       }
       break;
   }
@@ -71,7 +73,7 @@ double Optimizer::gradient_norm() const {
 }
 
 void Optimizer::step(double learning_rate, double gradient_scale) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   ++steps_;
   for (auto& slot : slots_) {
     const auto gradient = slot.weight.grad();
@@ -86,11 +88,11 @@ void Optimizer::step(double learning_rate, double gradient_scale) {
                                           : update_adafactor(slot, scaled, learning_rate);
       if (slot.master.defined()) slot.weight.copy_(slot.master);
     }
-    slot.weight.mutable_grad() = torch::Tensor();
+    slot.weight.mutable_grad() = at::Tensor();
   }
 }
 
-void Optimizer::update_adamw(Slot& slot, const torch::Tensor& gradient, double learning_rate,
+void Optimizer::update_adamw(Slot& slot, const at::Tensor& gradient, double learning_rate,
                              double scale) const {
   const double t = static_cast<double>(steps_);
   const AdamWStep step{.lr = learning_rate,
@@ -105,7 +107,7 @@ void Optimizer::update_adamw(Slot& slot, const torch::Tensor& gradient, double l
              slot.master);
 }
 
-void Optimizer::update_sgd(Slot& slot, torch::Tensor gradient, double learning_rate) const {
+void Optimizer::update_sgd(Slot& slot, at::Tensor gradient, double learning_rate) const {
   auto weight = slot.master.defined() ? slot.master : slot.weight.detach();
   if (slot.weight_decay != 0.0) gradient = gradient.add(weight, slot.weight_decay);
   if (options_.momentum != 0.0) {
@@ -118,12 +120,12 @@ void Optimizer::update_sgd(Slot& slot, torch::Tensor gradient, double learning_r
   weight.add_(gradient, -learning_rate);
 }
 
-void Optimizer::update_adafactor(Slot& slot, const torch::Tensor& gradient,
+void Optimizer::update_adafactor(Slot& slot, const at::Tensor& gradient,
                                  double learning_rate) const {
   auto weight = slot.master.defined() ? slot.master : slot.weight.detach();
   const double beta = 1.0 - std::pow(static_cast<double>(steps_), options_.decay_rate);
   auto squares = gradient * gradient + options_.adafactor_epsilon;
-  torch::Tensor update;
+  at::Tensor update;
   if (weight.dim() >= 2) {
     auto& rows = slot.moments.at("exp_avg_sq_row").mul_(beta).add_(squares.mean(-1), 1.0 - beta);
     auto& columns = slot.moments.at("exp_avg_sq_col").mul_(beta).add_(squares.mean(-2), 1.0 - beta);
@@ -137,8 +139,8 @@ void Optimizer::update_adafactor(Slot& slot, const torch::Tensor& gradient,
   weight.sub_(update);
 }
 
-std::map<std::string, torch::Tensor> Optimizer::state() const {
-  std::map<std::string, torch::Tensor> state;
+std::map<std::string, at::Tensor> Optimizer::state() const {
+  std::map<std::string, at::Tensor> state;
   for (const auto& slot : slots_) {
     if (slot.master.defined()) state["master." + slot.name] = slot.master;
     for (const auto& [moment, tensor] : slot.moments) state[moment + "." + slot.name] = tensor;
@@ -146,10 +148,10 @@ std::map<std::string, torch::Tensor> Optimizer::state() const {
   return state;
 }
 
-void Optimizer::set_state(const std::map<std::string, torch::Tensor>& state, int64_t steps) {
-  const torch::NoGradGuard no_grad;
+void Optimizer::set_state(const std::map<std::string, at::Tensor>& state, int64_t steps) {
+  const at::NoGradGuard no_grad;
   size_t used = 0;
-  const auto restore = [&](const std::string& name, torch::Tensor& into) {
+  const auto restore = [&](const std::string& name, at::Tensor& into) {
     const auto found = state.find(name);
     check(found != state.end(), "Optimizer", "the checkpoint has no {}.", name);
     check(found->second.sizes() == into.sizes(), "Optimizer",

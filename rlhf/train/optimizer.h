@@ -6,7 +6,7 @@
 // model folder and travels in one safetensors file.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <map>
 #include <string>
@@ -53,9 +53,9 @@ class Optimizer {
   int64_t steps() const { return steps_; }
 
   /// Moments and masters by name (`exp_avg.<tensor>`, `master.<tensor>`, …) for a checkpoint.
-  std::map<std::string, torch::Tensor> state() const;
+  std::map<std::string, at::Tensor> state() const;
   /// Error when a part is missing, unknown or mis-shaped.
-  void set_state(const std::map<std::string, torch::Tensor>& state, int64_t steps);
+  void set_state(const std::map<std::string, at::Tensor>& state, int64_t steps);
 
   /// Bytes of moments and masters.
   uint64_t state_bytes() const;
@@ -63,17 +63,17 @@ class Optimizer {
  private:
   struct Slot {
     std::string name;
-    torch::Tensor weight;
-    torch::Tensor master{};  // fp32, only where the weight is narrower
+    at::Tensor weight;
+    at::Tensor master{};  // fp32, only where the weight is narrower
     double weight_decay = 0.0;
-    std::map<std::string, torch::Tensor> moments{};
+    std::map<std::string, at::Tensor> moments{};
   };
 
   void make_moments(Slot& slot) const;
-  void update_adamw(Slot& slot, const torch::Tensor& gradient, double learning_rate,
+  void update_adamw(Slot& slot, const at::Tensor& gradient, double learning_rate,
                     double scale) const;
-  void update_sgd(Slot& slot, torch::Tensor gradient, double learning_rate) const;
-  void update_adafactor(Slot& slot, const torch::Tensor& gradient, double learning_rate) const;
+  void update_sgd(Slot& slot, at::Tensor gradient, double learning_rate) const;
+  void update_adafactor(Slot& slot, const at::Tensor& gradient, double learning_rate) const;
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;

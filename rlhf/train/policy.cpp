@@ -1,5 +1,7 @@
 #include "rlhf/train/policy.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -53,7 +55,7 @@ fs::path text_folder(const fs::path& model) {
   return own || !is_adapter_folder(model) ? model : base_of_adapter(model);
 }
 
-Policy load_policy(CommonConfig& config, const PolicyRequest& request, torch::Device device,
+Policy load_policy(CommonConfig& config, const PolicyRequest& request, at::Device device,
                    const std::optional<fs::path>& checkpoint) {
   auto& model = config.model;
   if (is_adapter_folder(*model.model_name_or_path)) {
@@ -63,7 +65,7 @@ Policy load_policy(CommonConfig& config, const PolicyRequest& request, torch::De
     model.model_name_or_path = base_of_adapter(folder).string();
   }
   const auto dtype = choose_dtype(model, config.training.bf16, device);
-  model.dtype = dtype == torch::kBFloat16 ? Dtype::bfloat16 : Dtype::float32;
+  model.dtype = dtype == at::kBFloat16 ? Dtype::bfloat16 : Dtype::float32;
   const bool adapted = config.lora.use_peft;
   if (adapted && model.from_scratch) {
     log_warning(
@@ -117,7 +119,7 @@ ForwardOptions Policy::training_pass(const TrainingOptions& training, int64_t st
 }
 
 void Policy::restore(const fs::path& checkpoint) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   std::vector<NamedTensor> stored;
   if (adapted()) {
     stored = load_adapter(checkpoint, model, {.allow_unchanged = true}).tensors();
@@ -128,8 +130,7 @@ void Policy::restore(const fs::path& checkpoint) {
   const auto trained = decoder().trainable();
   check(stored.size() == trained.size(), "restore", "{} tensors were expected, got {}.",
         trained.size(), stored.size());
-  for (size_t i = 0; i < stored.size(); ++i)
-    torch::Tensor(trained[i].tensor).copy_(stored[i].tensor);
+  for (size_t i = 0; i < stored.size(); ++i) at::Tensor(trained[i].tensor).copy_(stored[i].tensor);
 }
 
 void check_rows_fit(const RowLimits& rows, const DecoderConfig& model) {

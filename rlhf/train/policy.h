@@ -2,7 +2,7 @@
 // the checkpoint that a run goes on from.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <optional>
@@ -29,7 +29,7 @@ struct PolicyRequest {
 struct Policy {
   Model model;
   SaveOptions save;
-  torch::Device device = torch::kCPU;
+  at::Device device = at::kCPU;
   std::optional<fs::path> resumed_from;    ///< the checkpoint's folder
   std::optional<CheckpointState> resumed;  ///< what it held beside the model
   /// The adapter that is the reference of a trained adapter: the frozen copy of the one it started
@@ -57,7 +57,7 @@ fs::path text_folder(const fs::path& model);
 /// adapter folder its training goes on; `config` then names base and adapter apart.
 /// `config.model.dtype` is set to what was chosen, so that a resumed run does not choose anew.
 /// UserError with everything wrong with the folders or the checkpoint.
-Policy load_policy(CommonConfig& config, const PolicyRequest& request, torch::Device device,
+Policy load_policy(CommonConfig& config, const PolicyRequest& request, at::Device device,
                    const std::optional<fs::path>& checkpoint);
 
 /// The model that the policy was before its first step: `model_name_or_path` once more, without

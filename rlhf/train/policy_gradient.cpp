@@ -82,20 +82,34 @@ void check_template(const Judges& judges, const PromptDataset& data) {
   }
 }
 
-/// UserError where prompt and completion would not fit a table of positions; a warning where they
-/// are longer than the model was made for.
-void check_length(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
-  const DecoderConfig& model = policy.config();
+/// UserError where prompt and completion would not fit the table of positions of who reads them.
+void check_positions(const RolloutOptions& rollout, const DecoderConfig& reader,
+                     std::string_view name, int64_t longest_prompt) {
   const int64_t longest = longest_prompt + rollout.max_completion_length;
-  if (model.rope.width == 0 && longest > model.context) {
-    throw UserError(
-        "max_completion_length",
-        fmt::format("room for a prompt of {} tokens and a completion of {} was expected, the model "
-                    "has {} positions.",
-                    longest_prompt, rollout.max_completion_length, model.context),
-        "lower it, or set max_prompt_length.");
+  if (reader.rope.width > 0 || longest <= reader.context) return;
+  throw UserError(
+      "max_completion_length",
+      fmt::format("room for a prompt of {} tokens and a completion of {} was expected, the {} has "
+                  "{} positions.",
+                  longest_prompt, rollout.max_completion_length, name, reader.context),
+      "lower it, or set max_prompt_length.");
+}
+
+/// The policy's positions, and a warning where rows are longer than it was made for.
+void check_length(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
+  check_positions(rollout, policy.config(), "model", longest_prompt);
+  check_rows_fit({.longest = longest_prompt + rollout.max_completion_length}, policy.config());
+}
+
+/// The positions of the others who read the policy's ids.
+void check_readers(const RolloutOptions& rollout, const PolicyGradientSetup& setup) {
+  if (!setup.data.train) return;
+  const int64_t prompt = longest_row(*setup.data.train);
+  if (setup.judges && setup.judges->model && !setup.judges->text) {
+    check_positions(rollout, setup.judges->model->decoder.config(), "reward model", prompt);
   }
-  check_rows_fit({.longest = longest}, model);
+  if (setup.critic)
+    check_positions(rollout, setup.critic->model().decoder.config(), "critic", prompt);
 }
 
 /// UserError where the keys and values of one completion alone would not fit the budget.
@@ -174,18 +188,27 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
                            judged ? &*setup.judges->model : nullptr);
     });
   }
+  checks.attempt([&] { check_readers(rollout, setup); });
   checks.throw_if_any();
   return setup;
 }
 
-/// Draws completions of every evaluation prompt and logs what the judges say.
+/// Draws completions of every evaluation prompt and logs what the judges say. Where an end of the run
+/// is asked for meanwhile the evaluation is given up; the step's end hears it too.
 void evaluate_and_note(const GrpoConfig& config, const PolicyGradientMethod& method,
-                       const PolicyGradientSetup& setup, RolloutMaker& maker, TrainRun& run) {
+                       const PolicyGradientSetup& setup, RolloutMaker& maker, TrainRun& run,
+                       const std::function<bool()>& should_stop) {
   const auto start = std::chrono::steady_clock::now();
-  auto groups = maker.groups(*setup.data.eval, all_rows(setup.data.eval->rows()),
-                             {.generations = config.grpo.rollout.eval_generations(),
-                              .draw = kEvaluationDraw,
-                              .step = run.step()});
+  std::vector<Group> groups;
+  try {
+    groups = maker.groups(*setup.data.eval, all_rows(setup.data.eval->rows()),
+                          {.generations = config.grpo.rollout.eval_generations(),
+                           .draw = kEvaluationDraw,
+                           .step = run.step()},
+                          should_stop);
+  } catch (const Interrupted&) {
+    return;
+  }
   const auto no_spread = method.without_spread(groups, setup.judges->weights);
   run.note_evaluation(rollout_metrics(groups, setup.judges->names, no_spread, "eval_"),
                       seconds_since(start), setup.data.eval->rows());
@@ -243,10 +266,12 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
 
   std::optional<Critic>& critic = setup.critic;
   const Json& resumed = run.resumed_extra();
-  if (critic && policy.resumed_from) critic->resume(*policy.resumed_from, run.step());
+  if (critic && policy.resumed_from)
+    critic->resume(*policy.resumed_from, run.step(), run.optimizer_resumed());
   if (method.set_state && !resumed.is_null()) method.set_state(resumed.at("method"));
-  EntropyControl entropy = resumed.is_null() ? EntropyControl{.coefficient = grpo.entropy_coef}
-                                             : EntropyControl::from_json(resumed.at("entropy"));
+  EntropyControl entropy{.coefficient = grpo.entropy_coef};
+  if (grpo.use_adaptive_entropy && !resumed.is_null())
+    entropy = EntropyControl::from_json(resumed.at("entropy"));
   RolloutSource source(
       {.options = grpo.rollout,
        .training = config.training,
@@ -276,7 +301,9 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
   });
   run.add_tensors(RolloutSource::kFile, [&] { return source.tensors(run.step()); });
   if (critic) run.add_tensors(Critic::kFile, [&] { return critic->tensors(); });
-  const auto evaluate = [&] { evaluate_and_note(config, method, setup, *maker, run); };
+  const auto evaluate = [&] {
+    evaluate_and_note(config, method, setup, *maker, run, hooks.should_stop);
+  };
   if (!run.over() && run.evaluation_is_due()) evaluate();
 
   while (!run.over()) {

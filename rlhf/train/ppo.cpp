@@ -220,7 +220,11 @@ TrainResult train_ppo(PpoConfig config, const TrainHooks& hooks) {
       .read = [&] { shaping = shaping_of(options); },
       .fewer_prompts = "lower per_device_train_batch_size or gradient_accumulation_steps.",
       .state = [&] { return control.to_json(); },
-      .set_state = [&](const Json& state) { control = KlControl::from_json(state); },
+      .set_state =
+          [&](const Json& state) {
+            // A fixed coefficient is an option, which a resumed run may change.
+            if (options.kl_target) control = KlControl::from_json(state);
+          },
       .without_spread =
           [](const std::vector<Group>& groups, const std::vector<double>&) {
             // The critic compares with expectations, not with a group.

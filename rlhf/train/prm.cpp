@@ -1,5 +1,8 @@
 #include "rlhf/train/prm.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/log_softmax.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -111,13 +114,13 @@ int64_t count_labels(const StepsDataset& data, std::span<const int64_t> rows) {
 }
 
 /// The share of a batch in the mean over `labelled` steps; differentiable. Adds to `sums`.
-torch::Tensor loss_of(const Policy& policy, const StepBatch& batch, const ForwardOptions& forward,
-                      int64_t labelled, StepSums& sums) {
+at::Tensor loss_of(const Policy& policy, const StepBatch& batch, const ForwardOptions& forward,
+                   int64_t labelled, StepSums& sums) {
   const auto labels = index_tensor(batch.labels).to(policy.device);
   const auto hidden =
       packed_forward(policy.decoder(), batch.packed, index_tensor(batch.at), forward);
   const auto scores = policy.decoder().score(hidden);  // (R, 2)
-  const auto each = torch::log_softmax(scores, 1).gather(1, labels.unsqueeze(1));
+  const auto each = at::log_softmax(scores, 1).gather(1, labels.unsqueeze(1));
   const auto loss = -each.sum() / static_cast<double>(std::max<int64_t>(1, labelled));
   sums.loss += loss.item<double>();
   sums.correct += (scores.argmax(1) == labels).sum().item<int64_t>();
@@ -142,7 +145,7 @@ StepSums accumulate_gradients(const PrmConfig& config, const Policy& policy,
 
 void evaluate_and_note(const PrmConfig& config, PrmSetup& setup, TrainRun& run) {
   const auto start = std::chrono::steady_clock::now();
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto& data = *setup.data.eval;
   const auto rows = all_rows(data.rows());
   StepSums sums;

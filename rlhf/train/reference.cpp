@@ -1,5 +1,8 @@
 #include "rlhf/train/reference.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <bit>
 #include <mutex>
@@ -18,8 +21,8 @@ constexpr int64_t kShardItems = 256;
 constexpr size_t kLogprobs = 0;
 
 /// A cache holds integers; the bits of a float fit into one.
-std::vector<int32_t> bits_of(const torch::Tensor& values) {
-  const auto plain = values.to(torch::kCPU, torch::kFloat32).contiguous();
+std::vector<int32_t> bits_of(const at::Tensor& values) {
+  const auto plain = values.to(at::kCPU, at::kFloat).contiguous();
   const auto* data = plain.const_data_ptr<float>();
   std::vector<int32_t> bits(static_cast<size_t>(plain.numel()));
   std::transform(data, data + plain.numel(), bits.begin(),
@@ -40,7 +43,7 @@ class TableMaker {
   void fill(int64_t shard, ShardBuilder& builder) {
     const std::lock_guard one_at_a_time(mutex_);
     if (hooks_.should_stop && hooks_.should_stop()) throw Stopped();
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     const int64_t begin = shard * kShardItems;
     const int64_t end = std::min(items_.size, begin + kShardItems);
     std::vector<int64_t> lengths;
@@ -100,7 +103,7 @@ std::string model_fingerprint(const Model& model) {
   std::vector<std::string> hashes(tensors.size());
   parallel_pieces(std::ssize(tensors), /*grain=*/1, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      const auto plain = tensors[i].tensor.detach().to(torch::kCPU).contiguous();
+      const auto plain = tensors[i].tensor.detach().to(at::kCPU).contiguous();
       const std::string_view bytes(static_cast<const char*>(plain.const_data_ptr()),
                                    plain.nbytes());
       hashes[i] = fmt::format("{} {} {};", tensors[i].name, toString(plain.scalar_type()),
@@ -146,7 +149,7 @@ Reference Reference::from_table(ReferenceTable table, std::function<int64_t(int6
   Reference reference;
   reference.answer_ = [table = std::move(table), item_of = std::move(item_of)](
                           const PackedBatch& packed, std::span<const int64_t> rows) {
-    auto logprobs = torch::empty({packed.scored()}, torch::kFloat32);
+    auto logprobs = at::empty({packed.scored()}, at::kFloat);
     std::span<float> out(logprobs.data_ptr<float>(), static_cast<size_t>(packed.scored()));
     for (const int64_t row : rows) {
       const auto values = table.of(item_of(row));
@@ -165,7 +168,7 @@ Reference Reference::from_adapter(Decoder& policy, int adapter, double temperatu
   Reference reference;
   reference.answer_ = [&policy, adapter, temperature](const PackedBatch& packed,
                                                       std::span<const int64_t>) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     const AdapterScope scope(policy, adapter);
     return batch_logprobs(policy, packed, {.temperature = temperature}).logprobs;
   };
@@ -176,24 +179,24 @@ Reference Reference::from_model(std::shared_ptr<const Model> model, double tempe
   Reference reference;
   reference.answer_ = [model = std::move(model), temperature](const PackedBatch& packed,
                                                               std::span<const int64_t>) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     return batch_logprobs(model->decoder, packed, {.temperature = temperature}).logprobs;
   };
   return reference;
 }
 
-torch::Tensor Reference::logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const {
+at::Tensor Reference::logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const {
   return answer_(packed, rows);
 }
 
 void mix_into_reference(const Model& reference, const Decoder& policy, double alpha) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto& from = policy.tensors();
   const auto& to = reference.decoder.tensors();
   check(from.size() == to.size(), "reference", "{} tensors were expected, got {}.", from.size(),
         to.size());
   for (size_t i = 0; i < to.size(); ++i)
-    torch::Tensor(to[i].tensor).mul_(1.0 - alpha).add_(from[i].tensor, alpha);
+    at::Tensor(to[i].tensor).mul_(1.0 - alpha).add_(from[i].tensor, alpha);
 }
 
 }  // namespace rlhf

@@ -14,7 +14,7 @@
 // shards; after a kill the next start keeps the finished ones.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <functional>
@@ -72,10 +72,10 @@ class Reference {
 
   /// (R) for the scored positions of `packed`, on its model's device; no gradient. `rows` are the
   /// data set's, in the order of the batch.
-  torch::Tensor logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const;
+  at::Tensor logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const;
 
  private:
-  std::function<torch::Tensor(const PackedBatch&, std::span<const int64_t>)> answer_;
+  std::function<at::Tensor(const PackedBatch&, std::span<const int64_t>)> answer_;
 };
 
 /// reference ← (1 − α)·reference + α·policy, tensor by tensor.

@@ -1,5 +1,9 @@
 #include "rlhf/train/reward.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -54,8 +58,8 @@ RewardSetup set_up(RewardConfig& config, const TrainHooks& hooks) {
 
 /// Scores of a batch's pairs, (B) each.
 struct PairRewards {
-  torch::Tensor chosen;
-  torch::Tensor rejected;
+  at::Tensor chosen;
+  at::Tensor rejected;
 };
 PairRewards score_pairs(const Policy& policy, const AnswerBatch& batch,
                         const ForwardOptions& forward) {
@@ -65,9 +69,8 @@ PairRewards score_pairs(const Policy& policy, const AnswerBatch& batch,
   return {scores.select(1, 0), scores.select(1, 1)};
 }
 
-torch::Tensor margins(const PairDataset& data, const AnswerBatch& batch,
-                      const torch::Tensor& like) {
-  auto made = torch::empty({batch.size()}, torch::kFloat32);
+at::Tensor margins(const PairDataset& data, const AnswerBatch& batch, const at::Tensor& like) {
+  auto made = at::empty({batch.size()}, at::kFloat);
   std::transform(batch.rows.begin(), batch.rows.end(), made.data_ptr<float>(),
                  [&](int64_t row) { return data.margin(row).value_or(0.0F); });
   return made.to(like.options());
@@ -86,9 +89,9 @@ struct RewardSums {
   int64_t tokens = 0;  ///< of both members of all pairs, prompts counted twice, as TRL counts
 
   void add(const PairDataset& data, const AnswerBatch& batch, const PairRewards& rewards) {
-    const auto chosen = rewards.chosen.detach().to(torch::kCPU, torch::kFloat64);
-    const auto rejected = rewards.rejected.detach().to(torch::kCPU, torch::kFloat64);
-    const auto both = torch::cat({chosen, rejected});
+    const auto chosen = rewards.chosen.detach().to(at::kCPU, at::kDouble);
+    const auto rejected = rewards.rejected.detach().to(at::kCPU, at::kDouble);
+    const auto both = at::cat({chosen, rejected});
     sum += both.sum().item<double>();
     squares += both.square().sum().item<double>();
     margin += (chosen - rejected).sum().item<double>();
@@ -122,8 +125,8 @@ std::vector<AnswerBatch> batches_of(const RewardConfig& config, const Policy& po
                       policy.config().shared_prefix_limit());
 }
 
-torch::Tensor loss_of(const RewardConfig& config, const PairDataset& data, const AnswerBatch& batch,
-                      const PairRewards& rewards, size_t pairs) {
+at::Tensor loss_of(const RewardConfig& config, const PairDataset& data, const AnswerBatch& batch,
+                   const PairRewards& rewards, size_t pairs) {
   const auto each =
       bradley_terry_loss(rewards.chosen, rewards.rejected, margins(data, batch, rewards.chosen),
                          config.reward.center_rewards_coefficient.value_or(0.0));
@@ -150,7 +153,7 @@ RewardSums accumulate_gradients(const RewardConfig& config, const Policy& policy
 
 /// The same over all pairs, without gradients.
 RewardSums measure(const RewardConfig& config, const Policy& policy, const PairDataset& data) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto rows = all_rows(data.rows());
   RewardSums sums;
   for (const auto& batch : batches_of(config, policy, data, rows)) {

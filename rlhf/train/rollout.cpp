@@ -1,5 +1,7 @@
 #include "rlhf/train/rollout.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <map>
 
@@ -22,8 +24,8 @@ struct Ragged {
 };
 
 template <class T>
-torch::Tensor tensor_of(const std::vector<T>& values) {
-  auto made = torch::empty({std::ssize(values)}, c10::CppTypeToScalarType<T>::value);
+at::Tensor tensor_of(const std::vector<T>& values) {
+  auto made = at::empty({std::ssize(values)}, c10::CppTypeToScalarType<T>::value);
   std::copy(values.begin(), values.end(), made.template data_ptr<T>());
   return made;
 }
@@ -63,7 +65,7 @@ class Columns {
  private:
   fs::path path_;
   SafetensorsFile file_;
-  std::map<std::string, torch::Tensor> by_name_;
+  std::map<std::string, at::Tensor> by_name_;
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 // by group; training takes them in this order, in slices of per_device_train_batch_size.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <optional>

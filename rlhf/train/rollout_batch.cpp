@@ -1,5 +1,8 @@
 #include "rlhf/train/rollout_batch.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
+
 #include <algorithm>
 
 #include "rlhf/core/error.h"
@@ -39,9 +42,9 @@ std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_
   return batches;
 }
 
-torch::Tensor token_values(const RolloutBatch& batch, std::vector<float> Sample::*member,
-                           torch::Device device) {
-  auto made = torch::empty({batch.packed.scored()}, torch::kFloat32);
+at::Tensor token_values(const RolloutBatch& batch, std::vector<float> Sample::*member,
+                        at::Device device) {
+  auto made = at::empty({batch.packed.scored()}, at::kFloat);
   float* out = made.data_ptr<float>();
   for (const auto& row : batch.rows) {
     const std::vector<float>& own = row.sample->*member;
@@ -52,9 +55,9 @@ torch::Tensor token_values(const RolloutBatch& batch, std::vector<float> Sample:
   return made.to(device);
 }
 
-void note_values(const RolloutBatch& batch, const torch::Tensor& values,
+void note_values(const RolloutBatch& batch, const at::Tensor& values,
                  std::vector<float> Sample::*member) {
-  const auto plain = values.detach().to(torch::kCPU, torch::kFloat32).contiguous();
+  const auto plain = values.detach().to(at::kCPU, at::kFloat).contiguous();
   const float* next = plain.const_data_ptr<float>();
   for (const auto& row : batch.rows) {
     const int64_t count = row.sample->tokens();
@@ -63,8 +66,8 @@ void note_values(const RolloutBatch& batch, const torch::Tensor& values,
   }
 }
 
-torch::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, torch::Device device) {
-  auto mask = torch::ones({batch.packed.scored()}, torch::kBool);
+at::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, at::Device device) {
+  auto mask = at::ones({batch.packed.scored()}, at::kBool);
   int64_t begin = 0;
   for (const auto& row : batch.rows) {
     if (!row.sample->counts(mask_truncated))

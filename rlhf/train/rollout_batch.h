@@ -1,7 +1,7 @@
 // Completions of a rollout as packed batches, and values of their tokens to and from tensors.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>
@@ -24,13 +24,13 @@ std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_
 
 /// A value for each token of a batch, (R) fp32 on `device`. Error where a sample has not as many as
 /// tokens.
-torch::Tensor token_values(const RolloutBatch& batch, std::vector<float> Sample::*member,
-                           torch::Device device);
+at::Tensor token_values(const RolloutBatch& batch, std::vector<float> Sample::*member,
+                        at::Device device);
 /// Writes (R) values back, sample by sample.
-void note_values(const RolloutBatch& batch, const torch::Tensor& values,
+void note_values(const RolloutBatch& batch, const at::Tensor& values,
                  std::vector<float> Sample::*member);
 
 /// (R) bool on `device`: tokens that count.
-torch::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, torch::Device device);
+at::Tensor mask_of(const RolloutBatch& batch, bool mask_truncated, at::Device device);
 
 }  // namespace rlhf

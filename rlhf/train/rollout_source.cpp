@@ -162,10 +162,15 @@ RolloutSource::RolloutSource(RolloutParts parts, const fs::path& run_folder, con
   cursor_ = state.at("cursor").get<int64_t>();
   silent_ = state.at("silent").get<int64_t>();
   // Lines that a killed run wrote after its last checkpoint would stand there twice.
-  const auto bytes = state.at("completions_bytes").get<uint64_t>();
-  if (fs::exists(log_) && fs::file_size(log_) > bytes) fs::resize_file(log_, bytes);
+  cut_log(state.at("completions_bytes").get<uint64_t>());
   if (checkpoint && fs::exists(*checkpoint / kFile))
     live_.push_back(read_rollout(*checkpoint / kFile));
+}
+
+uint64_t RolloutSource::log_bytes() const { return fs::exists(log_) ? fs::file_size(log_) : 0; }
+
+void RolloutSource::cut_log(uint64_t bytes) const {
+  if (log_bytes() > bytes) fs::resize_file(log_, bytes);
 }
 
 int64_t RolloutSource::period() const {
@@ -176,7 +181,7 @@ std::vector<Slice> RolloutSource::take(int64_t step, Metrics& metrics, int64_t& 
   const int64_t cursor = cursor_;
   const int64_t silent = silent_;
   const int64_t newest = live_.empty() ? -1 : live_.back().number;
-  const uint64_t bytes = fs::file_size(log_);
+  const uint64_t bytes = log_bytes();
   const Json method = parts_.method.state ? parts_.method.state() : Json();
   try {
     return slices_of(step, metrics, tokens);
@@ -184,7 +189,7 @@ std::vector<Slice> RolloutSource::take(int64_t step, Metrics& metrics, int64_t& 
     cursor_ = cursor;
     silent_ = silent;
     while (!live_.empty() && live_.back().number > newest) live_.pop_back();
-    fs::resize_file(log_, bytes);
+    cut_log(bytes);
     if (parts_.method.set_state) parts_.method.set_state(method);
     throw;
   }
@@ -360,7 +365,7 @@ Json RolloutSource::state() const {
   return {{"batches", batches_of_run(parts_.options, parts_.training)},
           {"cursor", cursor_},
           {"silent", silent_},
-          {"completions_bytes", fs::exists(log_) ? fs::file_size(log_) : 0}};
+          {"completions_bytes", log_bytes()}};
 }
 
 std::vector<NamedTensor> RolloutSource::tensors(int64_t step) const {

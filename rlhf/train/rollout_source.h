@@ -81,6 +81,9 @@ class RolloutSource {
   void note(const Rollout& rollout, const std::vector<bool>& no_spread, Metrics& metrics);
   void append(const Rollout& rollout);
   int64_t period() const;
+  /// Of completions.jsonl, which its owner may have moved away.
+  uint64_t log_bytes() const;
+  void cut_log(uint64_t bytes) const;
 
   RolloutParts parts_;
   fs::path log_;

@@ -107,7 +107,7 @@ Prepared prepare_run(CommonConfig& config,
                      const std::function<PolicyRequest(const TextSide*)>& request,
                      SetupChecks& checks) {
   Prepared prepared;
-  torch::Device device = torch::kCPU;
+  at::Device device = at::kCPU;
   std::optional<fs::path> checkpoint;
   const auto& training = config.training;
   checks.attempt([&] { fix_threads(training.threads); });
@@ -180,7 +180,8 @@ void TrainRun::resume(CheckpointState& checkpoint) {
   state_ = RunState::from_json(saved.at("run"));
   schedule_->set_state(saved.at("schedule"));
   resumed_extra_ = saved.at("extra");
-  if (saved.at("optimizer_saved") == true) {
+  optimizer_resumed_ = saved.at("optimizer_saved").get<bool>();
+  if (optimizer_resumed_) {
     optimizer_->set_state(checkpoint.optimizer, saved.value("optimizer_steps", state_.step));
   } else {
     log_warning("[resume] {} was written with save_only_model: the optimizer starts anew.",

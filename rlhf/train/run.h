@@ -116,6 +116,8 @@ class TrainRun {
   /// what it was (null in a new run).
   void set_extra_state(std::function<Json()> extra) { extra_state_ = std::move(extra); }
   const Json& resumed_extra() const { return resumed_extra_; }
+  /// Whether the optimizer went on from a checkpoint: not after one of save_only_model.
+  bool optimizer_resumed() const { return optimizer_resumed_; }
 
   /// Further tensors for the method's checkpoints, in a file of that name, asked for when one is
   /// written; no file where there are none.
@@ -155,6 +157,7 @@ class TrainRun {
   Json last_line_ = Json::object();
   std::function<Json()> extra_state_;
   Json resumed_extra_;
+  bool optimizer_resumed_ = false;
   std::vector<std::pair<std::string, std::function<std::vector<NamedTensor>()>>> extra_tensors_;
 };
 

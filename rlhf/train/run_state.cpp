@@ -32,7 +32,7 @@ RunState RunState::from_json(const Json& json) {
   state.log_history = json.at("log_history");
   state.best_step = json.at("best_step").get<int64_t>();
   state.evaluations_without_gain = json.at("evaluations_without_gain").get<int64_t>();
-  if (json.contains("best_metric")) state.best_metric = json.at("best_metric").get<double>();
+  if (json.contains("best_metric")) state.best_metric = number_or_nan(json.at("best_metric"));
   return state;
 }
 

@@ -2,6 +2,9 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -28,14 +31,14 @@ constexpr std::array<const char*, 9> kTokenizerFiles = {"tokenizer_config.json",
                                                         "vocab.txt",
                                                         "tokenizer.model"};
 
-double seconds_of_product(torch::Dtype dtype) {
-  const torch::NoGradGuard no_grad;
-  const auto a = torch::ones({512, 1024}, dtype);
-  const auto b = torch::ones({1024, 1024}, dtype);
+double seconds_of_product(at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  const auto a = at::ones({512, 1024}, dtype);
+  const auto b = at::ones({1024, 1024}, dtype);
   double best = 1e9;
   for (int run = 0; run < 4; ++run) {
     const auto start = std::chrono::steady_clock::now();
-    torch::mm(a, b);
+    at::mm(a, b);
     best = std::min(
         best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
@@ -124,37 +127,37 @@ int fix_threads(int64_t wanted) {
   return threads;
 }
 
-torch::Device choose_device(DeviceChoice choice, bool use_cpu) {
+at::Device choose_device(DeviceChoice choice, bool use_cpu) {
   const bool cuda = at::hasCUDA();
   if (choice == DeviceChoice::cuda && (!cuda || use_cpu)) {
     throw UserError("device",
                     use_cpu ? "cuda and use_cpu exclude each other." : "no CUDA device was found.",
                     "use device: cpu, or a libtorch built for CUDA.");
   }
-  return choice != DeviceChoice::cpu && cuda && !use_cpu ? torch::kCUDA : torch::kCPU;
+  return choice != DeviceChoice::cpu && cuda && !use_cpu ? at::kCUDA : at::kCPU;
 }
 
-torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
-                          torch::Device device) {
-  if (model.dtype == Dtype::bfloat16 || bf16.value_or(false)) return torch::kBFloat16;
-  if (model.dtype == Dtype::float32) return torch::kFloat32;
-  if (device.is_cuda()) return torch::kBFloat16;
-  const double wide = seconds_of_product(torch::kFloat32);
-  const double narrow = seconds_of_product(torch::kBFloat16);
+at::ScalarType choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
+                            at::Device device) {
+  if (model.dtype == Dtype::bfloat16 || bf16.value_or(false)) return at::kBFloat16;
+  if (model.dtype == Dtype::float32) return at::kFloat;
+  if (device.is_cuda()) return at::kBFloat16;
+  const double wide = seconds_of_product(at::kFloat);
+  const double narrow = seconds_of_product(at::kBFloat16);
   // Narrow weights must earn the rounding they cost.
   const bool faster = narrow * 1.3 < wide;
   log_info(
       "[dtype] auto: a 512 x 1024 x 1024 product takes {:.2f} ms in fp32 and {:.2f} ms in bf16: {} "
       "is used.",
       wide * 1e3, narrow * 1e3, faster ? "bfloat16" : "float32");
-  return faster ? torch::kBFloat16 : torch::kFloat32;
+  return faster ? at::kBFloat16 : at::kFloat;
 }
 
-std::optional<torch::Dtype> torch_dtype(std::optional<Dtype> save_dtype) {
+std::optional<at::ScalarType> torch_dtype(std::optional<Dtype> save_dtype) {
   if (!save_dtype) return std::nullopt;
-  return *save_dtype == Dtype::bfloat16  ? torch::kBFloat16
-         : *save_dtype == Dtype::float16 ? torch::kHalf
-                                         : torch::kFloat32;
+  return *save_dtype == Dtype::bfloat16  ? at::kBFloat16
+         : *save_dtype == Dtype::float16 ? at::kHalf
+                                         : at::kFloat;
 }
 
 TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& options) {

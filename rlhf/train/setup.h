@@ -2,7 +2,7 @@
 // folder, resume.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <optional>
@@ -39,15 +39,14 @@ enum class TrainEnd { done, stopped_early, interrupted };
 /// number.
 int fix_threads(int64_t wanted);
 
-torch::Device choose_device(DeviceChoice choice, bool use_cpu);
+at::Device choose_device(DeviceChoice choice, bool use_cpu);
 
 /// The type weights are held and multiplied in. `automatic` measures one matrix product in fp32 and
 /// in bf16, once.
-torch::Dtype choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
-                          torch::Device device);
+at::ScalarType choose_dtype(const ModelOptions& model, std::optional<bool> bf16, at::Device device);
 
 /// The type of `save_dtype`, which is never automatic; null: each tensor's stored type.
-std::optional<torch::Dtype> torch_dtype(std::optional<Dtype> save_dtype);
+std::optional<at::ScalarType> torch_dtype(std::optional<Dtype> save_dtype);
 
 /// Tokenizer and template as the options change them, and the files that a saved model carries
 /// along.

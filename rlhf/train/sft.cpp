@@ -1,5 +1,8 @@
 #include "rlhf/train/sft.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -22,8 +25,8 @@ struct TokenSums {
   int64_t scored = 0;
   int64_t tokens = 0;  ///< read, scored or not
 
-  void add(const torch::Tensor& row_entropy, const torch::Tensor& top1) {
-    entropy += row_entropy.sum(torch::kFloat64).item<double>();
+  void add(const at::Tensor& row_entropy, const at::Tensor& top1) {
+    entropy += row_entropy.sum(at::kDouble).item<double>();
     correct += static_cast<double>(top1.sum().item<int64_t>());
     scored += top1.numel();
   }
@@ -115,7 +118,7 @@ TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, int64_t 
   for (const auto& batch : cut_into_batches(pieces, microbatch_tokens(training))) {
     auto forward = policy.training_pass(training, step, sums.tokens);
     if (training.neftune_noise_alpha) {
-      forward.on_embeddings = [&, first_piece](const torch::Tensor& embeddings) {
+      forward.on_embeddings = [&, first_piece](const at::Tensor& embeddings) {
         return add_neftune_noise(embeddings, batch.segments, *training.neftune_noise_alpha,
                                  static_cast<uint64_t>(training.seed), step, first_piece);
       };
@@ -124,8 +127,8 @@ TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, int64_t 
     sums.tokens += batch.tokens();
     if (batch.scored() == 0) continue;
     const auto hidden = packed_forward(policy.decoder(), batch, batch.rows, forward);
-    const auto weights = torch::full({batch.scored()}, weight,
-                                     torch::TensorOptions(torch::kFloat32).device(policy.device));
+    const auto weights =
+        at::full({batch.scored()}, weight, at::TensorOptions(at::kFloat).device(policy.device));
     const auto part = linear_supervised_loss(
         hidden, policy.decoder().head(), batch.targets.to(policy.device), weights, objective,
         training.label_smoothing_factor, {.entropy = true, .top1 = true});
@@ -138,7 +141,7 @@ TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, int64_t 
 
 /// Mean −log p over all supervised tokens of the evaluation rows.
 TokenSums evaluate(const SftConfig& config, Policy& policy, const SftRows& rows) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   TokenSums sums;
   const int64_t at_once = std::max<int64_t>(1, config.training.per_device_eval_batch_size);
   for (int64_t first = 0; first < rows.rows(); first += at_once) {
@@ -151,7 +154,7 @@ TokenSums evaluate(const SftConfig& config, Policy& policy, const SftRows& rows)
       const auto part = linear_logprobs(packed_forward(policy.decoder(), batch, batch.rows),
                                         policy.decoder().head(), batch.targets.to(policy.device),
                                         {.entropy = true, .top1 = true});
-      sums.loss -= part.logprobs.sum(torch::kFloat64).item<double>();
+      sums.loss -= part.logprobs.sum(at::kDouble).item<double>();
       sums.add(part.entropy, part.top1);
     }
   }

@@ -1,6 +1,7 @@
 #include "rlhf/train/sft_batch.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>
@@ -70,10 +71,10 @@ std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64
   return batches;
 }
 
-torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTable& segments,
-                                double alpha, uint64_t seed, int64_t step, int64_t first_piece) {
+at::Tensor add_neftune_noise(const at::Tensor& embeddings, const SegmentTable& segments,
+                             double alpha, uint64_t seed, int64_t step, int64_t first_piece) {
   const int64_t width = embeddings.size(1);
-  auto noise = torch::empty(embeddings.sizes(), torch::kFloat32);
+  auto noise = at::empty(embeddings.sizes(), at::kFloat);
   auto* out = noise.data_ptr<float>();
   at::parallel_for(0, std::ssize(segments), 1, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s) {

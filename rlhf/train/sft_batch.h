@@ -51,7 +51,7 @@ std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64
 /// ±alpha/√(L·C), L the length of the token's own segment. Each piece has its own stream, keyed by
 /// (seed, step, piece), `first_piece` being the number of the batch's first piece in the step:
 /// neither resuming nor the cut into micro-batches changes the noise.
-torch::Tensor add_neftune_noise(const torch::Tensor& embeddings, const SegmentTable& segments,
-                                double alpha, uint64_t seed, int64_t step, int64_t first_piece);
+at::Tensor add_neftune_noise(const at::Tensor& embeddings, const SegmentTable& segments,
+                             double alpha, uint64_t seed, int64_t step, int64_t first_piece);
 
 }  // namespace rlhf

@@ -153,7 +153,7 @@ TEST_F(Judge, EvaluatesAPolicysImplicitReward) {
   const fs::path reference = temporary_.path() / "reference";
   fs::create_directories(reference);
   auto model = load_model(kPolicy, {.dtype = {}, .trainable = true});
-  for (const auto& [name, tensor] : model.decoder.tensors()) torch::Tensor(tensor).mul_(0.9);
+  for (const auto& [name, tensor] : model.decoder.tensors()) at::Tensor(tensor).mul_(0.9);
   save_model(model, reference);
 
   const auto& logprobs = judgements()["logprobs"];
@@ -174,49 +174,66 @@ TEST_F(Judge, EvaluatesAPolicysImplicitReward) {
   }
 }
 
-// The estimates are means of what rlhf score, which other tests hold to transformers, says of the same
-// samples.
-TEST_F(Judge, MeasuresSamplesByOtherModels) {
+/// The estimates are means of what rlhf score, which other tests hold to transformers, says of the
+/// same samples.
+class MeasuredByOthers : public Judge {
+ protected:
+  void expect_measures_by(const fs::path& reference) {
+    const std::vector<Json> prompts = {{{"prompt_ids", {5, 6, 7}}, {"answer", "1"}},
+                                       {{"prompt_ids", {9, 8}}, {"answer", "2"}}};
+    const fs::path samples = temporary_.path() / "samples.jsonl";
+    const auto got = run(fmt::format(
+        "eval --model {} --data {} --reward exact_match --num_generations 3 --temperature 0.7 "
+        "--max_new_tokens 5 --completions {} --ref_model {} --reward_model {}reward_model",
+        kPolicy, write("prompts.jsonl", prompts), samples.string(), reference.string(),
+        kPreference));
+    ASSERT_EQ(got.lines.size(), 1U);
+
+    std::vector<Json> rows;
+    std::vector<double> own;
+    for (const Json& line : testing::parse_lines(read_file(samples))) {
+      for (const Json& sample : line["completions"]) {
+        rows.push_back({{"prompt_ids", line["prompt_ids"]}, {"completion_ids", sample["ids"]}});
+        double sum = 0.0;
+        for (const Json& one : sample["logprobs"]) sum += one.get<double>();
+        own.push_back(sum);
+      }
+    }
+    ASSERT_EQ(rows.size(), 6U);
+    const std::string data = write("rows.jsonl", rows);
+    const auto theirs =
+        run(fmt::format("score --model {} --data {} --temperature 0.7", reference.string(), data));
+    const auto scores = run(fmt::format("score {} --data {}", reward_model(), data));
+    ASSERT_EQ(theirs.lines.size(), 6U);
+    ASSERT_EQ(scores.lines.size(), 6U);
+    double kl = 0.0;
+    double reward = 0.0;
+    for (size_t i = 0; i < 6; ++i) {
+      kl += (own[i] - theirs.lines[i]["sum"].get<double>()) / 6.0;
+      reward += scores.lines[i]["reward"].get<double>() / 6.0;
+    }
+    EXPECT_GT(std::abs(kl), 0.01);
+    EXPECT_NEAR(got.lines[0]["kl"]["value"].get<double>(), kl, 1e-4);
+    EXPECT_NEAR(got.lines[0]["reward_model"]["value"].get<double>(), reward, 1e-4);
+  }
+};
+
+TEST_F(MeasuredByOthers, AModel) {
   const fs::path reference = temporary_.path() / "reference";
   fs::create_directories(reference);
   auto model = load_model(kPolicy, {.dtype = {}, .trainable = true});
-  for (const auto& [name, tensor] : model.decoder.tensors()) torch::Tensor(tensor).mul_(0.9);
+  for (const auto& [name, tensor] : model.decoder.tensors()) at::Tensor(tensor).mul_(0.9);
   save_model(model, reference);
-  const std::vector<Json> prompts = {{{"prompt_ids", {5, 6, 7}}, {"answer", "1"}},
-                                     {{"prompt_ids", {9, 8}}, {"answer", "2"}}};
-  const fs::path samples = temporary_.path() / "samples.jsonl";
-  const auto got = run(fmt::format(
-      "eval --model {} --data {} --reward exact_match --num_generations 3 --temperature 0.7 "
-      "--max_new_tokens 5 --completions {} --ref_model {} --reward_model {}reward_model",
-      kPolicy, write("prompts.jsonl", prompts), samples.string(), reference.string(), kPreference));
-  ASSERT_EQ(got.lines.size(), 1U);
+  expect_measures_by(reference);
+}
 
-  std::vector<Json> rows;
-  std::vector<double> own;
-  for (const Json& line : testing::parse_lines(read_file(samples))) {
-    for (const Json& sample : line["completions"]) {
-      rows.push_back({{"prompt_ids", line["prompt_ids"]}, {"completion_ids", sample["ids"]}});
-      double sum = 0.0;
-      for (const Json& one : sample["logprobs"]) sum += one.get<double>();
-      own.push_back(sum);
-    }
-  }
-  ASSERT_EQ(rows.size(), 6U);
-  const std::string data = write("rows.jsonl", rows);
-  const auto theirs =
-      run(fmt::format("score --model {} --data {} --temperature 0.7", reference.string(), data));
-  const auto scores = run(fmt::format("score {} --data {}", reward_model(), data));
-  ASSERT_EQ(theirs.lines.size(), 6U);
-  ASSERT_EQ(scores.lines.size(), 6U);
-  double kl = 0.0;
-  double reward = 0.0;
-  for (size_t i = 0; i < 6; ++i) {
-    kl += (own[i] - theirs.lines[i]["sum"].get<double>()) / 6.0;
-    reward += scores.lines[i]["reward"].get<double>() / 6.0;
-  }
-  EXPECT_GT(std::abs(kl), 0.01);
-  EXPECT_NEAR(got.lines[0]["kl"]["value"].get<double>(), kl, 1e-4);
-  EXPECT_NEAR(got.lines[0]["reward_model"]["value"].get<double>(), reward, 1e-4);
+TEST_F(MeasuredByOthers, AnAdapter) {
+  const fs::path adapter = temporary_.path() / "adapter";
+  fs::copy(kPreference + "adapter_lora", adapter);
+  Json lora = Json::parse(read_file(adapter / "adapter_config.json"));
+  lora["base_model_name_or_path"] = kPolicy;
+  write_file(adapter / "adapter_config.json", lora.dump());
+  expect_measures_by(adapter);
 }
 
 TEST_F(Judge, RefusesTheWrongFolderAndUnusedKeys) {

@@ -3,7 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <optional>
 #include <set>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "rlhf/config/commands.h"
 #include "tests/config/read.h"
@@ -12,6 +17,24 @@ namespace rlhf {
 namespace {
 
 class ForeignKeysTest : public ConfigFileTest {};
+
+/// The first alternative of a row that the command reads as a whole; empty where there is none.
+std::vector<std::string> read_here(const PeerKey& row, const CommandOptions& command) {
+  for (const auto& names : alternatives_of(row)) {
+    if (std::all_of(names.begin(), names.end(),
+                    [&](const auto& name) { return command.all->find(name) != nullptr; }))
+      return names;
+  }
+  return {};
+}
+
+std::string last_part(const std::string& key) { return key.substr(key.rfind('.') + 1); }
+
+/// `kl` is a word of the key: `algo.kl.use_loss`, `init_kl_coef`.
+bool is_of_the_kl(std::string key) {
+  std::replace(key.begin(), key.end(), '.', '_');
+  return ("_" + key + "_").find("_kl_") != std::string::npos;
+}
 
 TEST_F(ForeignKeysTest, EveryKeyNamedHereExists) {
   const auto commands = training_commands();
@@ -48,7 +71,8 @@ TEST_F(ForeignKeysTest, EachTableHasAKeyOnce) {
   }
 }
 
-/// The hint of every row and command names a key of the command, or else a command that has it.
+/// The hint of every row and command names the first keys listed that the command has, and only
+/// where it has none of them the commands that have the first.
 TEST_F(ForeignKeysTest, EveryHintLeadsToAKeyOfTheCommandOrNamesTheCommand) {
   for (const auto& command : training_commands()) {
     for (const Peer& peer : peers()) {
@@ -64,17 +88,77 @@ TEST_F(ForeignKeysTest, EveryHintLeadsToAKeyOfTheCommandOrNamesTheCommand) {
         EXPECT_NE(problem->what.find(peer.name), std::string::npos) << problem->what;
         const auto alternatives = alternatives_of(row);
         if (alternatives.empty()) continue;
-        const bool here =
-            std::any_of(alternatives.begin(), alternatives.end(), [&](const auto& names) {
-              return command.all->find(names.front()) != nullptr &&
-                     problem->hint.find(names.front()) != std::string::npos;
-            });
-        const std::string elsewhere = " that, of " + commands_with(alternatives.front().front());
-        EXPECT_TRUE(here || problem->hint.find(elsewhere) != std::string::npos)
+        const auto here = read_here(row, command);
+        const std::string expected =
+            here.empty() ? " that, of " + commands_with(alternatives.front().front())
+                         : fmt::format("{} {} that here", fmt::join(here, " and "),
+                                       here.size() == 1 ? "means" : "mean");
+        EXPECT_NE(problem->hint.find(expected), std::string::npos)
             << command.name << " " << row.key << ": " << problem->hint;
       }
     }
   }
+}
+
+/// A command that has a key of the very name (`actor.use_kl_loss`) is led to a key of its own, and
+/// ppo, which has keys for all that others say of the KL, is for each of those.
+TEST_F(ForeignKeysTest, ACommandIsLedToItsOwnKeyWhereItHasOne) {
+  size_t of_kl = 0;
+  for (const auto& command : training_commands()) {
+    for (const Peer& peer : peers()) {
+      for (const PeerKey& row : peer.keys) {
+        const std::string last = last_part(row.key);
+        // `critic.model_name_or_path` is another model than model_name_or_path.
+        const bool named =
+            command.all->find(last) != nullptr && !std::string_view(row.ours).ends_with("_" + last);
+        const bool kl = command.name == "ppo" && is_of_the_kl(row.key);
+        of_kl += kl ? 1 : 0;
+        if (alternatives_of(row).empty() || !(named || kl)) continue;
+        EXPECT_FALSE(read_here(row, command).empty())
+            << command.name << " " << peer.name << " " << row.key << ": " << row.ours;
+      }
+    }
+  }
+  EXPECT_GT(of_kl, 20U) << "a table was lost";
+}
+
+TEST_F(ForeignKeysTest, TheKlOfOthersInTheLossIsPposOwn) {
+  const auto says = [](const Texts& problems, const std::string& hint) {
+    return problems.size() == 1 && problems.front().find("HINT: " + hint) != std::string::npos;
+  };
+  EXPECT_TRUE(says(problems_of<PpoConfig>({"--algo.kl.use_loss", "true"}),
+                   "use_kl_loss means that here: "));
+  EXPECT_TRUE(
+      says(problems_of<GrpoConfig>({"--algo.kl.use_loss", "true"}), "beta means that here: "));
+  const std::string actor = "--actor_rollout_ref.actor.";
+  EXPECT_TRUE(says(problems_of<PpoConfig>({actor + "use_kl_loss", "true"}),
+                   "use_kl_loss means that here: "));
+  EXPECT_TRUE(
+      says(problems_of<PpoConfig>({actor + "kl_loss_coef", "0.001"}), "kl_coef means that here: "));
+  EXPECT_TRUE(says(problems_of<PpoConfig>({actor + "kl_loss_type", "mse"}),
+                   "kl_estimator means that here: mse is k2"));
+  EXPECT_TRUE(
+      says(problems_of<GrpoConfig>({actor + "kl_loss_coef", "0.001"}), "beta means that here: "));
+}
+
+/// `rlhf eval` judges with its own `reward`; the models beside it have keys of their own.
+TEST_F(ForeignKeysTest, ModelsOfTrainingAreModelsOfEval) {
+  std::string reward;
+  std::optional<std::string> reward_model;
+  std::optional<std::string> ref_model;
+  OptionSet eval;
+  eval.add("reward", reward, "What is measured.");
+  const auto hint = [&](const char* key) {
+    const auto problem = explain_foreign(eval, key, ConfigNode::scalar("m"));
+    return problem ? problem->hint : "";
+  };
+  EXPECT_EQ(hint("reward_funcs"), "reward means that here.");
+  EXPECT_EQ(hint("reward_model_name_or_path"), "");
+  EXPECT_EQ(hint("ref_model_name_or_path"), "");
+  eval.add("reward_model", reward_model, "A judge.");
+  eval.add("ref_model", ref_model, "A reference.");
+  EXPECT_EQ(hint("reward_model_name_or_path"), "reward_model means that here.");
+  EXPECT_EQ(hint("ref_model_name_or_path"), "ref_model means that here.");
 }
 
 TEST_F(ForeignKeysTest, FlagsOfOthers) {

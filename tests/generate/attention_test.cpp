@@ -30,15 +30,15 @@ DecoderConfig config_of(const Shape& shape) {
 /// Two prompts of 21 and 16 tokens; answers of 5, 17 and 1 tokens to the first, 40 to the second.
 /// Every sequence's keys and values are kept beside, as packed rows.
 struct Scene {
-  explicit Scene(const Shape& shape, torch::Dtype dtype = torch::kFloat)
-      : cache(config_of(shape), dtype, torch::kCPU, 16) {
+  explicit Scene(const Shape& shape, at::ScalarType dtype = at::kFloat)
+      : cache(config_of(shape), dtype, at::kCPU, 16) {
     at::manual_seed(3);
     // What no token was written to must not matter.
-    torch::Tensor(cache.keys(0)).fill_(std::numeric_limits<float>::quiet_NaN());
-    torch::Tensor(cache.values(0)).fill_(std::numeric_limits<float>::quiet_NaN());
+    at::Tensor(cache.keys(0)).fill_(std::numeric_limits<float>::quiet_NaN());
+    at::Tensor(cache.values(0)).fill_(std::numeric_limits<float>::quiet_NaN());
     const auto fill = [&](BlockList& list, int64_t tokens) {
-      const torch::Tensor k = at::randn({tokens, shape.key_heads, shape.width}).to(dtype);
-      const torch::Tensor v = at::randn({tokens, shape.key_heads, shape.width}).to(dtype);
+      const at::Tensor k = at::randn({tokens, shape.key_heads, shape.width}).to(dtype);
+      const at::Tensor v = at::randn({tokens, shape.key_heads, shape.width}).to(dtype);
       list.grow(tokens);
       std::vector<CacheSlot> slots;
       for (int64_t t = 0; t < tokens; ++t) {
@@ -49,7 +49,7 @@ struct Scene {
       return std::pair(k, v);
     };
     lists.reserve(6);
-    std::vector<std::pair<torch::Tensor, torch::Tensor>> stored;
+    std::vector<std::pair<at::Tensor, at::Tensor>> stored;
     for (const int64_t tokens : {21, 16, 5, 17, 1, 40}) {
       lists.emplace_back(cache);
       stored.push_back(fill(lists.back(), tokens));
@@ -70,9 +70,9 @@ struct Scene {
   KvCache cache;
   std::vector<BlockList> lists;
   std::vector<CachedSequence> sequences;
-  std::vector<torch::Tensor> keys;  // of each sequence, (tokens, K, D)
-  std::vector<torch::Tensor> values;
-  torch::Tensor q;
+  std::vector<at::Tensor> keys;  // of each sequence, (tokens, K, D)
+  std::vector<at::Tensor> values;
+  at::Tensor q;
   AttentionOptions options;
 };
 
@@ -80,9 +80,9 @@ class DecodeAttentionTest : public ::testing::TestWithParam<Shape> {};
 
 TEST_P(DecodeAttentionTest, kernel_equals_plain_torch) {
   const Scene scene(GetParam());
-  const torch::Tensor fused =
+  const at::Tensor fused =
       decode_attention(scene.cache, 0, scene.q, scene.sequences, scene.options);
-  const torch::Tensor plain =
+  const at::Tensor plain =
       reference::decode_attention(scene.cache, 0, scene.q, scene.sequences, scene.options);
   EXPECT_LT((fused - plain).abs().max().item<float>(),
             2e-6);  // sums of 60 products of order 1 in fp32
@@ -90,13 +90,13 @@ TEST_P(DecodeAttentionTest, kernel_equals_plain_torch) {
 
 TEST_P(DecodeAttentionTest, plain_torch_equals_the_last_row_of_packed_attention) {
   const Scene scene(GetParam());
-  const torch::Tensor plain =
+  const at::Tensor plain =
       reference::decode_attention(scene.cache, 0, scene.q, scene.sequences, scene.options);
   for (size_t i = 0; i < scene.sequences.size(); ++i) {
     const int64_t tokens = scene.keys[i].size(0);
-    torch::Tensor q = at::randn({tokens, scene.q.size(1), scene.q.size(2)});
+    at::Tensor q = at::randn({tokens, scene.q.size(1), scene.q.size(2)});
     q[tokens - 1].copy_(scene.q[static_cast<int64_t>(i)]);
-    const torch::Tensor packed = reference::packed_attention(
+    const at::Tensor packed = reference::packed_attention(
         q, scene.keys[i], scene.values[i], {{.begin = 0, .length = tokens}}, scene.options);
     EXPECT_LT((packed[tokens - 1] - plain[static_cast<int64_t>(i)]).abs().max().item<float>(),
               2e-6);
@@ -105,10 +105,10 @@ TEST_P(DecodeAttentionTest, plain_torch_equals_the_last_row_of_packed_attention)
 
 TEST_P(DecodeAttentionTest, a_row_does_not_depend_on_its_neighbours) {
   const Scene scene(GetParam());
-  const torch::Tensor together =
+  const at::Tensor together =
       decode_attention(scene.cache, 0, scene.q, scene.sequences, scene.options);
   for (int64_t i = 0; i < 4; ++i) {
-    const torch::Tensor alone = decode_attention(
+    const at::Tensor alone = decode_attention(
         scene.cache, 0, scene.q.narrow(0, i, 1),
         std::span(scene.sequences).subspan(static_cast<size_t>(i), 1), scene.options);
     EXPECT_TRUE(at::equal(alone[0], together[i])) << i;
@@ -121,16 +121,16 @@ INSTANTIATE_TEST_SUITE_P(Shapes, DecodeAttentionTest,
                                            Shape{2, 1, 64, 1.5, 24}, Shape{3, 3, 7, 0, 1}));
 
 TEST(DecodeAttention, other_types_go_the_plain_way) {
-  const Scene scene({4, 2, 16, 0, 0}, torch::kBFloat16);
-  const torch::Tensor out =
+  const Scene scene({4, 2, 16, 0, 0}, at::kBFloat16);
+  const at::Tensor out =
       reference::decode_attention(scene.cache, 0, scene.q, scene.sequences, scene.options);
-  EXPECT_EQ(out.scalar_type(), torch::kBFloat16);
+  EXPECT_EQ(out.scalar_type(), at::kBFloat16);
   EXPECT_TRUE(at::isfinite(out).all().item<bool>());
 }
 
 TEST(KvCache, blocks_return_with_their_last_owner) {
-  KvCache cache(config_of({2, 2, 4, 0, 0}), torch::kFloat, torch::kCPU, 4);
-  EXPECT_EQ(KvCache::block_bytes(config_of({2, 2, 4, 0, 0}), torch::kFloat), 2 * 2 * 4 * 16 * 4);
+  KvCache cache(config_of({2, 2, 4, 0, 0}), at::kFloat, at::kCPU, 4);
+  EXPECT_EQ(KvCache::block_bytes(config_of({2, 2, 4, 0, 0}), at::kFloat), 2 * 2 * 4 * 16 * 4);
   {
     auto prompt = std::make_shared<BlockList>(cache);
     prompt->grow(17);

@@ -204,7 +204,7 @@ TEST(Engine, callbacks_stream_in_order_and_can_stop) {
 
 TEST(Engine, memory_is_bounded_and_given_back) {
   const auto all = prompts();
-  const int64_t block = KvCache::block_bytes(model().config(), torch::kFloat);
+  const int64_t block = KvCache::block_bytes(model().config(), at::kFloat);
   // The longest prompt takes 3 blocks, an answer of 20 tokens 2.
   Engine engine(model(), {.cache_bytes = 5 * block});
   const Completions tight = engine.generate(all, sampling());
@@ -217,7 +217,7 @@ TEST(Engine, memory_is_bounded_and_given_back) {
 TEST(Engine, finished_rows_free_their_blocks_at_once) {
   // Nine blocks: 2 rows of (1 prompt, 2 answer) fit with room to spare, so rows enter as others
   // leave.
-  const int64_t block = KvCache::block_bytes(model().config(), torch::kFloat);
+  const int64_t block = KvCache::block_bytes(model().config(), at::kFloat);
   std::vector<Prompt> many;
   for (uint64_t i = 0; i < 12; ++i) many.push_back({{static_cast<int32_t>(i), 3, 4}, i});
   SamplingOptions options = sampling();
@@ -245,7 +245,7 @@ std::string message_of(const std::function<void()>& call) {
 }
 
 TEST(Engine, a_budget_too_small_is_named_in_bytes) {
-  const int64_t block = KvCache::block_bytes(model().config(), torch::kFloat);
+  const int64_t block = KvCache::block_bytes(model().config(), at::kFloat);
   const auto all = prompts();
   const std::string message =
       message_of([&] { Engine(model(), {.cache_bytes = 4 * block}).generate(all, sampling()); });

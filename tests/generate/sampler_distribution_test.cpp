@@ -8,6 +8,7 @@
 //
 // Seeds are fixed: a test passes always or never. A right sampler would fail one of a million of
 // them.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -135,9 +136,9 @@ TEST_P(Distribution, SamplerDrawsIt) {
 /// vector as bias, so that the head's first column is what comes out.
 Decoder constant_decoder() {
   Decoder decoder = testing::make_decoder(testing::find_case("gpt2"));
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : decoder.tensors()) {
-    torch::Tensor written = tensor;
+    at::Tensor written = tensor;
     if (name.ends_with("ln_f.weight")) written.zero_();
     if (name.ends_with("ln_f.bias")) {
       written.zero_();

@@ -62,6 +62,19 @@ INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
                                            "gpt2", "gpt_neox", "phi3_partial_window"),
                          [](const auto& one) { return one.param; });
 
+// More tokens than one pass takes, then a request that begins as they do.
+class LongSession : public SessionTest {};
+TEST_P(LongSession, is_what_the_engine_gives) {
+  Session session(decoder_, /*capacity=*/720);
+  Prompt prompt = prompt_of(700);
+  expect_same(session.generate(prompt, sampling(6)), alone(prompt, sampling(6)));
+  prompt.ids.resize(20);
+  expect_same(session.generate(prompt, sampling(6)), alone(prompt, sampling(6)));
+}
+INSTANTIATE_TEST_SUITE_P(Models, LongSession,
+                         ::testing::Values("llama", "llama_dynamic", "llama_longrope"),
+                         [](const auto& one) { return one.param; });
+
 class SessionOfOneModel : public ::testing::Test {
  protected:
   Decoder decoder_ = testing::make_decoder(testing::find_case("qwen2_windows"));
@@ -100,7 +113,7 @@ TEST_F(SessionOfOneModel, long_prompts_go_in_several_passes) {
 }
 
 TEST_F(SessionOfOneModel, other_types_take_the_plain_way) {
-  const Decoder half = Decoder::random(decoder_.config(), 3, torch::kBFloat16, torch::kCPU);
+  const Decoder half = Decoder::random(decoder_.config(), 3, at::kBFloat16, at::kCPU);
   Session session(half, 100);
   Prompt prompt = prompt_of(20);
   SamplingOptions options = sampling(8);

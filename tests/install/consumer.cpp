@@ -1,9 +1,10 @@
 // Scores a row with a model of random weights through the installed library.
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <rlhf/math/linear_logprobs.h>
 #include <rlhf/models/decoder.h>
 #include <rlhf/nn/packed_batch.h>
-#include <torch/types.h>
 
 int main() {
   rlhf::Problems problems;
@@ -18,13 +19,13 @@ int main() {
                                          {"rms_norm_eps", 1e-5}},
                                         "inline", problems);
   problems.throw_if_any();
-  const auto model = rlhf::Decoder::random(config, /*seed=*/1, torch::kFloat32, torch::kCPU);
+  const auto model = rlhf::Decoder::random(config, /*seed=*/1, at::kFloat, at::kCPU);
   const std::vector<int32_t> ids = {1, 2, 3, 4};
   const std::vector<uint8_t> supervised = {0, 1, 1, 1};
   const std::vector<rlhf::PackRow> rows = {{.ids = ids, .supervised = supervised, .row = 0}};
   const auto batch = rlhf::batch_rows(rows);
   rlhf::PackedAttention attention(batch.segments);
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto hidden = model.forward(batch.ids, batch.positions, attention, batch.rows);
   const double sum =
       rlhf::linear_logprobs(hidden, model.head(), batch.targets).logprobs.sum().item<double>();

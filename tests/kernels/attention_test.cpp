@@ -2,6 +2,7 @@
 // against the reference.
 #include "rlhf/kernels/attention.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -35,32 +36,31 @@ struct Case {
 };
 
 struct Operands {
-  torch::Tensor q, k, v, grad_out;
+  at::Tensor q, k, v, grad_out;
 };
 
 struct Results {
-  torch::Tensor out, grad_q, grad_k, grad_v;
+  at::Tensor out, grad_q, grad_k, grad_v;
 
-  std::vector<torch::Tensor> all() const { return {out, grad_q, grad_k, grad_v}; }
+  std::vector<at::Tensor> all() const { return {out, grad_q, grad_k, grad_v}; }
 };
 
-using Attention = torch::Tensor (*)(const torch::Tensor&, const torch::Tensor&,
-                                    const torch::Tensor&, const SegmentTable&,
-                                    const AttentionOptions&);
+using Attention = at::Tensor (*)(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                 const SegmentTable&, const AttentionOptions&);
 
 void append(SegmentTable& segments, int64_t length, int64_t prefix = -1) {
   const int64_t begin = segments.empty() ? 0 : segments.back().begin + segments.back().length;
   segments.push_back({begin, length, prefix});
 }
 
-Operands make_operands(const Case& c, torch::Dtype type, uint64_t seed = 1) {
-  torch::manual_seed(seed);
-  const auto options = torch::dtype(torch::kDouble);
+Operands make_operands(const Case& c, at::ScalarType type, uint64_t seed = 1) {
+  at::manual_seed(seed);
+  const auto options = at::dtype(at::kDouble);
   Operands x;
-  x.q = torch::randn({c.tokens(), c.query_heads, c.width}, options).to(type);
-  x.k = torch::randn({c.tokens(), c.key_heads, c.width}, options).to(type);
-  x.v = torch::randn({c.tokens(), c.key_heads, c.width}, options).to(type);
-  x.grad_out = torch::randn({c.tokens(), c.query_heads, c.width}, options).to(type);
+  x.q = at::randn({c.tokens(), c.query_heads, c.width}, options).to(type);
+  x.k = at::randn({c.tokens(), c.key_heads, c.width}, options).to(type);
+  x.v = at::randn({c.tokens(), c.key_heads, c.width}, options).to(type);
+  x.grad_out = at::randn({c.tokens(), c.query_heads, c.width}, options).to(type);
   return x;
 }
 
@@ -74,9 +74,9 @@ Results run(Attention attention, const Operands& x, const Case& c) {
 
 // Largest difference, relative to the largest expected element, or to 1, the size of the inputs:
 // where every query sees one key alone, dq and dk are 0.
-double distance(const torch::Tensor& got, const torch::Tensor& expected) {
-  const auto wide = expected.to(torch::kDouble);
-  return ((got.to(torch::kDouble) - wide).abs().max() / wide.abs().max().clamp_min(1.0))
+double distance(const at::Tensor& got, const at::Tensor& expected) {
+  const auto wide = expected.to(at::kDouble);
+  return ((got.to(at::kDouble) - wide).abs().max() / wide.abs().max().clamp_min(1.0))
       .item<double>();
 }
 
@@ -91,8 +91,8 @@ void expect_near(const Results& got, const Results& expected, double tolerance,
 }
 
 // The definition, one query, one head and one key at a time.
-torch::Tensor naive(const Operands& x, const Case& c) {
-  auto out = torch::zeros_like(x.q);
+at::Tensor naive(const Operands& x, const Case& c) {
+  auto out = at::zeros_like(x.q);
   const auto q = x.q.accessor<double, 3>(), k = x.k.accessor<double, 3>(),
              v = x.v.accessor<double, 3>();
   auto o = out.accessor<double, 3>();
@@ -176,9 +176,9 @@ TEST(AttentionReference, TwoTokensByHand) {
   // One head, width 1, scale 1: z = (2·1, 2·3) for the second token, so its weights are 1 / (1 +
   // e^4) and the rest. v = (10, 20): out = 10 + 10 / (1 + e^-4) = 19.820137900379085. The first
   // token sees itself alone.
-  const auto q = torch::tensor({1.0, 2.0}, torch::kDouble).reshape({2, 1, 1});
-  const auto k = torch::tensor({1.0, 3.0}, torch::kDouble).reshape({2, 1, 1});
-  const auto v = torch::tensor({10.0, 20.0}, torch::kDouble).reshape({2, 1, 1});
+  const auto q = at::tensor({1.0, 2.0}, at::kDouble).reshape({2, 1, 1});
+  const auto k = at::tensor({1.0, 3.0}, at::kDouble).reshape({2, 1, 1});
+  const auto v = at::tensor({10.0, 20.0}, at::kDouble).reshape({2, 1, 1});
   for (const Attention attention : {&packed_attention, &reference::packed_attention}) {
     const auto out = attention(q, k, v, {{0, 2, -1}}, {});
     EXPECT_NEAR(out[0].item<double>(), 10.0, 1e-13);
@@ -189,7 +189,7 @@ TEST(AttentionReference, TwoTokensByHand) {
 TEST(AttentionReference, EqualsTheDefinition) {
   for (uint64_t seed = 0; seed < 12; ++seed) {
     const Case c = random_case(seed, /*longest=*/40);
-    const auto x = make_operands(c, torch::kDouble, seed);
+    const auto x = make_operands(c, at::kDouble, seed);
     // Sums of up to 256 products in another order: a few ulp (2e-16) each.
     EXPECT_LE(
         distance(reference::packed_attention(x.q, x.k, x.v, c.segments, c.options), naive(x, c)),
@@ -202,7 +202,7 @@ TEST(Attention, EqualsTheReferenceInDouble) {
   // The bound the project promises; differences seen are 1e-15 to 1e-14.
   for (uint64_t seed = 100; seed < 124; ++seed) {
     const Case c = random_case(seed, /*longest=*/seed % 8 == 0 ? 300 : 90);
-    const auto x = make_operands(c, torch::kDouble, seed);
+    const auto x = make_operands(c, at::kDouble, seed);
     expect_near(run(packed_attention, x, c), run(reference::packed_attention, x, c), 1e-12,
                 c.text());
   }
@@ -213,9 +213,9 @@ TEST(Attention, EqualsTheReferenceInFloat) {
   // project's promise.
   for (uint64_t seed = 200; seed < 224; ++seed) {
     const Case c = random_case(seed, /*longest=*/seed % 8 == 0 ? 300 : 90);
-    const auto x = make_operands(c, torch::kFloat, seed);
-    const Operands wide{x.q.to(torch::kDouble), x.k.to(torch::kDouble), x.v.to(torch::kDouble),
-                        x.grad_out.to(torch::kDouble)};
+    const auto x = make_operands(c, at::kFloat, seed);
+    const Operands wide{x.q.to(at::kDouble), x.k.to(at::kDouble), x.v.to(at::kDouble),
+                        x.grad_out.to(at::kDouble)};
     expect_near(run(packed_attention, x, c), run(reference::packed_attention, wide, c), 1e-5,
                 c.text());
   }
@@ -232,7 +232,7 @@ TEST(Attention, ManyChunksOfKeysAndQueries) {
   append(c.segments, 600, /*prefix=*/0);
   for (const int64_t window : {0, 100, 700, 5000}) {
     c.options.window = window;
-    const auto x = make_operands(c, torch::kDouble);
+    const auto x = make_operands(c, at::kDouble);
     expect_near(run(packed_attention, x, c), run(reference::packed_attention, x, c), 1e-12,
                 c.text());
   }
@@ -248,9 +248,9 @@ TEST(Attention, GradientsAreSlopes) {
   append(c.segments, 3);
   append(c.segments, 3, /*prefix=*/0);
   append(c.segments, 2, /*prefix=*/0);
-  const auto x = make_operands(c, torch::kDouble);
+  const auto x = make_operands(c, at::kDouble);
   const Results got = run(packed_attention, x, c);
-  const torch::Tensor inputs[] = {x.q, x.k, x.v}, grads[] = {got.grad_q, got.grad_k, got.grad_v};
+  const at::Tensor inputs[] = {x.q, x.k, x.v}, grads[] = {got.grad_q, got.grad_k, got.grad_v};
   const auto loss = [&] {
     return (packed_attention(x.q, x.k, x.v, c.segments, c.options) * x.grad_out)
         .sum()
@@ -279,38 +279,38 @@ TEST(Attention, LargeScoresStayFinite) {
   Case c;
   c.width = 16;
   append(c.segments, 150);
-  auto x = make_operands(c, torch::kFloat);
+  auto x = make_operands(c, at::kFloat);
   x.q *= 100;
   x.k *= 10;
   x.k[0] = -10 * x.q[0];  // a row whose only score is far below 0
   const Results got = run(packed_attention, x, c);
   for (const auto& tensor : got.all()) EXPECT_TRUE(tensor.isfinite().all().item<bool>());
-  const Operands wide{x.q.to(torch::kDouble), x.k.to(torch::kDouble), x.v.to(torch::kDouble),
-                      x.grad_out.to(torch::kDouble)};
+  const Operands wide{x.q.to(at::kDouble), x.k.to(at::kDouble), x.v.to(at::kDouble),
+                      x.grad_out.to(at::kDouble)};
   // A score of 3000 carries an error of 3000 · 6e-8 · a few = 1e-3 into its weight.
   EXPECT_LE(distance(got.out, run(reference::packed_attention, wide, c).out), 5e-3);
 }
 
 TEST(Attention, SlicesOfOneFusedTensor) {
   const Case c = mixed_case();
-  const auto x = make_operands(c, torch::kFloat);
-  auto fused = torch::cat({x.q, x.k, x.v}, 1);
+  const auto x = make_operands(c, at::kFloat);
+  auto fused = at::cat({x.q, x.k, x.v}, 1);
   const auto q = fused.slice(1, 0, 6), k = fused.slice(1, 6, 8), v = fused.slice(1, 8, 10);
   const Results strided = run(packed_attention, {q, k, v, x.grad_out}, c),
                 dense = run(packed_attention, x, c);
-  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(torch::equal(strided.all()[i], dense.all()[i]));
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(at::equal(strided.all()[i], dense.all()[i]));
   EXPECT_TRUE(strided.out.is_contiguous());
   // A gradient may come with any strides as well: here the same for every element.
   const auto ones = x.grad_out.new_ones({1, 1, 1}).expand_as(x.grad_out);
   const Results expanded = run(packed_attention, {x.q, x.k, x.v, ones}, c);
   const Results filled = run(packed_attention, {x.q, x.k, x.v, ones.contiguous()}, c);
-  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(torch::equal(expanded.all()[i], filled.all()[i]));
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(at::equal(expanded.all()[i], filled.all()[i]));
 }
 
 TEST(Attention, OtherSegmentsDoNotShow) {
   // Bitwise: a segment alone, and in a pack; a group of siblings alone, and in a pack.
   const Case packed = mixed_case();
-  const auto x = make_operands(packed, torch::kFloat);
+  const auto x = make_operands(packed, at::kFloat);
   const Results whole = run(packed_attention, x, packed);
   const auto expect_part = [&](SegmentTable segments, int64_t begin) {
     Case alone = packed;
@@ -318,7 +318,7 @@ TEST(Attention, OtherSegmentsDoNotShow) {
     const int64_t end = begin + alone.tokens();
     const Results part = run(packed_attention, slice(x, begin, end), alone);
     for (size_t i = 0; i < 4; ++i) {
-      EXPECT_TRUE(torch::equal(part.all()[i], whole.all()[i].slice(0, begin, end)))
+      EXPECT_TRUE(at::equal(part.all()[i], whole.all()[i].slice(0, begin, end)))
           << alone.text() << " result " << i;
     }
   };
@@ -332,17 +332,17 @@ TEST(Attention, OtherSiblingsDoNotShow) {
   Case packed = mixed_case();
   for (const int64_t window : {0, 75}) {
     packed.options.window = window;
-    const auto x = make_operands(packed, torch::kFloat);
+    const auto x = make_operands(packed, at::kFloat);
     const Results whole = run(packed_attention, x, packed);
     Case alone = packed;
     alone.segments = {{0, 300, -1}, {300, 130, 0}};
-    const auto keep = torch::cat({torch::arange(90, 390), torch::arange(461, 591)});
+    const auto keep = at::cat({at::arange(90, 390), at::arange(461, 591)});
     const Results part = run(packed_attention,
                              {x.q.index_select(0, keep), x.k.index_select(0, keep),
                               x.v.index_select(0, keep), x.grad_out.index_select(0, keep)},
                              alone);
     for (size_t i = 0; i < 4; ++i) {
-      EXPECT_TRUE(torch::equal(part.all()[i].slice(0, 300, 430), whole.all()[i].slice(0, 461, 591)))
+      EXPECT_TRUE(at::equal(part.all()[i].slice(0, 300, 430), whole.all()[i].slice(0, 461, 591)))
           << i;
     }
   }
@@ -350,8 +350,8 @@ TEST(Attention, OtherSiblingsDoNotShow) {
 
 TEST(Attention, NansOfOtherSegmentsDoNotShow) {
   const Case c = mixed_case();
-  const auto clean = make_operands(c, torch::kFloat);
-  auto dirty = make_operands(c, torch::kFloat);
+  const auto clean = make_operands(c, at::kFloat);
+  auto dirty = make_operands(c, at::kFloat);
   // The lone segment 0, and the answer 4: the prompt's own gradients sum over its answers, all else
   // must not move.
   for (const auto& [begin, end] : std::vector<std::pair<int64_t, int64_t>>{{0, 90}, {461, 591}}) {
@@ -362,10 +362,10 @@ TEST(Attention, NansOfOtherSegmentsDoNotShow) {
   const Results expected = run(packed_attention, clean, c), got = run(packed_attention, dirty, c);
   for (size_t i = 0; i < 4; ++i) {
     const bool prompt_moves = i >= 2;
-    EXPECT_TRUE(torch::equal(got.all()[i].slice(0, prompt_moves ? 390 : 90, 461),
-                             expected.all()[i].slice(0, prompt_moves ? 390 : 90, 461)))
+    EXPECT_TRUE(at::equal(got.all()[i].slice(0, prompt_moves ? 390 : 90, 461),
+                          expected.all()[i].slice(0, prompt_moves ? 390 : 90, 461)))
         << i;
-    EXPECT_TRUE(torch::equal(got.all()[i].slice(0, 591), expected.all()[i].slice(0, 591))) << i;
+    EXPECT_TRUE(at::equal(got.all()[i].slice(0, 591), expected.all()[i].slice(0, 591))) << i;
   }
 }
 
@@ -373,7 +373,7 @@ TEST(Attention, SameBitsForAnyNumberOfThreads) {
   Case c = mixed_case();
   append(c.segments, 700);
   append(c.segments, 400, /*prefix=*/6);
-  const auto x = make_operands(c, torch::kFloat);
+  const auto x = make_operands(c, at::kFloat);
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
   const Results one = run(packed_attention, x, c);
@@ -382,7 +382,7 @@ TEST(Attention, SameBitsForAnyNumberOfThreads) {
     for (int repeat = 0; repeat < 3; ++repeat) {
       const Results many = run(packed_attention, x, c);
       for (size_t i = 0; i < 4; ++i)
-        EXPECT_TRUE(torch::equal(one.all()[i], many.all()[i])) << count << " threads";
+        EXPECT_TRUE(at::equal(one.all()[i], many.all()[i])) << count << " threads";
     }
   }
   at::set_num_threads(threads);
@@ -390,18 +390,18 @@ TEST(Attention, SameBitsForAnyNumberOfThreads) {
 
 TEST(Attention, HalfPrecisionGoesThroughFloat) {
   const Case c = mixed_case();
-  const auto x = make_operands(c, torch::kBFloat16);
-  const Operands wide{x.q.to(torch::kFloat), x.k.to(torch::kFloat), x.v.to(torch::kFloat),
-                      x.grad_out.to(torch::kFloat)};
+  const auto x = make_operands(c, at::kBFloat16);
+  const Operands wide{x.q.to(at::kFloat), x.k.to(at::kFloat), x.v.to(at::kFloat),
+                      x.grad_out.to(at::kFloat)};
   const Results got = run(packed_attention, x, c), expected = run(packed_attention, wide, c);
   for (size_t i = 0; i < 4; ++i) {
-    EXPECT_EQ(got.all()[i].scalar_type(), torch::kBFloat16);
-    EXPECT_TRUE(torch::equal(got.all()[i], expected.all()[i].to(torch::kBFloat16))) << i;
+    EXPECT_EQ(got.all()[i].scalar_type(), at::kBFloat16);
+    EXPECT_TRUE(at::equal(got.all()[i], expected.all()[i].to(at::kBFloat16))) << i;
   }
 }
 
 TEST(Attention, NoTokens) {
-  const auto empty = torch::zeros({0, 2, 4});
+  const auto empty = at::zeros({0, 2, 4});
   for (const Attention attention : {&packed_attention, &reference::packed_attention}) {
     EXPECT_EQ(attention(empty, empty, empty, {}, {}).sizes(), empty.sizes());
   }
@@ -420,7 +420,7 @@ void expect_error(const Operands& x, const SegmentTable& segments, const Attenti
 }
 
 TEST(Attention, SaysWhatDoesNotFit) {
-  const auto zeros = [](at::IntArrayRef shape) { return torch::zeros(shape); };
+  const auto zeros = [](at::IntArrayRef shape) { return at::zeros(shape); };
   const Operands good{zeros({6, 4, 8}), zeros({6, 2, 8}), zeros({6, 2, 8}), {}};
   const SegmentTable table{{0, 6, -1}};
   expect_error({zeros({6, 32}), good.k, good.v, {}}, table, {},
@@ -430,7 +430,7 @@ TEST(Attention, SaysWhatDoesNotFit) {
   expect_error({good.q, good.k, zeros({6, 1, 8}), {}}, table, {}, "v (6, 1, 8)");
   expect_error({good.q, zeros({6, 3, 8}), zeros({6, 3, 8}), {}}, table, {},
                "multiple of the key heads, got 4 and 3");
-  expect_error({good.q, good.k.to(torch::kDouble), good.v, {}}, table, {},
+  expect_error({good.q, good.k.to(at::kDouble), good.v, {}}, table, {},
                "share one type and device");
   expect_error({good.q, zeros({6, 8, 2}).transpose(1, 2), good.v, {}}, table, {},
                "contiguous in its last dimension");
@@ -445,7 +445,7 @@ TEST(Attention, SaysWhatDoesNotFit) {
 
 TEST(Attention, RefusesSecondDerivatives) {
   const Case c = mixed_case();
-  const auto x = make_operands(c, torch::kDouble);
+  const auto x = make_operands(c, at::kDouble);
   const auto q = x.q.detach().requires_grad_();
   const auto out = packed_attention(q, x.k, x.v, c.segments, c.options).sum();
   EXPECT_THROW(torch::autograd::grad({out}, {q}, {}, /*retain_graph=*/true, /*create_graph=*/true),

@@ -1,7 +1,9 @@
 // Against the product in double; and the promise that a row depends on nothing beside it.
 #include "rlhf/kernels/thin_product.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -9,25 +11,23 @@ namespace rlhf {
 namespace {
 
 struct Case {
-  torch::Tensor x;
-  torch::Tensor weight;
+  at::Tensor x;
+  at::Tensor weight;
 };
 
 Case random_case(int64_t rows, int64_t columns, int64_t depth) {
-  torch::manual_seed(rows * 1000 + columns * 10 + depth);
-  return {torch::randn({rows, depth}), torch::randn({columns, depth})};
+  at::manual_seed(rows * 1000 + columns * 10 + depth);
+  return {at::randn({rows, depth}), at::randn({columns, depth})};
 }
 
 /// Largest error against double, in units of Σ |x w| · 2^-24: each term and each addition rounds once,
 /// and lanes keep chains short.
-double error_of(const torch::Tensor& found, const Case& one) {
-  const auto x = one.x.to(torch::kDouble);
-  const auto w = one.weight.to(torch::kDouble);
+double error_of(const at::Tensor& found, const Case& one) {
+  const auto x = one.x.to(at::kDouble);
+  const auto w = one.weight.to(at::kDouble);
   const auto expected = x.matmul(w.t());
   const auto scale = x.abs().matmul(w.abs().t()) * 6e-8;
-  return ((found.to(torch::kDouble) - expected).abs() / scale.clamp_min(1e-30))
-      .max()
-      .item<double>();
+  return ((found.to(at::kDouble) - expected).abs() / scale.clamp_min(1e-30)).max().item<double>();
 }
 
 TEST(ThinProduct, IsTheProductForEveryShape) {
@@ -45,7 +45,7 @@ TEST(ThinProduct, IsTheProductForEveryShape) {
 
 TEST(ThinProduct, ReadsAPartOfAWiderMatrix) {
   const Case one = random_case(7, 50, 33);
-  const auto rows = torch::randn({60, 40}).narrow(1, 3, 33).narrow(0, 5, 50);
+  const auto rows = at::randn({60, 40}).narrow(1, 3, 33).narrow(0, 5, 50);
   EXPECT_LT(error_of(thin_product(one.x, rows), {one.x, rows}), 24.0);
 }
 
@@ -63,22 +63,22 @@ TEST(ThinProduct, ARowIsTheSameBitsAloneAndOnAnyThreads) {
 }
 
 TEST(ThinProduct, LeavesOtherProductsAlone) {
-  const auto weight = torch::randn({8, 16});
-  EXPECT_TRUE(is_thin_product(torch::randn({kThinRows, 16}), weight));
-  EXPECT_FALSE(is_thin_product(torch::randn({kThinRows + 1, 16}), weight));
-  EXPECT_FALSE(is_thin_product(torch::randn({4, 16}, torch::kDouble), weight.to(torch::kDouble)));
-  EXPECT_FALSE(is_thin_product(torch::randn({4, 32}).narrow(1, 0, 16), weight));
-  EXPECT_FALSE(is_thin_product(torch::randn({4, 8}), torch::randn({16, 8}).t()));
-  const auto trained = torch::randn({8, 16}).requires_grad_();
-  EXPECT_FALSE(is_thin_product(torch::randn({4, 16}), trained));
-  const torch::NoGradGuard no_grad;
-  EXPECT_TRUE(is_thin_product(torch::randn({4, 16}), trained));
-  EXPECT_THROW(thin_product(torch::randn({4, 7}), weight), std::exception);
+  const auto weight = at::randn({8, 16});
+  EXPECT_TRUE(is_thin_product(at::randn({kThinRows, 16}), weight));
+  EXPECT_FALSE(is_thin_product(at::randn({kThinRows + 1, 16}), weight));
+  EXPECT_FALSE(is_thin_product(at::randn({4, 16}, at::kDouble), weight.to(at::kDouble)));
+  EXPECT_FALSE(is_thin_product(at::randn({4, 32}).narrow(1, 0, 16), weight));
+  EXPECT_FALSE(is_thin_product(at::randn({4, 8}), at::randn({16, 8}).t()));
+  const auto trained = at::randn({8, 16}).requires_grad_();
+  EXPECT_FALSE(is_thin_product(at::randn({4, 16}), trained));
+  const at::NoGradGuard no_grad;
+  EXPECT_TRUE(is_thin_product(at::randn({4, 16}), trained));
+  EXPECT_THROW(thin_product(at::randn({4, 7}), weight), std::exception);
 }
 
 // Outside a scope a product is the same bits with gradients and without.
 TEST(ThinProduct, IsTakenWithinAScopeAlone) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const Case one = random_case(16, 130, 576);
   const auto general = at::linear(one.x, one.weight);
   const auto thin = thin_product(one.x, one.weight);

@@ -1,5 +1,6 @@
 #include "rlhf/losses/dpo.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -152,10 +153,10 @@ std::vector<DpoLossOptions> every_divergence(DpoLoss loss) {
 }
 
 // Log-ratios within ±2, away from the kink of hinge and from ties of aot.
-PairLogps random_pairs(int64_t pairs, torch::ScalarType type = torch::kDouble) {
-  torch::manual_seed(11);
-  const auto draw = [&] { return (torch::rand({pairs}, torch::kDouble) * 2 - 12).to(type); };
-  const auto tokens = [&] { return torch::randint(2, 9, {pairs}).to(type); };
+PairLogps random_pairs(int64_t pairs, at::ScalarType type = at::kDouble) {
+  at::manual_seed(11);
+  const auto draw = [&] { return (at::rand({pairs}, at::kDouble) * 2 - 12).to(type); };
+  const auto tokens = [&] { return at::randint(2, 9, {pairs}).to(type); };
   return {draw().requires_grad_(), draw().requires_grad_(), draw(), draw(), tokens(), tokens()};
 }
 
@@ -177,10 +178,10 @@ TEST(DpoLosses, GradientsAgreeWithCentralDifferences) {
 // Log-ratios of ±1e4 in every combination, in fp32 as training has them. Never NaN or infinite, and
 // the gradient never pulls the wrong way for losses that only ever want D+ up and D- down.
 TEST(DpoLosses, FiniteAtExtremeLogRatios) {
-  const auto chosen = numbers({1e4, 1e4, -1e4, -1e4, 0, 150, -150, -2e4}, torch::kFloat);
-  const auto rejected = numbers({1e4, -1e4, 1e4, -1e4, 0, -150, 150, -1e4}, torch::kFloat);
-  const auto tokens = torch::full({8}, 7.0F);
-  const auto reference = torch::full({8}, -2e4F);
+  const auto chosen = numbers({1e4, 1e4, -1e4, -1e4, 0, 150, -150, -2e4}, at::kFloat);
+  const auto rejected = numbers({1e4, -1e4, 1e4, -1e4, 0, -150, 150, -1e4}, at::kFloat);
+  const auto tokens = at::full({8}, 7.0F);
+  const auto reference = at::full({8}, -2e4F);
   for (const auto loss : pair_losses()) {
     for (const auto& options : every_divergence(loss)) {
       const PairLogps pairs{(reference + chosen).requires_grad_(),
@@ -201,8 +202,8 @@ TEST(DpoLosses, FiniteAtExtremeLogRatios) {
 // βΔ = −1e4: e^1e4 is no number, and σ(−2e5) is 0. With τ > 1 the second term is what grows.
 TEST(DpoLosses, DiscopopStaysFiniteForAnyTau) {
   for (const double tau : {0.05, 1.0, 3.0}) {
-    const PairLogps pairs{numbers({-1e4, 1e4}, torch::kFloat).requires_grad_(),
-                          torch::zeros({2}).requires_grad_()};
+    const PairLogps pairs{numbers({-1e4, 1e4}, at::kFloat).requires_grad_(),
+                          at::zeros({2}).requires_grad_()};
     const auto losses = dpo_loss(DpoLoss::discopop, pairs, {.beta = 1, .discopop_tau = tau});
     losses.sum().backward();
     EXPECT_TRUE(finite(losses) && finite(pairs.chosen.grad())) << tau;
@@ -211,17 +212,17 @@ TEST(DpoLosses, DiscopopStaysFiniteForAnyTau) {
 }
 
 TEST(DpoLosses, ForwardKlKeepsItsPullWhereTheExponentialOverflows) {
-  const PairLogps pairs{numbers({-500.0}, torch::kFloat).requires_grad_(), torch::zeros({1}),
-                        torch::zeros({1}), torch::zeros({1})};
+  const PairLogps pairs{numbers({-500.0}, at::kFloat).requires_grad_(), at::zeros({1}),
+                        at::zeros({1}), at::zeros({1})};
   dpo_loss(DpoLoss::sigmoid, pairs, {.f_divergence = FDivergence::forward_kl}).sum().backward();
   EXPECT_LT(pairs.chosen.grad().item<double>(), -1e6);  // −β e^20
 }
 
 // Answers of probability 1 and of probability e^-1e4 a token.
 TEST(DpoLosses, OrpoOfCertainAnswersIsFinite) {
-  const auto tokens = torch::ones({3});
-  const PairLogps pairs{numbers({0, 0, -1e4}, torch::kFloat).requires_grad_(),
-                        numbers({0, -1e4, 0}, torch::kFloat).requires_grad_(),
+  const auto tokens = at::ones({3});
+  const PairLogps pairs{numbers({0, 0, -1e4}, at::kFloat).requires_grad_(),
+                        numbers({0, -1e4, 0}, at::kFloat).requires_grad_(),
                         {},
                         {},
                         tokens,
@@ -238,8 +239,7 @@ TEST(DpoLosses, EqualPoliciesGiveLnTwo) {
   pairs.ref_rejected = pairs.rejected.detach();
   for (const auto loss : {DpoLoss::sigmoid, DpoLoss::robust, DpoLoss::aot, DpoLoss::aot_unpaired,
                           DpoLoss::sigmoid_norm}) {
-    EXPECT_LT(difference(dpo_loss(loss, pairs, {}), torch::full({4}, kLn2, torch::kDouble)),
-              kTolerance)
+    EXPECT_LT(difference(dpo_loss(loss, pairs, {}), at::full({4}, kLn2, at::kDouble)), kTolerance)
         << enum_text(loss);
   }
 }
@@ -247,25 +247,25 @@ TEST(DpoLosses, EqualPoliciesGiveLnTwo) {
 TEST(DpoLosses, ReferenceFreeIsAReferenceOfZero) {
   const auto given = random_pairs(5);
   auto zero = given;
-  zero.ref_chosen = torch::zeros_like(given.chosen);
-  zero.ref_rejected = torch::zeros_like(given.chosen);
+  zero.ref_chosen = at::zeros_like(given.chosen);
+  zero.ref_rejected = at::zeros_like(given.chosen);
   auto none = given;
-  none.ref_chosen = torch::Tensor();
-  none.ref_rejected = torch::Tensor();
+  none.ref_chosen = at::Tensor();
+  none.ref_rejected = at::Tensor();
   for (const auto loss : pair_losses()) {
-    EXPECT_TRUE(torch::equal(dpo_loss(loss, none, options_for(loss)),
-                             dpo_loss(loss, zero, options_for(loss))))
+    EXPECT_TRUE(
+        at::equal(dpo_loss(loss, none, options_for(loss)), dpo_loss(loss, zero, options_for(loss))))
         << enum_text(loss);
     if (!needs_reference(loss)) {
-      EXPECT_TRUE(torch::equal(dpo_loss(loss, none, options_for(loss)),
-                               dpo_loss(loss, given, options_for(loss))))
+      EXPECT_TRUE(at::equal(dpo_loss(loss, none, options_for(loss)),
+                            dpo_loss(loss, given, options_for(loss))))
           << enum_text(loss);
     }
   }
 }
 
-PairLogps reordered(const PairLogps& pairs, const torch::Tensor& order) {
-  const auto pick = [&](const torch::Tensor& t) { return t.index_select(0, order); };
+PairLogps reordered(const PairLogps& pairs, const at::Tensor& order) {
+  const auto pick = [&](const at::Tensor& t) { return t.index_select(0, order); };
   return {pick(pairs.chosen),       pick(pairs.rejected),      pick(pairs.ref_chosen),
           pick(pairs.ref_rejected), pick(pairs.chosen_tokens), pick(pairs.rejected_tokens)};
 }
@@ -273,7 +273,7 @@ PairLogps reordered(const PairLogps& pairs, const torch::Tensor& order) {
 // The order of pairs moves no sum and no pair's gradient; where ranks are compared it does not even
 // move the losses.
 TEST(DpoLosses, OrderOfPairsDoesNotShow) {
-  const auto order = torch::tensor({3, 0, 4, 1, 2}, torch::kLong);
+  const auto order = at::tensor({3, 0, 4, 1, 2}, at::kLong);
   for (const auto loss : pair_losses()) {
     const auto pairs = random_pairs(5);
     const auto straight = dpo_loss(loss, pairs, options_for(loss));
@@ -284,7 +284,7 @@ TEST(DpoLosses, OrderOfPairsDoesNotShow) {
     turned.sum().backward();
     EXPECT_LT(difference(pairs.chosen.grad(), gradient), kTolerance) << enum_text(loss);
     const auto wanted = needs_whole_step(loss) ? straight : straight.index_select(0, order);
-    EXPECT_TRUE(torch::equal(turned, wanted)) << enum_text(loss);
+    EXPECT_TRUE(at::equal(turned, wanted)) << enum_text(loss);
   }
 }
 
@@ -293,9 +293,9 @@ TEST(DpoLosses, OnlyAotNeedsTheWholeStep) {
   const auto pairs = random_pairs(5);
   for (const auto loss : pair_losses()) {
     const auto whole = dpo_loss(loss, pairs, options_for(loss)).sum();
-    auto parts = torch::zeros({}, torch::kDouble);
+    auto parts = at::zeros({}, at::kDouble);
     for (int64_t i = 0; i < 5; ++i) {
-      const auto one = torch::full({1}, i, torch::kLong);
+      const auto one = at::full({1}, i, at::kLong);
       parts = parts + dpo_loss(loss, reordered(pairs, one), options_for(loss)).sum();
     }
     EXPECT_EQ(difference(whole, parts) > 1e-6, needs_whole_step(loss)) << enum_text(loss);
@@ -309,21 +309,20 @@ TEST(DpoLosses, PredicatesTellWhatALossReads) {
     const auto base = dpo_loss(loss, pairs, options_for(loss));
     auto longer = pairs;
     longer.chosen_tokens = pairs.chosen_tokens + 3;
-    EXPECT_EQ(!torch::equal(dpo_loss(loss, longer, options_for(loss)), base),
-              length_normalised(loss))
+    EXPECT_EQ(!at::equal(dpo_loss(loss, longer, options_for(loss)), base), length_normalised(loss))
         << enum_text(loss);
     auto other = pairs;
     other.ref_chosen = pairs.ref_chosen + 0.25;
-    EXPECT_EQ(!torch::equal(dpo_loss(loss, other, options_for(loss)), base), needs_reference(loss))
+    EXPECT_EQ(!at::equal(dpo_loss(loss, other, options_for(loss)), base), needs_reference(loss))
         << enum_text(loss);
     auto smoothed = options_for(loss);
     smoothed.label_smoothing = 0.2;
-    EXPECT_EQ(!torch::equal(dpo_loss(loss, pairs, smoothed), base), takes_label_smoothing(loss))
+    EXPECT_EQ(!at::equal(dpo_loss(loss, pairs, smoothed), base), takes_label_smoothing(loss))
         << enum_text(loss);
     auto bent = options_for(loss);
     bent.f_divergence = FDivergence::js_divergence;
     if (takes_f_divergence(loss)) {
-      EXPECT_FALSE(torch::equal(dpo_loss(loss, pairs, bent), base)) << enum_text(loss);
+      EXPECT_FALSE(at::equal(dpo_loss(loss, pairs, bent), base)) << enum_text(loss);
     } else {
       EXPECT_THROW(dpo_loss(loss, pairs, bent), Error) << enum_text(loss);
     }
@@ -340,14 +339,14 @@ TEST(DpoLosses, RefusesWhatIsOutOfRangeOrDoesNotFit) {
   EXPECT_THROW(dpo_loss(DpoLoss::simpo, pairs, {.simpo_gamma = -1}), Error);
   EXPECT_THROW(dpo_loss(DpoLoss::sft, pairs, {}), Error);
   auto half = pairs;
-  half.ref_rejected = torch::Tensor();
+  half.ref_rejected = at::Tensor();
   EXPECT_THROW(dpo_loss(DpoLoss::sigmoid, half, {}), Error);
   auto uncounted = pairs;
-  uncounted.chosen_tokens = torch::Tensor();
+  uncounted.chosen_tokens = at::Tensor();
   EXPECT_THROW(dpo_loss(DpoLoss::ipo, uncounted, {}), Error);
   EXPECT_NO_THROW(dpo_loss(DpoLoss::sigmoid, uncounted, {}));
   auto wide = pairs;
-  wide.rejected = torch::zeros({4}, torch::kDouble);
+  wide.rejected = at::zeros({4}, at::kDouble);
   EXPECT_THROW(dpo_loss(DpoLoss::cpo, wide, {}), Error);
   EXPECT_THROW(dpo_loss(DpoLoss::cpo, {}, {}), Error);
 }
@@ -360,11 +359,11 @@ TEST(DpoLosses, OptimumIsTheTiltedReference) {
   const auto reward = numbers({0.2, -0.4, 1.0, 0.6});
   const auto tilted = (reference + reward / kBeta).log_softmax(0);
   const auto policy = tilted.clone().requires_grad_();
-  auto loss = torch::zeros({}, torch::kDouble);
+  auto loss = at::zeros({}, at::kDouble);
   for (int64_t i = 0; i < 4; ++i) {
     for (int64_t j = 0; j < 4; ++j) {
-      const auto at = [&](const torch::Tensor& t, int64_t k) { return t.narrow(0, k, 1); };
-      const auto wins = torch::sigmoid(at(reward, i) - at(reward, j));
+      const auto at = [&](const at::Tensor& t, int64_t k) { return t.narrow(0, k, 1); };
+      const auto wins = at::sigmoid(at(reward, i) - at(reward, j));
       loss = loss +
              (wins * dpo_loss(DpoLoss::sigmoid,
                               {at(policy, i), at(policy, j), at(reference, i), at(reference, j)},
@@ -394,23 +393,23 @@ TEST(BradleyTerry, GradientsAndExtremes) {
   const auto value = [&] { return bradley_terry_loss(chosen, rejected, margin, 0.05); };
   EXPECT_LT(gradient_error(chosen, value), 1e-8);
   EXPECT_LT(gradient_error(rejected, value), 1e-8);
-  const auto high = numbers({1e4, -1e4}, torch::kFloat).requires_grad_();
-  const auto low = numbers({-1e4, 1e4}, torch::kFloat);
+  const auto high = numbers({1e4, -1e4}, at::kFloat).requires_grad_();
+  const auto low = numbers({-1e4, 1e4}, at::kFloat);
   const auto losses = bradley_terry_loss(high, low, {}, 0.01);
   losses.sum().backward();
   EXPECT_TRUE(finite(losses) && finite(high.grad()));
-  EXPECT_TRUE(torch::equal(losses, numbers({0, 2e4}, torch::kFloat)));
-  EXPECT_TRUE(torch::equal(high.grad(), numbers({0, -1}, torch::kFloat)));
+  EXPECT_TRUE(at::equal(losses, numbers({0, 2e4}, at::kFloat)));
+  EXPECT_TRUE(at::equal(high.grad(), numbers({0, -1}, at::kFloat)));
 }
 
 // Without centring the level of the rewards is free; with it, it is not.
 TEST(BradleyTerry, OnlyCentringSeesTheLevel) {
   const auto chosen = numbers({0.5});
   const auto rejected = numbers({-0.25});
-  EXPECT_TRUE(torch::equal(bradley_terry_loss(chosen + 8, rejected + 8),
-                           bradley_terry_loss(chosen, rejected)));
-  EXPECT_FALSE(torch::equal(bradley_terry_loss(chosen + 8, rejected + 8, {}, 0.01),
-                            bradley_terry_loss(chosen, rejected, {}, 0.01)));
+  EXPECT_TRUE(at::equal(bradley_terry_loss(chosen + 8, rejected + 8),
+                        bradley_terry_loss(chosen, rejected)));
+  EXPECT_FALSE(at::equal(bradley_terry_loss(chosen + 8, rejected + 8, {}, 0.01),
+                         bradley_terry_loss(chosen, rejected, {}, 0.01)));
 }
 
 }  // namespace

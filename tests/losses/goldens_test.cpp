@@ -1,4 +1,5 @@
 // Every loss against tools/make_loss_goldens.py: values and gradients in double, and in fp32.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -19,9 +20,9 @@ using testing::recorded;
 // In double the formulas round differently: steep ones (e^-D with D near −4, squares near 1e4) lose
 // four digits of sixteen. In fp32 the sums near 50 that make the log-ratios carry 4e-6 each, times
 // slopes up to 60.
-double tolerance(torch::ScalarType type, const torch::Tensor& wanted) {
+double tolerance(at::ScalarType type, const at::Tensor& wanted) {
   const double size = std::max(1.0, wanted.abs().max().item<double>());
-  return size * (type == torch::kDouble ? 1e-12 : 5e-5);
+  return size * (type == at::kDouble ? 1e-12 : 5e-5);
 }
 
 const Json& goldens() {
@@ -52,7 +53,7 @@ DpoLossOptions options_of(const Json& json) {
 
 TEST(LossGoldens, PairwiseValuesAndGradients) {
   std::set<std::string> seen;
-  for (const auto type : {torch::kDouble, torch::kFloat}) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
     for (const auto& c : goldens()["pairs"]) {
       const auto& json = c["pairs"];
       const auto at = [&](const char* key) { return recorded(json[key], type); };
@@ -65,7 +66,7 @@ TEST(LossGoldens, PairwiseValuesAndGradients) {
       const auto losses = dpo_loss(named<DpoLoss>(c["loss"]), pairs, options_of(c["options"]));
       EXPECT_EQ(losses.scalar_type(), type);
       (losses * at("weights")).sum().backward();
-      const auto expect = [&](const torch::Tensor& got, const char* key) {
+      const auto expect = [&](const at::Tensor& got, const char* key) {
         const auto wanted = recorded(c[key]);
         EXPECT_LT(difference(got, wanted), tolerance(type, wanted))
             << c["loss"] << " " << c["options"] << " " << key << " " << toString(type);
@@ -81,7 +82,7 @@ TEST(LossGoldens, PairwiseValuesAndGradients) {
 
 TEST(LossGoldens, UnpairedValuesAndGradients) {
   std::set<std::string> seen;
-  for (const auto type : {torch::kDouble, torch::kFloat}) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
     for (const auto& c : goldens()["unpaired"]) {
       const auto ratios = recorded(c["log_ratios"], type).requires_grad_();
       const auto& json = c["options"];
@@ -89,7 +90,7 @@ TEST(LossGoldens, UnpairedValuesAndGradients) {
                                         json["undesirable_weight"]};
       const auto losses =
           unpaired_loss(named<UnpairedLoss>(c["loss"]), ratios,
-                        recorded(c["desirable"]).to(torch::kBool), json["anchor"], options);
+                        recorded(c["desirable"]).to(at::kBool), json["anchor"], options);
       EXPECT_EQ(losses.scalar_type(), type);
       (losses * recorded(c["weights"], type)).sum().backward();
       const auto wanted = recorded(c["losses"]);
@@ -103,14 +104,14 @@ TEST(LossGoldens, UnpairedValuesAndGradients) {
 }
 
 TEST(LossGoldens, BradleyTerryValuesAndGradients) {
-  for (const auto type : {torch::kDouble, torch::kFloat}) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
     for (const auto& c : goldens()["rewards"]) {
       const auto chosen = recorded(c["chosen"], type).requires_grad_();
       const auto rejected = recorded(c["rejected"], type).requires_grad_();
-      const auto margin = c["margin"].is_null() ? torch::Tensor() : recorded(c["margin"], type);
+      const auto margin = c["margin"].is_null() ? at::Tensor() : recorded(c["margin"], type);
       const auto losses = bradley_terry_loss(chosen, rejected, margin, c["centring"]);
       (losses * recorded(c["weights"], type)).sum().backward();
-      const auto expect = [&](const torch::Tensor& got, const char* key) {
+      const auto expect = [&](const at::Tensor& got, const char* key) {
         const auto wanted = recorded(c[key]);
         EXPECT_LT(difference(got, wanted), tolerance(type, wanted)) << key;
       };
@@ -131,9 +132,9 @@ TEST(LossGoldens, BcoRunWithItsRunningMean) {
     const auto& step = run["steps"][i];
     const auto chosen = recorded(run["batches"][i]["chosen"]);
     const auto rejected = recorded(run["batches"][i]["rejected"]);
-    const auto ratios = torch::cat({chosen, rejected});
+    const auto ratios = at::cat({chosen, rejected});
     const auto desirable =
-        torch::arange(ratios.size(0), torch::kLong) < torch::full({}, chosen.size(0), torch::kLong);
+        at::arange(ratios.size(0), at::kLong) < at::full({}, chosen.size(0), at::kLong);
     moments.update(beta * ratios);
     EXPECT_NEAR(moments.mean, step["mean"], 1e-14);
     EXPECT_NEAR(moments.variance, step["variance"], 1e-14);

@@ -1,7 +1,8 @@
 // What the tests of losses share.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <functional>
@@ -23,30 +24,29 @@ inline std::vector<DpoLoss> pair_losses() {
   return losses;
 }
 
-inline torch::Tensor numbers(std::vector<double> values, torch::ScalarType type = torch::kDouble) {
-  return torch::tensor(values, torch::kDouble).to(type);
+inline at::Tensor numbers(std::vector<double> values, at::ScalarType type = at::kDouble) {
+  return at::tensor(values, at::kDouble).to(type);
 }
 
 /// Numbers of a recorded case.
-inline torch::Tensor recorded(const Json& json, torch::ScalarType type = torch::kDouble) {
+inline at::Tensor recorded(const Json& json, at::ScalarType type = at::kDouble) {
   return numbers(json.get<std::vector<double>>(), type);
 }
 
-inline double difference(const torch::Tensor& a, const torch::Tensor& b) {
-  return a.sizes() == b.sizes()
-             ? (a.to(torch::kDouble) - b.to(torch::kDouble)).abs().max().item<double>()
-             : INFINITY;
+inline double difference(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() ? (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>()
+                                : INFINITY;
 }
 
-inline bool finite(const torch::Tensor& t) { return t.isfinite().all().item<bool>(); }
+inline bool finite(const at::Tensor& t) { return t.isfinite().all().item<bool>(); }
 
 /// Largest difference between the gradient of Σ fn() in `leaf` (double) and central differences.
-inline double gradient_error(torch::Tensor leaf, const std::function<torch::Tensor()>& fn) {
+inline double gradient_error(at::Tensor leaf, const std::function<at::Tensor()>& fn) {
   constexpr double kStep = 1e-5;
   leaf.mutable_grad().reset();
   fn().sum().backward();
   const auto gradient = leaf.grad().clone();
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   double worst = 0.0;
   for (int64_t i = 0; i < leaf.numel(); ++i) {
     leaf[i] += kStep;

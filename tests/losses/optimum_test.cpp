@@ -5,6 +5,8 @@
 // (Rafailov et al., arXiv 2305.18290, eq. 4), for PPO as for DPO on preferences of Bradley and Terry
 // with the same r (dpo_test.cpp). A policy of two tables in double descends the library's losses
 // with exact expectations: no sample, no model, no noise.
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,22 +28,22 @@ constexpr double kBeta = 0.5;
 
 /// Logits of the first letter (3), and of the second behind each first one (3, 3).
 struct Tables {
-  torch::Tensor first;
-  torch::Tensor second;
+  at::Tensor first;
+  at::Tensor second;
 
   /// Of each answer's letters, (9, 2), differentiable.
-  torch::Tensor letters() const {
+  at::Tensor letters() const {
     const auto one = first.log_softmax(0).repeat_interleave(kLetters);
-    return torch::stack({one, second.log_softmax(1).flatten()}, 1);
+    return at::stack({one, second.log_softmax(1).flatten()}, 1);
   }
-  torch::Tensor answers() const { return letters().sum(1); }
+  at::Tensor answers() const { return letters().sum(1); }
   void learn() const {
     first.set_requires_grad(true);
     second.set_requires_grad(true);
   }
-  void descend(const torch::Tensor& loss, double rate) const {
+  void descend(const at::Tensor& loss, double rate) const {
     loss.backward();
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (auto table : {first, second}) {
       table -= rate * table.grad();
       table.mutable_grad().reset();
@@ -64,39 +66,39 @@ Tables start() {
 std::vector<double> scores() { return {0.9, -0.4, 0.2, -0.6, 0.8, 0.1, 0.3, -0.7, 0.5}; }
 
 /// π*.
-torch::Tensor optimum() { return (reference().answers() + numbers(scores()) / kBeta).softmax(0); }
+at::Tensor optimum() { return (reference().answers() + numbers(scores()) / kBeta).softmax(0); }
 
-std::vector<double> plain(const torch::Tensor& values) {
+std::vector<double> plain(const at::Tensor& values) {
   const auto flat = values.detach().contiguous();
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
 
-TokenValues rows_of(const torch::Tensor& values) {
+TokenValues rows_of(const at::Tensor& values) {
   TokenValues rows;
   for (int64_t i = 0; i < values.size(0); ++i) rows.push_back(plain(values[i]));
   return rows;
 }
 
 /// One answer of `tokens` letters, alone.
-PolicyInputs one_answer(const torch::Tensor& logprobs, const torch::Tensor& old,
-                        const torch::Tensor& ref, const std::vector<double>& advantages) {
+PolicyInputs one_answer(const at::Tensor& logprobs, const at::Tensor& old, const at::Tensor& ref,
+                        const std::vector<double>& advantages) {
   PolicyInputs inputs;
   inputs.logprobs = logprobs;
   inputs.old_logprobs = old;
   inputs.ref_logprobs = ref;
   inputs.advantages = numbers(advantages);
-  inputs.mask = torch::ones_like(logprobs, torch::kBool);
-  inputs.sequence = torch::zeros_like(logprobs, torch::kInt64);
+  inputs.mask = at::ones_like(logprobs, at::kBool);
+  inputs.sequence = at::zeros_like(logprobs, at::kLong);
   inputs.sequences = 1;
   return inputs;
 }
 
 /// Σ_y π_old(y) · (the sum of y's token losses): the expectation, since a token mean over 1 / π_old
 /// "tokens" is a sum with the weight π_old.
-torch::Tensor expected_loss(const PolicyLossOptions& options, const torch::Tensor& letters,
-                            const torch::Tensor& old, const torch::Tensor& ref,
-                            const TokenValues& advantages) {
-  torch::Tensor sum;
+at::Tensor expected_loss(const PolicyLossOptions& options, const at::Tensor& letters,
+                         const at::Tensor& old, const at::Tensor& ref,
+                         const TokenValues& advantages) {
+  at::Tensor sum;
   for (int64_t y = 0; y < letters.size(0); ++y) {
     const double weight = std::exp(old[y].sum().item<double>());
     const auto inputs = one_answer(letters[y], old[y], ref[y], advantages[static_cast<size_t>(y)]);
@@ -108,7 +110,7 @@ torch::Tensor expected_loss(const PolicyLossOptions& options, const torch::Tenso
 
 /// What a critic that knows everything says of each letter: the expectation of the rewards from
 /// there on.
-TokenValues exact_values(const TokenValues& rewards, const torch::Tensor& old) {
+TokenValues exact_values(const TokenValues& rewards, const at::Tensor& old) {
   const auto probabilities = old.exp();
   TokenValues values(kAnswers, std::vector<double>(2));
   double whole = 0.0;
@@ -150,10 +152,10 @@ TEST(Optimum, OfPpoIsTheTiltedReference) {
 /// Logits of a policy over single letters, another one, and the expected gradient of its KL term
 /// under one estimator where the advantages are 0.
 struct LetterKl {
-  torch::Tensor logits = numbers({0.4, -0.3, 0.9, 0.0});
-  torch::Tensor ref = numbers({-0.2, 0.5, 0.1, 0.3}).log_softmax(0);
+  at::Tensor logits = numbers({0.4, -0.3, 0.9, 0.0});
+  at::Tensor ref = numbers({-0.2, 0.5, 0.1, 0.3}).log_softmax(0);
 
-  torch::Tensor expected_gradient(KlEstimator estimator) const {
+  at::Tensor expected_gradient(KlEstimator estimator) const {
     const auto leaf = logits.clone().set_requires_grad(true);
     PolicyLossOptions options;
     options.loss_type = PolicyLoss::bnpo;
@@ -172,7 +174,7 @@ TEST(Optimum, GradientsOfTheKlTermAreThoseOfTheTable) {
   const auto log_p = one.logits.log_softmax(0);
   const auto p = log_p.exp();
   const auto kl = (p * (log_p - one.ref)).sum();
-  EXPECT_LT(difference(one.expected_gradient(KlEstimator::k1), torch::zeros_like(p)), 1e-15);
+  EXPECT_LT(difference(one.expected_gradient(KlEstimator::k1), at::zeros_like(p)), 1e-15);
   EXPECT_LT(difference(one.expected_gradient(KlEstimator::k2), p * (log_p - one.ref - kl)), 1e-15);
   EXPECT_LT(difference(one.expected_gradient(KlEstimator::k3), p - one.ref.exp()), 1e-15);
 }
@@ -189,7 +191,7 @@ TEST(Optimum, OfTheKlInTheLoss) {
     options.beta = 2.0;
     options.kl_estimator = estimator;
     options.use_bias_correction_kl = false;
-    torch::Tensor p;
+    at::Tensor p;
     double mean = 0.0;
     for (int rollout = 0; rollout < 300; ++rollout) {
       const auto now = logits.log_softmax(0).unsqueeze(1);
@@ -198,7 +200,7 @@ TEST(Optimum, OfTheKlInTheLoss) {
       TokenValues advantages;
       for (const double score : judged) advantages.push_back({score - mean});
       expected_loss(options, now, now.detach(), ref.unsqueeze(1), advantages).backward();
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       logits -= logits.grad();
       logits.mutable_grad().reset();
     }

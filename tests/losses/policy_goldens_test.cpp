@@ -18,8 +18,8 @@ using testing::recorded;
 
 // In double the two round differently, most where w = e^7 is raised to a power. In fp32 a
 // log-ratio of sums of seven tokens carries 1e-6, times slopes up to 20.
-double tolerance(torch::ScalarType type, double size) {
-  return std::max(1.0, size) * (type == torch::kDouble ? 1e-12 : 5e-5);
+double tolerance(at::ScalarType type, double size) {
+  return std::max(1.0, size) * (type == at::kDouble ? 1e-12 : 5e-5);
 }
 
 const Json& goldens() {
@@ -57,7 +57,7 @@ PolicyLossOptions options_of(const Json& json) {
   return options;
 }
 
-PolicyInputs inputs_of(const Json& c, torch::ScalarType type) {
+PolicyInputs inputs_of(const Json& c, at::ScalarType type) {
   const Json& json = c["inputs"];
   const auto at = [&](const char* key) { return recorded(json[key], type); };
   PolicyInputs inputs;
@@ -65,8 +65,8 @@ PolicyInputs inputs_of(const Json& c, torch::ScalarType type) {
   if (c["old"].get<bool>()) inputs.old_logprobs = at("old");
   inputs.ref_logprobs = at("ref");
   inputs.advantages = at("advantages");
-  inputs.mask = at("mask").to(torch::kBool);
-  inputs.sequence = at("sequence").to(torch::kInt64);
+  inputs.mask = at("mask").to(at::kBool);
+  inputs.sequence = at("sequence").to(at::kLong);
   inputs.sequences = c["sequences"].get<int64_t>();
   if (const double share = c["top_entropy_quantile"]; share < 1) {
     const auto entropies = recorded(json["entropies"]);
@@ -81,7 +81,7 @@ StepCounts counts_of(const Json& json) {
 
 TEST(PolicyGoldens, ValuesAndGradients) {
   std::set<std::string> seen;
-  for (const auto type : {torch::kDouble, torch::kFloat}) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
     for (const auto& c : goldens()["cases"]) {
       const auto inputs = inputs_of(c, type);
       const auto loss = policy_loss(options_of(c["options"]), inputs, counts_of(c["counts"])).loss;
@@ -114,11 +114,11 @@ double metric(const PolicyMetrics& found, const std::string& name) {
 
 TEST(PolicyGoldens, Metrics) {
   for (const auto& c : goldens()["cases"]) {
-    const auto inputs = inputs_of(c, torch::kDouble);
+    const auto inputs = inputs_of(c, at::kDouble);
     const auto found =
         policy_loss(options_of(c["options"]), inputs, counts_of(c["counts"])).metrics;
     for (const auto& [name, wanted] : c["metrics"].items()) {
-      EXPECT_NEAR(metric(found, name), wanted.get<double>(), tolerance(torch::kDouble, 1.0))
+      EXPECT_NEAR(metric(found, name), wanted.get<double>(), tolerance(at::kDouble, 1.0))
           << c["name"] << " " << name;
     }
   }

@@ -1,4 +1,5 @@
 // Policy-gradient objectives: the worked cases of their headers, gradients, cuts, extremes.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -31,11 +32,9 @@ std::vector<PolicyLoss> all_losses() {
   return losses;
 }
 
-torch::Tensor flags(const std::vector<double>& values) { return numbers(values).to(torch::kBool); }
+at::Tensor flags(const std::vector<double>& values) { return numbers(values).to(at::kBool); }
 
-torch::Tensor places(const std::vector<int64_t>& values) {
-  return torch::tensor(values, torch::kInt64);
-}
+at::Tensor places(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
 
 TEST(PolicyLosses, ByHand) {
   const auto clip = [](double ratio, double advantage, double delta = INFINITY) {
@@ -63,7 +62,7 @@ TEST(PolicyLosses, ByHand) {
 }
 
 /// Three sequences of 3, 1 and 2 tokens; the second token does not count.
-PolicyInputs inputs_of(const torch::Tensor& logprobs, bool reference = true) {
+PolicyInputs inputs_of(const at::Tensor& logprobs, bool reference = true) {
   const auto type = logprobs.scalar_type();
   PolicyInputs inputs;
   inputs.logprobs = logprobs;
@@ -76,7 +75,7 @@ PolicyInputs inputs_of(const torch::Tensor& logprobs, bool reference = true) {
   return inputs;
 }
 
-torch::Tensor some_logprobs(torch::ScalarType type = torch::kDouble) {
+at::Tensor some_logprobs(at::ScalarType type = at::kDouble) {
   return numbers({-0.9, -0.3, -2.0, -1.1, -1.2, -0.9}, type);
 }
 
@@ -87,7 +86,7 @@ constexpr StepCounts kCounts{.tokens = 5, .sequences = 3, .constant = 7};
 TEST(PolicyLosses, DivideAsTheTableSays) {
   const auto value = [](PolicyLoss loss) {
     PolicyInputs inputs = inputs_of(some_logprobs(), /*reference=*/false);
-    inputs.old_logprobs = torch::Tensor();
+    inputs.old_logprobs = at::Tensor();
     return policy_loss({.loss_type = loss}, inputs, kCounts).loss.item<double>();
   };
   const double tokens = -0.7 * 2 + 1.1 - 0.4 * 2;
@@ -203,13 +202,12 @@ PolicyInputs part_of(const PolicyInputs& all, int64_t begin, int64_t end) {
 // Calls of whole sequences add up to one call, in value, gradient and metrics. Eight sequences of
 // one to five tokens, one of which does not count at all, in every way to cut them twice.
 TEST(PolicyLosses, AnyCutGivesTheSame) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   constexpr int64_t kSequences = 8;
   const auto sequence =
-      torch::arange(kSequences)
-          .repeat_interleave(torch::tensor({3, 1, 5, 2, 2, 4, 1, 3}, torch::kInt64));
+      at::arange(kSequences).repeat_interleave(at::tensor({3, 1, 5, 2, 2, 4, 1, 3}, at::kLong));
   const auto draw = [&](double scale) {
-    return torch::randn({sequence.numel()}, torch::kDouble) * scale;
+    return at::randn({sequence.numel()}, at::kDouble) * scale;
   };
   PolicyInputs all;
   const auto logprobs = draw(0.5) - 2;
@@ -264,10 +262,10 @@ TEST(PolicyLosses, AnyCutGivesTheSame) {
 // Without old log-probabilities the policy sampled itself: every ratio is exactly 1.
 TEST(PolicyLosses, OnPolicyNothingIsClipped) {
   for (const auto loss : all_losses()) {
-    PolicyInputs inputs = inputs_of(some_logprobs(torch::kFloat).requires_grad_());
-    inputs.old_logprobs = torch::Tensor();
+    PolicyInputs inputs = inputs_of(some_logprobs(at::kFloat).requires_grad_());
+    inputs.old_logprobs = at::Tensor();
     const auto ratio = importance_ratio(ImportanceLevel::token, inputs);
-    EXPECT_TRUE(ratio.equal(torch::ones_like(ratio)));
+    EXPECT_TRUE(ratio.equal(at::ones_like(ratio)));
     const auto metrics = policy_loss({.loss_type = loss, .epsilon = 0.0}, inputs, kCounts).metrics;
     EXPECT_EQ(metrics.low, 0.0) << enum_text(loss);
     EXPECT_EQ(metrics.high, 0.0) << enum_text(loss);
@@ -279,7 +277,7 @@ PolicyInputs three_sequences(const std::vector<double>& log_ratios, double advan
   PolicyInputs inputs;
   inputs.old_logprobs = numbers({-1, -1, -1, -1, -1});
   inputs.logprobs = inputs.old_logprobs + numbers(log_ratios);
-  inputs.advantages = torch::full({5}, advantage, torch::kDouble);
+  inputs.advantages = at::full({5}, advantage, at::kDouble);
   inputs.mask = flags({1, 1, 1, 0, 0});
   inputs.sequence = places({0, 0, 1, 2, 2});
   inputs.sequences = 3;
@@ -335,10 +333,10 @@ TEST(PolicyLosses, FiniteAtExtremeLogRatios) {
     for (size_t level = 0; level < EnumNames<ImportanceLevel>::names.size(); ++level) {
       for (const double old : {1e4, -1e4}) {
         for (const double reference : {1e4, -1e4}) {
-          const auto logprobs = torch::full({6}, -3.0, torch::kFloat).requires_grad_();
+          const auto logprobs = at::full({6}, -3.0, at::kFloat).requires_grad_();
           auto inputs = inputs_of(logprobs);
-          inputs.old_logprobs = torch::full({6}, old, torch::kFloat);
-          inputs.ref_logprobs = torch::full({6}, reference, torch::kFloat);
+          inputs.old_logprobs = at::full({6}, old, at::kFloat);
+          inputs.ref_logprobs = at::full({6}, reference, at::kFloat);
           const auto result =
               policy_loss({.loss_type = loss,
                            .importance_sampling_level = static_cast<ImportanceLevel>(level),
@@ -424,7 +422,7 @@ TEST(PolicyLosses, WrongOptionsAndTensorsAreErrors) {
   short_mask.mask = flags({1, 1});
   EXPECT_THROW(policy_loss({}, short_mask, kCounts), Error);
   auto single = inputs;
-  single.advantages = inputs.advantages.to(torch::kFloat);
+  single.advantages = inputs.advantages.to(at::kFloat);
   EXPECT_THROW(policy_loss({}, single, kCounts), Error);
 }
 

@@ -1,5 +1,6 @@
 #include "rlhf/losses/unpaired.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -23,10 +24,10 @@ const double kLn2 = std::log(2.0);
 constexpr UnpairedLoss kAll[] = {UnpairedLoss::kto, UnpairedLoss::apo_zero_unpaired,
                                  UnpairedLoss::bco};
 
-torch::Tensor flags(std::vector<double> values) { return numbers(values).to(torch::kBool); }
+at::Tensor flags(std::vector<double> values) { return numbers(values).to(at::kBool); }
 
 // Desirable with D = ln 6, undesirable with D = 0; z and δ are ln 2.
-torch::Tensor worked(UnpairedLoss loss, const UnpairedLossOptions& options) {
+at::Tensor worked(UnpairedLoss loss, const UnpairedLossOptions& options) {
   return unpaired_loss(loss, numbers({std::log(6.0), 0.0}), flags({1, 0}), kLn2, options);
 }
 
@@ -58,7 +59,7 @@ TEST(UnpairedLosses, GradientsAgreeWithCentralDifferences) {
 
 TEST(UnpairedLosses, FiniteAtExtremeLogRatios) {
   for (const auto loss : kAll) {
-    const auto ratios = numbers({1e4, -1e4, 1e4, -1e4}, torch::kFloat).requires_grad_();
+    const auto ratios = numbers({1e4, -1e4, 1e4, -1e4}, at::kFloat).requires_grad_();
     const auto losses = unpaired_loss(loss, ratios, flags({1, 1, 0, 0}), 3.0, {.beta = 0.5});
     losses.sum().backward();
     EXPECT_TRUE(finite(losses) && finite(ratios.grad())) << enum_text(loss);
@@ -83,7 +84,7 @@ TEST(UnpairedLosses, ClassesMirrorEachOther) {
 TEST(UnpairedLosses, ReferencePointIsAMeanHeldAtZero) {
   EXPECT_EQ(kto_reference_point(numbers({1.0, 2.0, -0.75})), 0.75);
   EXPECT_EQ(kto_reference_point(numbers({1.0, -2.0})), 0.0);
-  EXPECT_EQ(kto_reference_point(torch::empty({0})), 0.0);
+  EXPECT_EQ(kto_reference_point(at::empty({0})), 0.0);
 }
 
 // {1, 3} then {5}: means 2 and 3; variances 1 and 8/3.
@@ -92,8 +93,8 @@ TEST(RunningMoments, ByHand) {
   moments.update(numbers({1.0, 3.0}));
   EXPECT_EQ(moments.mean, 2.0);
   EXPECT_EQ(moments.variance, 1.0);
-  moments.update(torch::empty({0}));
-  moments.update(torch::tensor({{5.0F}}).requires_grad_());
+  moments.update(at::empty({0}));
+  moments.update(at::full({1, 1}, 5.0F).requires_grad_());
   EXPECT_NEAR(moments.mean, 3.0, kTolerance);
   EXPECT_NEAR(moments.variance, 8.0 / 3, kTolerance);
   EXPECT_EQ(moments.count, 3.0);

@@ -2,6 +2,8 @@
 // PPO against tools/make_ppo_goldens.py.
 #include "rlhf/losses/value_loss.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -22,10 +24,10 @@ using testing::recorded;
 constexpr double kTolerance = 1e-14;        // a handful of roundings in double of numbers near 1
 constexpr double kGoldenTolerance = 1e-12;  // sums of 24 numbers near 1, in another order
 
-torch::Tensor flags(const std::vector<double>& values) { return numbers(values).to(torch::kBool); }
+at::Tensor flags(const std::vector<double>& values) { return numbers(values).to(at::kBool); }
 
 /// Values on either side of the clip and inside it, moved towards their returns and away.
-ValueInputs mixed(torch::ScalarType type = torch::kDouble) {
+ValueInputs mixed(at::ScalarType type = at::kDouble) {
   return {.values = numbers({0.5, -0.5, 0.1, 1.3, -0.9, 0.05}, type).requires_grad_(),
           .old_values = numbers({0.0, 0.0, 0.0, 0.8, -0.2, 0.4}, type),
           .returns = numbers({1.0, 1.0, 1.0, 0.3, -1.5, 0.35}, type),
@@ -71,7 +73,7 @@ TEST(ValueLoss, ExplainedVariance) {
   const auto explained = [](const std::vector<double>& values, const std::vector<double>& returns) {
     return value_loss({.values = numbers(values),
                        .returns = numbers(returns),
-                       .mask = torch::ones({static_cast<int64_t>(values.size())}, torch::kBool)},
+                       .mask = at::ones({static_cast<int64_t>(values.size())}, at::kBool)},
                       std::nullopt, 1.0)
         .metrics.explained_variance();
   };
@@ -133,7 +135,7 @@ TEST(ValueLoss, MaskedTokensAreNotRead) {
   const auto clean = mixed();
   auto dirty = mixed();
   {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     dirty.values[4] = NAN;
     dirty.old_values[4] = INFINITY;
     dirty.returns[4] = -INFINITY;
@@ -148,7 +150,7 @@ TEST(ValueLoss, MaskedTokensAreNotRead) {
   EXPECT_EQ(dirty.values.grad()[4].item<double>(), 0.0);
 
   auto none = mixed();
-  none.mask = torch::zeros({6}, torch::kBool);
+  none.mask = at::zeros({6}, at::kBool);
   const auto nothing = value_loss(none, 0.2, /*tokens=*/0);
   nothing.loss.backward();
   EXPECT_EQ(nothing.loss.item<double>(), 0.0);
@@ -158,8 +160,8 @@ TEST(ValueLoss, MaskedTokensAreNotRead) {
 
 // fp32 rounds to 6e-8 of numbers below 4.
 TEST(ValueLoss, InSinglePrecision) {
-  const auto made = value_loss(mixed(torch::kFloat), 0.2, 5).loss;
-  EXPECT_EQ(made.scalar_type(), torch::kFloat);
+  const auto made = value_loss(mixed(at::kFloat), 0.2, 5).loss;
+  EXPECT_EQ(made.scalar_type(), at::kFloat);
   EXPECT_NEAR(made.item<double>(), value_loss(mixed(), 0.2, 5).loss.item<double>(), 1e-6);
 }
 
@@ -169,12 +171,12 @@ TEST(ValueLoss, WhatDoesNotFitIsAnError) {
     change(inputs);
     EXPECT_THROW(value_loss(inputs, 0.2, 5), Error);
   };
-  broken([](ValueInputs& in) { in.values = torch::Tensor(); });
+  broken([](ValueInputs& in) { in.values = at::Tensor(); });
   broken([](ValueInputs& in) { in.values = in.values.view({2, 3}); });
-  broken([](ValueInputs& in) { in.old_values = torch::Tensor(); });
+  broken([](ValueInputs& in) { in.old_values = at::Tensor(); });
   broken([](ValueInputs& in) { in.returns = in.returns.slice(0, 0, 5); });
-  broken([](ValueInputs& in) { in.returns = in.returns.to(torch::kFloat); });
-  broken([](ValueInputs& in) { in.mask = in.mask.to(torch::kDouble); });
+  broken([](ValueInputs& in) { in.returns = in.returns.to(at::kFloat); });
+  broken([](ValueInputs& in) { in.mask = in.mask.to(at::kDouble); });
   EXPECT_THROW(value_loss(mixed(), -0.1, 5), Error);
   EXPECT_THROW(value_loss(mixed(), 0.2, 0), Error);
 }
@@ -191,7 +193,7 @@ TEST(PpoGoldens, ValueLosses) {
     const ValueInputs inputs{.values = recorded(c["values"]).requires_grad_(),
                              .old_values = recorded(c["old_values"]),
                              .returns = recorded(c["returns"]),
-                             .mask = recorded(c["mask"]).to(torch::kBool)};
+                             .mask = recorded(c["mask"]).to(at::kBool)};
     const double tokens = recorded(c["mask"]).sum().item<double>();
     const auto [loss, metrics] = value_loss(inputs, clip, tokens);
     loss.backward();
@@ -215,8 +217,8 @@ TEST(PpoGoldens, PolicyLosses) {
     const PolicyInputs inputs{.logprobs = recorded(c["logprobs"]).requires_grad_(),
                               .old_logprobs = recorded(c["old"]),
                               .advantages = recorded(c["advantages"]),
-                              .mask = mask.to(torch::kBool),
-                              .sequence = torch::zeros({mask.numel()}, torch::kInt64),
+                              .mask = mask.to(at::kBool),
+                              .sequence = at::zeros({mask.numel()}, at::kLong),
                               .sequences = 1};
     const auto [loss, metrics] =
         policy_loss({.loss_type = PolicyLoss::bnpo, .epsilon = c["cliprange"]}, inputs,

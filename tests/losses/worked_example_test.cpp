@@ -1,5 +1,6 @@
 // The example of docs/mathematics.md, section 9, from a score to both losses of PPO. The numbers
 // are those of the page, worked there by hand.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -16,9 +17,7 @@ namespace {
 constexpr double kRounding = 1e-14;  // a handful of roundings of numbers near 1
 constexpr double kPrinted = 5e-7;    // the page has six digits, and leaves out 1e-8 in the root
 
-torch::Tensor numbers(const std::vector<double>& values) {
-  return torch::tensor(values, torch::kDouble);
-}
+at::Tensor numbers(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
 
 void expect_near(const std::vector<double>& got, const std::vector<double>& wanted,
                  double tolerance) {
@@ -26,7 +25,7 @@ void expect_near(const std::vector<double>& got, const std::vector<double>& want
   for (size_t t = 0; t < got.size(); ++t) EXPECT_NEAR(got[t], wanted[t], tolerance) << t;
 }
 
-std::vector<double> gradient_of(const torch::Tensor& tensor) {
+std::vector<double> gradient_of(const at::Tensor& tensor) {
   const auto gradient = tensor.grad().contiguous();
   return {gradient.data_ptr<double>(), gradient.data_ptr<double>() + gradient.numel()};
 }
@@ -47,13 +46,13 @@ TEST(WorkedExample, FromScoreToLosses) {
   expect_near(advantages, {0.707107, -0.707107}, kPrinted);
 
   const auto logprobs = numbers({-1.0, -2.0}).requires_grad_();
-  const auto mask = torch::ones({2}, torch::kBool);
+  const auto mask = at::ones({2}, at::kBool);
   const auto policy = policy_loss({.loss_type = PolicyLoss::bnpo, .epsilon = 0.2},
                                   {.logprobs = logprobs,
                                    .old_logprobs = logprobs.detach() - std::log(1.5),
                                    .advantages = numbers(advantages),
                                    .mask = mask,
-                                   .sequence = torch::zeros({2}, torch::kInt64),
+                                   .sequence = at::zeros({2}, at::kLong),
                                    .sequences = 1},
                                   {.tokens = 2.0});
   policy.loss.backward();

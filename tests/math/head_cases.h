@@ -1,7 +1,7 @@
 // The recorded cases of tools/make_math_goldens.py, as tensors.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
 
 #include <fstream>
 #include <string>
@@ -12,33 +12,33 @@
 
 namespace rlhf::testing {
 
-inline torch::Tensor to_tensor(const Json& json) {
+inline at::Tensor to_tensor(const Json& json) {
   if (json.is_array() && !json.empty() && json[0].is_array()) {
-    std::vector<torch::Tensor> rows;
+    std::vector<at::Tensor> rows;
     for (const auto& row : json) {
       rows.push_back(to_tensor(row));
     }
-    return torch::stack(rows);
+    return at::stack(rows);
   }
   const auto numbers =
       json.is_array() ? json.get<std::vector<double>>() : std::vector<double>{json.get<double>()};
-  const auto flat = torch::tensor(numbers, torch::kDouble);
+  const auto flat = at::tensor(numbers, at::kDouble);
   return json.is_array() ? flat : flat.squeeze(0);
 }
 
 struct HeadCase {
   std::string name;
-  torch::Tensor hidden;
+  at::Tensor hidden;
   Head head;
-  torch::Tensor targets;
+  at::Tensor targets;
   LogprobOptions options;
   Json json;
 
-  torch::Tensor operator[](const char* key) const { return to_tensor(json[key]); }
+  at::Tensor operator[](const char* key) const { return to_tensor(json[key]); }
 };
 
 /// Every recorded case, its leaves requiring gradients, in `type`.
-inline std::vector<HeadCase> head_cases(torch::ScalarType type = torch::kDouble) {
+inline std::vector<HeadCase> head_cases(at::ScalarType type = at::kDouble) {
   std::ifstream file(RLHF_FIXTURES "/math/head.json");
   std::vector<HeadCase> cases;
   for (const auto& json : Json::parse(file)) {
@@ -52,7 +52,7 @@ inline std::vector<HeadCase> head_cases(torch::ScalarType type = torch::kDouble)
     }
     c.head.logit_scale = json["logit_scale"];
     c.head.softcap = json["softcap"];
-    c.targets = to_tensor(json["targets"]).to(torch::kLong);
+    c.targets = to_tensor(json["targets"]).to(at::kLong);
     c.options.temperature = json["temperature"];
     c.options.entropy = true;
     c.options.top1 = true;
@@ -61,12 +61,11 @@ inline std::vector<HeadCase> head_cases(torch::ScalarType type = torch::kDouble)
   return cases;
 }
 
-inline double difference(const torch::Tensor& a, const torch::Tensor& b) {
+inline double difference(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes()) {
     return INFINITY;
   }
-  return a.numel() == 0 ? 0.0
-                        : (a.to(torch::kDouble) - b.to(torch::kDouble)).abs().max().item<double>();
+  return a.numel() == 0 ? 0.0 : (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 
 /// Largest difference between the gradients of a case's leaves and a recorded {hidden, weight,

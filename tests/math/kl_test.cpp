@@ -1,5 +1,6 @@
 #include "rlhf/math/kl.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,7 +14,7 @@ namespace {
 // log 2 − 1.
 TEST(Kl, EstimatesByHand) {
   const double log2 = std::log(2.0);
-  const auto policy = torch::tensor({-3.0}, torch::kDouble);
+  const auto policy = at::tensor({-3.0}, at::kDouble);
   const auto reference = policy + log2;
   const auto value = [&](KlEstimator kind) {
     return kl_estimate(kind, policy, reference).item<double>();
@@ -24,7 +25,7 @@ TEST(Kl, EstimatesByHand) {
 }
 
 TEST(Kl, EqualPoliciesGiveExactlyZero) {
-  const auto logprobs = torch::tensor({-0.1, -7.0, -1e-9});
+  const auto logprobs = at::tensor({-0.1, -7.0, -1e-9}, at::kFloat);
   for (const auto kind : {KlEstimator::k1, KlEstimator::k2, KlEstimator::k3}) {
     EXPECT_EQ(kl_estimate(kind, logprobs, logprobs).abs().sum().item<double>(), 0.0);
   }
@@ -32,20 +33,20 @@ TEST(Kl, EqualPoliciesGiveExactlyZero) {
 
 // d k1 / d log π = 1, d k2 = −q, d k3 = 1 − e^q.
 TEST(Kl, GradientsByHand) {
-  const auto q = torch::tensor({-2.0, 0.0, 1.5}, torch::kDouble);
-  const torch::Tensor wanted[] = {torch::ones_like(q), -q, 1 - q.exp()};
+  const auto q = at::tensor({-2.0, 0.0, 1.5}, at::kDouble);
+  const at::Tensor wanted[] = {at::ones_like(q), -q, 1 - q.exp()};
   const KlEstimator kinds[] = {KlEstimator::k1, KlEstimator::k2, KlEstimator::k3};
   for (int i = 0; i < 3; ++i) {
-    const auto policy = torch::full_like(q, -4.0).requires_grad_();
+    const auto policy = at::full_like(q, -4.0).requires_grad_();
     kl_estimate(kinds[i], policy, q - 4.0).sum().backward();
-    EXPECT_TRUE(torch::allclose(policy.grad(), wanted[i], 1e-14, 1e-14)) << i;
+    EXPECT_TRUE(at::allclose(policy.grad(), wanted[i], 1e-14, 1e-14)) << i;
   }
 }
 
 // The mean of k1 and of k3 under the policy is the KL itself, worked out over three tokens.
 TEST(Kl, UnbiasedUnderThePolicy) {
-  const auto p = torch::tensor({0.5, 0.3, 0.2}, torch::kDouble);
-  const auto r = torch::tensor({0.2, 0.5, 0.3}, torch::kDouble);
+  const auto p = at::tensor({0.5, 0.3, 0.2}, at::kDouble);
+  const auto r = at::tensor({0.2, 0.5, 0.3}, at::kDouble);
   const double kl = 0.5 * std::log(2.5) + 0.3 * std::log(0.6) + 0.2 * std::log(2.0 / 3.0);
   for (const auto kind : {KlEstimator::k1, KlEstimator::k3}) {
     EXPECT_NEAR((p * kl_estimate(kind, p.log(), r.log())).sum().item<double>(), kl, 1e-15);
@@ -53,21 +54,21 @@ TEST(Kl, UnbiasedUnderThePolicy) {
 }
 
 TEST(Kl, HugeRatiosStayFiniteAndPullTheRightWay) {
-  const auto policy = torch::tensor({-500.0F}).requires_grad_();
-  const auto value = kl_estimate(KlEstimator::k3, policy, torch::zeros({1}));
+  const auto policy = at::tensor({-500.0F}).requires_grad_();
+  const auto value = kl_estimate(KlEstimator::k3, policy, at::zeros({1}));
   value.backward();
   EXPECT_TRUE(value.isfinite().item<bool>());
   EXPECT_TRUE(policy.grad().isfinite().item<bool>());
   EXPECT_LT(policy.grad().item<double>(), -1e8);
   // The tangent meets the curve: value and slope at the bound.
-  const auto edge = torch::tensor({kLogRatioBound, kLogRatioBound + 1}, torch::kDouble);
+  const auto edge = at::tensor({kLogRatioBound, kLogRatioBound + 1}, at::kDouble);
   const auto values = bounded_exp(edge);
   EXPECT_DOUBLE_EQ(values[0].item<double>(), std::exp(kLogRatioBound));
   EXPECT_DOUBLE_EQ(values[1].item<double>(), 2 * std::exp(kLogRatioBound));
 }
 
 TEST(Kl, RefusesDifferentShapes) {
-  EXPECT_THROW(kl_estimate(KlEstimator::k1, torch::zeros({2}), torch::zeros({3})), Error);
+  EXPECT_THROW(kl_estimate(KlEstimator::k1, at::zeros({2}), at::zeros({3})), Error);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "rlhf/math/linear_logprobs.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -22,16 +24,16 @@ constexpr double kFloatTolerance = 1e-5;    // the same in fp32, with room for t
 
 // Random inputs wide enough for several tiles of the vocabulary (a tile is at least 4096 columns).
 struct Wide {
-  torch::Tensor hidden;
-  torch::Tensor weight;
-  torch::Tensor targets;
+  at::Tensor hidden;
+  at::Tensor weight;
+  at::Tensor targets;
 };
 
-Wide wide_case(int64_t rows, int64_t vocab, torch::ScalarType type) {
-  torch::manual_seed(7);
-  const auto hidden = torch::randn({rows, 8}, torch::kDouble).to(type);
-  const auto weight = torch::randn({vocab, 8}, torch::kDouble).to(type);
-  return {hidden, weight, torch::randint(vocab, {rows}, torch::kLong)};
+Wide wide_case(int64_t rows, int64_t vocab, at::ScalarType type) {
+  at::manual_seed(7);
+  const auto hidden = at::randn({rows, 8}, at::kDouble).to(type);
+  const auto weight = at::randn({vocab, 8}, at::kDouble).to(type);
+  return {hidden, weight, at::randint(vocab, {rows}, at::kLong)};
 }
 
 TEST(LinearLogprobs, ReferenceReproducesRecordedValuesAndGradients) {
@@ -46,8 +48,8 @@ TEST(LinearLogprobs, ReferenceReproducesRecordedValuesAndGradients) {
 }
 
 TEST(LinearLogprobs, ReproducesRecordedValues) {
-  for (const auto type : {torch::kDouble, torch::kFloat}) {
-    const double tolerance = type == torch::kDouble ? kDoubleTolerance : kFloatTolerance;
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const double tolerance = type == at::kDouble ? kDoubleTolerance : kFloatTolerance;
     for (auto& c : head_cases(type)) {
       const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
       EXPECT_EQ(rows.logprobs.scalar_type(), type);
@@ -110,11 +112,11 @@ TEST(LinearLogprobs, GradientsAgreeWithCentralDifferences) {
       return (c["g"] * rows.logprobs).sum() + (c["g_entropy"] * rows.entropy).sum();
     };
     value().backward();
-    std::vector<torch::Tensor> leaves{c.hidden, c.head.weight};
+    std::vector<at::Tensor> leaves{c.hidden, c.head.weight};
     if (c.head.bias.defined()) {
       leaves.push_back(c.head.bias);
     }
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (auto& leaf : leaves) {
       auto flat = leaf.view(-1);
       const auto gradient = leaf.grad().view(-1);
@@ -133,10 +135,10 @@ TEST(LinearLogprobs, GradientsAgreeWithCentralDifferences) {
 // Against double on the same numbers. In fp32 logits near 20 carry 1e-6 each; plain fp32 is off
 // by 4.4e-5 here.
 TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
-  for (const auto type : {torch::kDouble, torch::kFloat}) {
-    const double tolerance = type == torch::kDouble ? kDoubleTolerance : 5e-5;
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const double tolerance = type == at::kDouble ? kDoubleTolerance : 5e-5;
     const auto data = wide_case(/*rows=*/11, /*vocab=*/9001, type);
-    const auto g = torch::randn({11}, type);
+    const auto g = at::randn({11}, type);
     for (const bool frozen : {false, true}) {
       for (const int64_t chunk : {0, 1, 2, 3, 5, 10, 11, 50}) {
         LogprobOptions options{.entropy = true,
@@ -144,7 +146,7 @@ TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
                                .collision = true,
                                .mean_logit = true,
                                .chunk_rows = chunk};
-        const auto run = [&](auto fn, torch::ScalarType as) {
+        const auto run = [&](auto fn, at::ScalarType as) {
           const auto hidden = data.hidden.detach().to(as, false, /*copy=*/true).requires_grad_();
           const auto weight =
               data.weight.detach().to(as, false, /*copy=*/true).requires_grad_(!frozen);
@@ -153,8 +155,7 @@ TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
           return std::make_tuple(rows, hidden.grad(), weight.grad());
         };
         const auto [got, got_hidden, got_weight] = run(&linear_logprobs, type);
-        const auto [want, want_hidden, want_weight] =
-            run(&reference::linear_logprobs, torch::kDouble);
+        const auto [want, want_hidden, want_weight] = run(&reference::linear_logprobs, at::kDouble);
         EXPECT_LT(difference(got.logprobs, want.logprobs), tolerance) << chunk;
         EXPECT_LT(difference(got.entropy, want.entropy), tolerance) << chunk;
         EXPECT_EQ(difference(got.top1, want.top1), 0.0) << chunk;
@@ -173,9 +174,9 @@ TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
 // At temperature ½ the logits double: p = (2/3, 1/6, 1/6), Σp² = 1/2, mean (8/3) ln 2.
 TEST(LinearLogprobs, CollisionAndMeanLogitByHand) {
   const double log2 = std::log(2.0);
-  const auto weight = torch::tensor({2 * log2, log2, log2}, torch::kDouble).unsqueeze(1);
-  const auto hidden = torch::ones({1, 1}, torch::kDouble);
-  const auto target = torch::zeros({1}, torch::kLong);
+  const auto weight = at::tensor({2 * log2, log2, log2}, at::kDouble).unsqueeze(1);
+  const auto hidden = at::ones({1, 1}, at::kDouble);
+  const auto target = at::zeros({1}, at::kLong);
   for (const auto fn : {&linear_logprobs, &reference::linear_logprobs}) {
     const auto warm = fn(hidden, Head{weight}, target, {.collision = true, .mean_logit = true});
     EXPECT_NEAR(warm.log_collision.item<double>(), std::log(3.0 / 8), 1e-15);
@@ -213,11 +214,11 @@ TEST(LinearLogprobs, CollisionAndMeanLogitEqualThePlainForm) {
         EXPECT_LT(difference(got.log_collision, want.log_collision), kDoubleTolerance) << c.name;
         EXPECT_LT(difference(got.mean_logit, want.mean_logit), kDoubleTolerance) << c.name;
         EXPECT_FALSE(got.log_collision.requires_grad() || got.mean_logit.requires_grad());
-        EXPECT_TRUE(torch::equal(got.logprobs, plain.logprobs)) << c.name;
+        EXPECT_TRUE(at::equal(got.logprobs, plain.logprobs)) << c.name;
         got.logprobs.sum().backward();
-        EXPECT_TRUE(torch::equal(c.hidden.grad(), gradient)) << c.name;
+        EXPECT_TRUE(at::equal(c.hidden.grad(), gradient)) << c.name;
 
-        const torch::NoGradGuard no_grad;
+        const at::NoGradGuard no_grad;
         const auto bare = linear_logprobs(c.hidden, c.head, c.targets, c.options);
         EXPECT_LT(difference(bare.log_collision, want.log_collision), kDoubleTolerance) << c.name;
       }
@@ -227,7 +228,7 @@ TEST(LinearLogprobs, CollisionAndMeanLogitEqualThePlainForm) {
 
 TEST(LinearLogprobs, TiedWeightGetsBothGradients) {
   auto c = head_cases().front();
-  const auto ids = torch::tensor({3, 1, 3, 28, 0, 7, 7}, torch::kLong);
+  const auto ids = at::tensor({3, 1, 3, 28, 0, 7, 7}, at::kLong);
   const auto run = [&](auto fn) {
     const auto weight = c.head.weight.detach().clone().requires_grad_();
     const auto rows = fn(weight.index_select(0, ids), Head{weight}, c.targets, LogprobOptions{});
@@ -238,8 +239,8 @@ TEST(LinearLogprobs, TiedWeightGetsBothGradients) {
 }
 
 TEST(LinearLogprobs, RowsThatAreNotSelectedChangeNothing) {
-  auto c = head_cases(torch::kFloat).front();
-  const auto selected = torch::tensor({0, 2, 5}, torch::kLong);
+  auto c = head_cases(at::kFloat).front();
+  const auto selected = at::tensor({0, 2, 5}, at::kLong);
   const auto run = [&](double planted) {
     auto rows = c.hidden.detach().clone();
     for (const int64_t row : {1, 3, 4, 6}) {
@@ -249,21 +250,21 @@ TEST(LinearLogprobs, RowsThatAreNotSelectedChangeNothing) {
     const auto out = linear_logprobs(rows.index_select(0, selected), c.head,
                                      c.targets.index_select(0, selected));
     out.logprobs.sum().backward();
-    return torch::cat({out.logprobs.detach(), rows.grad().view(-1)});
+    return at::cat({out.logprobs.detach(), rows.grad().view(-1)});
   };
   const auto clean = run(0.0);
-  EXPECT_TRUE(torch::equal(run(std::numeric_limits<double>::quiet_NaN()), clean));
-  EXPECT_TRUE(torch::equal(run(-std::numeric_limits<double>::infinity()), clean));
+  EXPECT_TRUE(at::equal(run(std::numeric_limits<double>::quiet_NaN()), clean));
+  EXPECT_TRUE(at::equal(run(-std::numeric_limits<double>::infinity()), clean));
 }
 
 TEST(LinearLogprobs, NaNInARowIsSeenInThatRowAlone) {
   for (const double planted :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-    auto data = wide_case(/*rows=*/3, /*vocab=*/5003, torch::kFloat);
+    auto data = wide_case(/*rows=*/3, /*vocab=*/5003, at::kFloat);
     data.hidden[1][4] = planted;
     const auto rows =
         linear_logprobs(data.hidden, Head{data.weight}, data.targets, {.entropy = true});
-    EXPECT_EQ(rows.logprobs.isnan().to(torch::kInt).sum().item<int>(), 1);
+    EXPECT_EQ(rows.logprobs.isnan().to(at::kInt).sum().item<int>(), 1);
     EXPECT_TRUE(rows.logprobs[1].isnan().item<bool>());
     EXPECT_TRUE(rows.entropy[1].isnan().item<bool>());
   }
@@ -271,9 +272,9 @@ TEST(LinearLogprobs, NaNInARowIsSeenInThatRowAlone) {
 
 // One token's logit is NaN, far from every target: no row may hide it.
 TEST(LinearLogprobs, NaNInTheWeightIsSeenInEveryRow) {
-  auto data = wide_case(/*rows=*/3, /*vocab=*/5003, torch::kFloat);
+  auto data = wide_case(/*rows=*/3, /*vocab=*/5003, at::kFloat);
   data.weight[4999].fill_(std::numeric_limits<double>::quiet_NaN());
-  const auto targets = torch::zeros({3}, torch::kLong);
+  const auto targets = at::zeros({3}, at::kLong);
   EXPECT_TRUE(
       linear_logprobs(data.hidden, Head{data.weight}, targets).logprobs.isnan().all().item<bool>());
   const auto hidden = data.hidden.clone().requires_grad_();
@@ -284,32 +285,32 @@ TEST(LinearLogprobs, NaNInTheWeightIsSeenInEveryRow) {
 // z = ±1e4 by a weight of one column: token 2 is certain, others impossible; log p = z_t − max
 // exactly.
 TEST(LinearLogprobs, ExtremeLogits) {
-  for (const auto type : {torch::kDouble, torch::kFloat}) {
-    const auto weight = torch::tensor({-1e4, 0.0, 1e4, 5e3}, type).unsqueeze(1).requires_grad_();
-    const auto hidden = torch::ones({4, 1}, type).requires_grad_();
-    const auto targets = torch::arange(4, torch::kLong);
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const auto weight = at::tensor({-1e4, 0.0, 1e4, 5e3}, type).unsqueeze(1).requires_grad_();
+    const auto hidden = at::ones({4, 1}, type).requires_grad_();
+    const auto targets = at::arange(4, at::kLong);
     const auto rows = linear_logprobs(hidden, Head{weight}, targets,
                                       {.entropy = true, .collision = true, .entropy_grad = true});
-    EXPECT_TRUE(torch::equal(rows.logprobs, torch::tensor({-2e4, -1e4, 0.0, -5e3}, type)));
+    EXPECT_TRUE(at::equal(rows.logprobs, at::tensor({-2e4, -1e4, 0.0, -5e3}, type)));
     EXPECT_EQ(rows.log_collision.abs().max().item<double>(), 0.0);
     EXPECT_LT(rows.entropy.abs().max().item<double>(), 1e-30);
     (rows.logprobs.sum() + rows.entropy.sum()).backward();
     // Σ_r (w_t − w_2) = −3.5e4 over the rows; in the weight: 1 each, −4 more on token 2.
     EXPECT_EQ(hidden.grad().sum().item<double>(), -3.5e4);
-    EXPECT_TRUE(torch::equal(weight.grad().squeeze(1), torch::tensor({1.0, 1.0, -3.0, 1.0}, type)));
+    EXPECT_TRUE(at::equal(weight.grad().squeeze(1), at::tensor({1.0, 1.0, -3.0, 1.0}, type)));
   }
 }
 
 TEST(LinearLogprobs, NeverAboveZero) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   for (const double scale : {0.01, 1.0, 30.0, 1000.0}) {
-    for (const auto type : {torch::kFloat, torch::kBFloat16}) {
-      const auto hidden = (torch::randn({64, 16}) * scale).to(type);
-      const auto weight = torch::randn({4500, 16}).to(type);
+    for (const auto type : {at::kFloat, at::kBFloat16}) {
+      const auto hidden = (at::randn({64, 16}) * scale).to(type);
+      const auto weight = at::randn({4500, 16}).to(type);
       const auto best =
-          reference::logits(hidden.to(torch::kFloat), Head{weight.to(torch::kFloat)}).argmax(1);
+          reference::logits(hidden.to(at::kFloat), Head{weight.to(at::kFloat)}).argmax(1);
       const auto rows = linear_logprobs(hidden, Head{weight}, best);
-      EXPECT_EQ(rows.logprobs.scalar_type(), torch::kFloat);
+      EXPECT_EQ(rows.logprobs.scalar_type(), at::kFloat);
       EXPECT_LE(rows.logprobs.max().item<double>(), 0.0) << scale;
     }
   }
@@ -318,27 +319,27 @@ TEST(LinearLogprobs, NeverAboveZero) {
 // bf16 inputs are exact in fp32, so only fp32 rounding is left: against double on the same numbers.
 // Plain bf16 logits near 8 would be off by 2^-6.
 TEST(LinearLogprobs, HalfPrecisionInputsLoseNothing) {
-  const auto data = wide_case(/*rows=*/40, /*vocab=*/5000, torch::kBFloat16);
+  const auto data = wide_case(/*rows=*/40, /*vocab=*/5000, at::kBFloat16);
   const auto hidden = data.hidden.clone().requires_grad_();
   const auto weight = data.weight.clone().requires_grad_();
   const auto got = linear_logprobs(hidden, Head{weight}, data.targets);
   got.logprobs.sum().backward();
-  const auto wide_hidden = data.hidden.to(torch::kDouble).requires_grad_();
-  const auto wide_weight = data.weight.to(torch::kDouble).requires_grad_();
+  const auto wide_hidden = data.hidden.to(at::kDouble).requires_grad_();
+  const auto wide_weight = data.weight.to(at::kDouble).requires_grad_();
   const auto want = reference::linear_logprobs(wide_hidden, Head{wide_weight}, data.targets);
   want.logprobs.sum().backward();
   EXPECT_LT(difference(got.logprobs, want.logprobs), 1e-5);
-  EXPECT_EQ(hidden.grad().scalar_type(), torch::kBFloat16);
-  EXPECT_TRUE(torch::allclose(hidden.grad().to(torch::kDouble), wide_hidden.grad(), /*rtol=*/4e-3,
-                              /*atol=*/1e-4));
-  EXPECT_TRUE(torch::allclose(weight.grad().to(torch::kDouble), wide_weight.grad(), /*rtol=*/4e-3,
-                              /*atol=*/1e-4));
+  EXPECT_EQ(hidden.grad().scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(at::allclose(hidden.grad().to(at::kDouble), wide_hidden.grad(), /*rtol=*/4e-3,
+                           /*atol=*/1e-4));
+  EXPECT_TRUE(at::allclose(weight.grad().to(at::kDouble), wide_weight.grad(), /*rtol=*/4e-3,
+                           /*atol=*/1e-4));
 }
 
 TEST(LinearLogprobs, NoRows) {
-  const auto hidden = torch::empty({0, 4}).requires_grad_();
-  const auto weight = torch::randn({6, 4}).requires_grad_();
-  const auto targets = torch::empty({0}, torch::kLong);
+  const auto hidden = at::empty({0, 4}).requires_grad_();
+  const auto weight = at::randn({6, 4}).requires_grad_();
+  const auto targets = at::empty({0}, at::kLong);
   const LogprobOptions options{.entropy = true, .top1 = true};
   const auto rows = linear_logprobs(hidden, Head{weight}, targets, options);
   EXPECT_EQ(rows.logprobs.numel() + rows.entropy.numel() + rows.top1.numel(), 0);
@@ -346,7 +347,7 @@ TEST(LinearLogprobs, NoRows) {
   EXPECT_EQ(hidden.grad().numel(), 0);
   EXPECT_EQ(weight.grad().abs().sum().item<double>(), 0.0);
   const auto loss =
-      linear_supervised_loss(hidden, Head{weight}, targets, torch::empty({0}), RowObjective::nll);
+      linear_supervised_loss(hidden, Head{weight}, targets, at::empty({0}), RowObjective::nll);
   loss.loss.backward();
   EXPECT_EQ(loss.loss.item<double>(), 0.0);
   EXPECT_EQ(weight.grad().abs().sum().item<double>(), 0.0);
@@ -356,45 +357,45 @@ TEST(LinearLogprobs, NoRows) {
 
 // Three logits tie for the best; as with torch.argmax the lowest index counts.
 TEST(LinearLogprobs, TiesGoToTheLowestIndex) {
-  auto logits = torch::zeros({6000});
+  auto logits = at::zeros({6000});
   for (const int64_t v : {70, 1500, 5999}) {
     logits[v] = 2.0;
   }
-  const auto targets = torch::tensor({70, 1500, 5999, 0}, torch::kLong);
+  const auto targets = at::tensor({70, 1500, 5999, 0}, at::kLong);
   const auto rows =
-      linear_logprobs(torch::ones({4, 1}), Head{logits.unsqueeze(1)}, targets, {.top1 = true});
-  EXPECT_TRUE(torch::equal(rows.top1, torch::tensor({true, false, false, false})));
+      linear_logprobs(at::ones({4, 1}), Head{logits.unsqueeze(1)}, targets, {.top1 = true});
+  EXPECT_TRUE(at::equal(rows.top1, at::tensor({1, 0, 0, 0}).to(at::kBool)));
 }
 
 TEST(LinearLogprobs, RepeatsBitForBit) {
-  const auto data = wide_case(/*rows=*/65, /*vocab=*/9001, torch::kFloat);
+  const auto data = wide_case(/*rows=*/65, /*vocab=*/9001, at::kFloat);
   const auto run = [&] {
     const auto hidden = data.hidden.clone().requires_grad_();
     const auto weight = data.weight.clone().requires_grad_();
     const auto rows = linear_logprobs(hidden, Head{weight}, data.targets,
                                       {.entropy = true, .entropy_grad = true});
     (rows.logprobs.sum() + rows.entropy.sum()).backward();
-    return torch::cat({rows.logprobs.detach(), rows.entropy.detach(), hidden.grad().view(-1),
-                       weight.grad().view(-1)});
+    return at::cat({rows.logprobs.detach(), rows.entropy.detach(), hidden.grad().view(-1),
+                    weight.grad().view(-1)});
   };
-  EXPECT_TRUE(torch::equal(run(), run()));
+  EXPECT_TRUE(at::equal(run(), run()));
 }
 
 TEST(LinearLogprobs, RefusesATargetOutsideTheVocabularyByRow) {
-  const auto hidden = torch::randn({3, 2});
-  const Head head{torch::randn({5, 2})};
+  const auto hidden = at::randn({3, 2});
+  const Head head{at::randn({5, 2})};
   for (const int64_t bad : {-100, 5}) {
     try {
-      linear_logprobs(hidden, head, torch::tensor({int64_t{1}, int64_t{4}, bad}, torch::kLong));
+      linear_logprobs(hidden, head, at::tensor({int64_t{1}, int64_t{4}, bad}, at::kLong));
       FAIL();
     } catch (const Error& error) {
       EXPECT_NE(std::string(error.what()).find(fmt::format("row 2 has {}", bad)), std::string::npos)
           << error.what();
     }
   }
-  EXPECT_THROW(linear_logprobs(hidden, head, torch::zeros({2}, torch::kLong)), Error);
-  EXPECT_THROW(linear_logprobs(hidden, head, torch::zeros({3}, torch::kInt)), Error);
-  EXPECT_THROW(linear_logprobs(hidden, head, torch::zeros({3}, torch::kLong), {.temperature = 0.0}),
+  EXPECT_THROW(linear_logprobs(hidden, head, at::zeros({2}, at::kLong)), Error);
+  EXPECT_THROW(linear_logprobs(hidden, head, at::zeros({3}, at::kInt)), Error);
+  EXPECT_THROW(linear_logprobs(hidden, head, at::zeros({3}, at::kLong), {.temperature = 0.0}),
                Error);
 }
 

@@ -1,5 +1,6 @@
 #include "rlhf/math/masked.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -13,10 +14,9 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Two sequences: values 1 2 6 and 5 7; the 2 and the 7 are masked and hold NaN.
 struct Rows {
-  torch::Tensor values =
-      torch::tensor({1.0, kNaN, 6.0, 5.0, kNaN}, torch::kDouble).requires_grad_();
-  torch::Tensor mask = torch::tensor({true, false, true, true, false});
-  torch::Tensor sequence = torch::tensor({0, 0, 0, 1, 1}, torch::kLong);
+  at::Tensor values = at::tensor({1.0, kNaN, 6.0, 5.0, kNaN}, at::kDouble).requires_grad_();
+  at::Tensor mask = at::tensor({1, 0, 1, 1, 0}).to(at::kBool);
+  at::Tensor sequence = at::tensor({0, 0, 0, 1, 1}, at::kLong);
 };
 
 TEST(Masked, SumsMeansAndVariance) {
@@ -25,9 +25,9 @@ TEST(Masked, SumsMeansAndVariance) {
   EXPECT_EQ(masked_mean(rows.values, rows.mask).item<double>(), 4.0);
   // (9 + 4 + 1) / 2
   EXPECT_EQ(masked_variance(rows.values, rows.mask).item<double>(), 7.0);
-  EXPECT_TRUE(torch::equal(sequence_sums(rows.values, rows.mask, rows.sequence, 3),
-                           torch::tensor({7.0, 5.0, 0.0}, torch::kDouble)));
-  const auto none = torch::zeros({5}, torch::kBool);
+  EXPECT_TRUE(at::equal(sequence_sums(rows.values, rows.mask, rows.sequence, 3),
+                        at::tensor({7.0, 5.0, 0.0}, at::kDouble)));
+  const auto none = at::zeros({5}, at::kBool);
   EXPECT_EQ(masked_mean(rows.values, none).item<double>(), 0.0);
   EXPECT_EQ(masked_variance(rows.values, none).item<double>(), 0.0);
 }
@@ -37,8 +37,8 @@ TEST(Masked, MaskedValuesGetNoGradient) {
     const Rows rows;
     fn(rows.values, rows.mask).backward();
     const double share = fn == &masked_sum ? 1.0 : 1.0 / 3.0;
-    EXPECT_TRUE(torch::equal(rows.values.grad(),
-                             torch::tensor({share, 0.0, share, share, 0.0}, torch::kDouble)));
+    EXPECT_TRUE(
+        at::equal(rows.values.grad(), at::tensor({share, 0.0, share, share, 0.0}, at::kDouble)));
   }
 }
 
@@ -79,10 +79,10 @@ TEST(Masked, RefusesACountThatIsMissing) {
   EXPECT_THROW(aggregate(Aggregation::sequence_constant, rows.values, rows.mask, rows.sequence,
                          {.sequences = 2}),
                Error);
-  const auto none = torch::zeros({5}, torch::kBool);
+  const auto none = at::zeros({5}, at::kBool);
   EXPECT_EQ(aggregate(Aggregation::token_mean, rows.values, none, rows.sequence, {}).item<double>(),
             0.0);
-  EXPECT_THROW(masked_sum(rows.values, torch::ones({5})), Error);
+  EXPECT_THROW(masked_sum(rows.values, at::ones({5})), Error);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // The mathematics of PPO with a critic: worked by hand, and against tools/make_ppo_goldens.py.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -131,7 +132,7 @@ TEST(TokenRewards, KlIsThatOfTensors) {
     const double ref = old + ratio;
     for (const auto kind : {KlEstimator::k1, KlEstimator::k2, KlEstimator::k3}) {
       const double wanted =
-          kl_estimate(kind, torch::tensor(old, torch::kDouble), torch::tensor(ref, torch::kDouble))
+          kl_estimate(kind, at::tensor(old, at::kDouble), at::tensor(ref, at::kDouble))
               .item<double>();
       // Both round exp and a difference of numbers of its size.
       EXPECT_NEAR(kl_estimate(kind, old, ref), wanted, 1e-14 * std::max(1.0, std::abs(wanted)))

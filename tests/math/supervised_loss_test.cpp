@@ -1,3 +1,5 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "head_cases.h"
@@ -24,11 +26,10 @@ constexpr Kind kKinds[] = {{"nll", RowObjective::nll, 0.0},
                            {"dft", RowObjective::dft, 0.0},
                            {"smoothed_mean", RowObjective::nll, 0.1}};
 
-torch::Tensor coefficients_of(const testing::HeadCase& c, const Kind& kind) {
+at::Tensor coefficients_of(const testing::HeadCase& c, const Kind& kind) {
   const auto recorded = c["coefficients"];
-  return kind.smoothing > 0.0
-             ? torch::full_like(recorded, 1.0 / static_cast<double>(recorded.numel()))
-             : recorded;
+  return kind.smoothing > 0.0 ? at::full_like(recorded, 1.0 / static_cast<double>(recorded.numel()))
+                              : recorded;
 }
 
 TEST(SupervisedLoss, ReproducesRecordedLossesAndGradients) {
@@ -57,7 +58,7 @@ TEST(SupervisedLoss, ReproducesRecordedLossesAndGradients) {
 
 TEST(SupervisedLoss, SinglePrecision) {
   for (const auto& kind : kKinds) {
-    for (auto& c : head_cases(torch::kFloat)) {
+    for (auto& c : head_cases(at::kFloat)) {
       const auto out = linear_supervised_loss(c.hidden, c.head, c.targets, coefficients_of(c, kind),
                                               kind.objective, kind.smoothing, c.options);
       out.loss.backward();
@@ -79,7 +80,7 @@ TEST(SupervisedLoss, NllGradientAgreesWithCentralDifferences) {
           .loss;
     };
     value().backward();
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (auto& leaf : {c.hidden, c.head.weight}) {
       auto flat = leaf.view(-1);
       const auto gradient = leaf.grad().view(-1);
@@ -102,7 +103,7 @@ TEST(SupervisedLoss, ScalesWithWhatComesFromOutside) {
     const auto out =
         linear_supervised_loss(c.hidden, c.head, c.targets, c["coefficients"], RowObjective::nll);
     (out.loss * factor).backward();
-    return torch::cat({c.hidden.grad().view(-1), c.head.weight.grad().view(-1), c.head.bias.grad()})
+    return at::cat({c.hidden.grad().view(-1), c.head.weight.grad().view(-1), c.head.bias.grad()})
         .clone();
   };
   EXPECT_LT(difference(run(-2.5), -2.5 * run(1.0)), kDoubleTolerance);
@@ -135,36 +136,35 @@ TEST(SupervisedLoss, FrozenPartsGetNoGradient) {
 }
 
 TEST(SupervisedLoss, SeveralTilesAndChunks) {
-  torch::manual_seed(5);
-  const auto hidden = torch::randn({13, 8}, torch::kDouble);
-  const auto weight = torch::randn({9001, 8}, torch::kDouble);
-  const auto targets = torch::randint(9001, {13}, torch::kLong);
-  const auto coefficients = torch::rand({13}, torch::kDouble);
+  at::manual_seed(5);
+  const auto hidden = at::randn({13, 8}, at::kDouble);
+  const auto weight = at::randn({9001, 8}, at::kDouble);
+  const auto targets = at::randint(9001, {13}, at::kLong);
+  const auto coefficients = at::rand({13}, at::kDouble);
   const auto run = [&](auto fn, int64_t chunk) {
     const auto h = hidden.clone().requires_grad_();
     const auto w = weight.clone().requires_grad_();
     const auto out = fn(h, Head{w}, targets, coefficients, RowObjective::nll, 0.1,
                         LogprobOptions{.chunk_rows = chunk});
     out.loss.backward();
-    return torch::cat({out.loss.detach().view(-1), h.grad().view(-1), w.grad().view(-1)});
+    return at::cat({out.loss.detach().view(-1), h.grad().view(-1), w.grad().view(-1)});
   };
   const auto want = run(&reference::linear_supervised_loss, 0);
   for (const int64_t chunk : {0, 1, 4, 12, 13}) {
     EXPECT_LT(difference(run(&linear_supervised_loss, chunk), want), kDoubleTolerance) << chunk;
   }
-  EXPECT_TRUE(torch::equal(run(&linear_supervised_loss, 4), run(&linear_supervised_loss, 4)));
+  EXPECT_TRUE(at::equal(run(&linear_supervised_loss, 4), run(&linear_supervised_loss, 4)));
 }
 
 TEST(SupervisedLoss, RefusesWhatHasNoMeaning) {
   auto c = head_cases().front();
-  const auto call = [&](const torch::Tensor& coefficients, RowObjective objective,
-                        double smoothing) {
+  const auto call = [&](const at::Tensor& coefficients, RowObjective objective, double smoothing) {
     linear_supervised_loss(c.hidden, c.head, c.targets, coefficients, objective, smoothing);
   };
-  EXPECT_THROW(call(torch::ones({3}), RowObjective::nll, 0.0), Error);
-  EXPECT_THROW(call(torch::ones({7}).requires_grad_(), RowObjective::nll, 0.0), Error);
-  EXPECT_THROW(call(torch::ones({7}), RowObjective::nll, 1.0), Error);
-  EXPECT_THROW(call(torch::ones({7}), RowObjective::dft, 0.1), Error);
+  EXPECT_THROW(call(at::ones({3}), RowObjective::nll, 0.0), Error);
+  EXPECT_THROW(call(at::ones({7}).requires_grad_(), RowObjective::nll, 0.0), Error);
+  EXPECT_THROW(call(at::ones({7}), RowObjective::nll, 1.0), Error);
+  EXPECT_THROW(call(at::ones({7}), RowObjective::dft, 0.1), Error);
 }
 
 }  // namespace

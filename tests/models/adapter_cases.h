@@ -31,20 +31,19 @@ inline void write_base(const std::string& name, const fs::path& folder) {
   fs::create_directories(folder);
   write_file(folder / "config.json", one["config"].dump());
   std::vector<TensorToStore> tensors;
-  for (const auto& [key, tensor] : make_weights(one))
-    tensors.push_back({key, tensor, torch::kFloat32});
+  for (const auto& [key, tensor] : make_weights(one)) tensors.push_back({key, tensor, at::kFloat});
   write_safetensors(folder / "model.safetensors", std::move(tensors));
 }
 
-inline std::map<std::string, torch::Tensor> adapter_weights(const Json& one) {
-  std::map<std::string, torch::Tensor> tensors;
+inline std::map<std::string, at::Tensor> adapter_weights(const Json& one) {
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& [key, spec] : one["tensors"].items()) {
     tensors[key] = make_weight(spec.value("same_as", key), spec);
   }
   return tensors;
 }
 
-inline void write_adapter(const Json& config, const std::map<std::string, torch::Tensor>& weights,
+inline void write_adapter(const Json& config, const std::map<std::string, at::Tensor>& weights,
                           const fs::path& folder) {
   fs::create_directories(folder);
   write_file(folder / "adapter_config.json", config.dump(2));
@@ -69,7 +68,7 @@ class AdapterFolders {
 
   const Json& one() const { return one_; }
   Json& config() { return config_; }
-  std::map<std::string, torch::Tensor>& weights() { return weights_; }
+  std::map<std::string, at::Tensor>& weights() { return weights_; }
   fs::path path() const { return folder_.path(); }
   fs::path base() const { return folder_.path() / "base"; }
   fs::path adapter() const { return folder_.path() / "adapter"; }
@@ -78,18 +77,18 @@ class AdapterFolders {
   const Json& one_;
   TemporaryFolder folder_;
   Json config_;
-  std::map<std::string, torch::Tensor> weights_;
+  std::map<std::string, at::Tensor> weights_;
 };
 
 /// What the goldens hold of each row: log-probabilities, a row's score, or all its tokens' scores.
-inline std::vector<torch::Tensor> outputs(const Decoder& decoder, const Rows& rows,
-                                          const ForwardOptions& options = {}) {
+inline std::vector<at::Tensor> outputs(const Decoder& decoder, const Rows& rows,
+                                       const ForwardOptions& options = {}) {
   if (!decoder.config().is_classifier()) return score(decoder, rows, options);
   PackedAttention attention(rows.segments);
   const auto scores =
       decoder.score(decoder.forward(rows.ids, rows.positions, attention, {}, options));
   const bool last = decoder.config().task == ModelTask::sequence_classification;
-  std::vector<torch::Tensor> out;
+  std::vector<at::Tensor> out;
   for (const auto& segment : rows.segments) {
     const int64_t end = segment.begin + segment.length;
     out.push_back(scores.slice(0, last ? end - 1 : segment.begin, end).flatten());
@@ -98,8 +97,8 @@ inline std::vector<torch::Tensor> outputs(const Decoder& decoder, const Rows& ro
 }
 
 /// The loss whose gradients the goldens hold.
-inline torch::Tensor loss_of(const Decoder& decoder, const std::vector<torch::Tensor>& rows) {
-  torch::Tensor loss;
+inline at::Tensor loss_of(const Decoder& decoder, const std::vector<at::Tensor>& rows) {
+  at::Tensor loss;
   for (const auto& row : rows) {
     const auto own = decoder.config().is_classifier() ? row.square().sum() : -row.mean();
     loss = loss.defined() ? loss + own : own;

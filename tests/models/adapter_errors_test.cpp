@@ -51,7 +51,7 @@ TEST(AdapterErrors, MissingUnexpectedAndMisshapenTensorsByFullKey) {
 
 TEST(AdapterErrors, KeysWithoutTheirPrefixAreUnexpected) {
   AdapterFolders folders("llama_lora");
-  std::map<std::string, torch::Tensor> bare;
+  std::map<std::string, at::Tensor> bare;
   for (const auto& [key, tensor] : folders.weights()) bare[key.substr(key.find("layers"))] = tensor;
   folders.weights() = bare;
   folders.write();
@@ -70,7 +70,7 @@ TEST(AdapterErrors, AnotherBaseIsRefusedNamingBoth) {
   auto tensors = testing::make_weights(find_case("llama"));
   tensors["lm_head.weight"].mul_(2);
   std::vector<TensorToStore> stored;
-  for (const auto& [name, tensor] : tensors) stored.push_back({name, tensor, torch::kFloat32});
+  for (const auto& [name, tensor] : tensors) stored.push_back({name, tensor, at::kFloat});
   write_safetensors(folders.path() / "sibling/model.safetensors", stored);
   expect_parts(
       problems_of([&] { load_adapted_model(folders.adapter(), {}, folders.path() / "sibling"); }),

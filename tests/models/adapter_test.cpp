@@ -2,6 +2,8 @@
 // here, ours have its keys and configuration; off, recomputed and merged.
 #include "rlhf/models/adapter.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn_like.h>
 #include <gtest/gtest.h>
@@ -31,31 +33,31 @@ class AdapterCase : public ::testing::TestWithParam<std::string> {
   testing::Rows rows_;
 };
 
-torch::Tensor joined(const std::vector<torch::Tensor>& rows) { return at::cat(rows); }
+at::Tensor joined(const std::vector<at::Tensor>& rows) { return at::cat(rows); }
 
-torch::Tensor expected_outputs(const Json& one) {
-  std::vector<torch::Tensor> rows;
+at::Tensor expected_outputs(const Json& one) {
+  std::vector<at::Tensor> rows;
   for (const auto& row : one["outputs"]) {
     auto values = row.get<std::vector<float>>();
-    auto tensor = at::empty({std::ssize(values)}, torch::kFloat32);
+    auto tensor = at::empty({std::ssize(values)}, at::kFloat);
     std::copy(values.begin(), values.end(), tensor.data_ptr<float>());
     rows.push_back(tensor);
   }
   return at::cat(rows);
 }
 
-double largest_difference(const torch::Tensor& a, const torch::Tensor& b) {
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>();
 }
 
 /// Gradients of all trained tensors, by name.
-std::map<std::string, torch::Tensor> gradients(const Decoder& decoder, const testing::Rows& rows,
-                                               const ForwardOptions& options = {}) {
-  std::vector<torch::Tensor> tensors;
+std::map<std::string, at::Tensor> gradients(const Decoder& decoder, const testing::Rows& rows,
+                                            const ForwardOptions& options = {}) {
+  std::vector<at::Tensor> tensors;
   for (const auto& [name, tensor] : decoder.trainable()) tensors.push_back(tensor);
   const auto found =
       torch::autograd::grad({loss_of(decoder, outputs(decoder, rows, options))}, tensors);
-  std::map<std::string, torch::Tensor> by_name;
+  std::map<std::string, at::Tensor> by_name;
   size_t i = 0;
   for (const auto& [name, tensor] : decoder.trainable()) by_name[name] = found[i++];
   return by_name;
@@ -194,7 +196,7 @@ TEST_P(AdapterCase, LeavesItsFolders) {
   decoder.use_adapter(number);
   at::manual_seed(7);
   for (const auto& [name, tensor] : decoder.trainable()) {
-    torch::Tensor(tensor).add_(at::randn_like(tensor), 0.1);
+    at::Tensor(tensor).add_(at::randn_like(tensor), 0.1);
   }
   save_adapter(decoder.adapter(number), decoder.config(), folder / "adapter");
   save_model(merge_adapter(model, number), folder / "merged");
@@ -245,7 +247,7 @@ TEST(Adapter, EachPassKeepsItsAdapterInItsBackward) {
   const auto first = decoder.trainable();
   decoder.use_adapter(second);
   decoder.set_requires_grad(true);
-  std::vector<torch::Tensor> tensors;
+  std::vector<at::Tensor> tensors;
   for (const auto& [name, tensor] : first) tensors.push_back(tensor);
   const auto found = torch::autograd::grad({loss}, tensors);
   for (size_t i = 0; i < found.size(); ++i) {
@@ -259,7 +261,7 @@ TEST(Adapter, FrozenCopyStaysWhatItWas) {
   auto model = load_adapted_model(folders.adapter());
   const int copy = model.decoder.add_adapter(clone_adapter(model.decoder.adapter(0)));
   const auto before = joined(outputs(model.decoder, rows));
-  for (const auto& [name, tensor] : model.decoder.trainable()) torch::Tensor(tensor).mul_(1.5);
+  for (const auto& [name, tensor] : model.decoder.trainable()) at::Tensor(tensor).mul_(1.5);
   EXPECT_FALSE(at::equal(joined(outputs(model.decoder, rows)), before));
   const AdapterScope scope(model.decoder, copy);
   EXPECT_TRUE(at::equal(joined(outputs(model.decoder, rows)), before));
@@ -282,7 +284,7 @@ TEST(Adapter, OneStepMovesEveryB) {
       for (const auto& [name, tensor] : model.decoder.trainable()) {
         const at::NoGradGuard no_grad;
         // What AdamW's first step does up to its ε: a step of one size against the gradient's sign.
-        torch::Tensor(tensor).sub_(found.at(name).sign(), 1e-3);
+        at::Tensor(tensor).sub_(found.at(name).sign(), 1e-3);
         if (name.ends_with("lora_B.weight")) {
           EXPECT_GT(tensor.norm().item<double>(), 0.0) << base << " " << name;
         }

@@ -2,10 +2,10 @@
 // transformers says about them, weights by formula.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/matmul.h>
-#include <torch/types.h>
 
 #include <map>
 #include <stdexcept>
@@ -52,10 +52,10 @@ inline float weight_value(uint64_t name_hash, uint64_t i, double center, double 
   return static_cast<float>(center + amplitude * (2.0 * uniform - 1.0));
 }
 
-inline torch::Tensor make_weight(const std::string& name, const Json& spec) {
+inline at::Tensor make_weight(const std::string& name, const Json& spec) {
   uint64_t hash = 14695981039346656037ULL;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  auto tensor = at::empty(spec["shape"].get<std::vector<int64_t>>(), torch::kFloat32);
+  auto tensor = at::empty(spec["shape"].get<std::vector<int64_t>>(), at::kFloat);
   auto* values = tensor.data_ptr<float>();
   for (int64_t i = 0; i < tensor.numel(); ++i) {
     values[i] = weight_value(hash, static_cast<uint64_t>(i), spec["center"].get<double>(),
@@ -64,9 +64,9 @@ inline torch::Tensor make_weight(const std::string& name, const Json& spec) {
   return tensor;
 }
 
-inline std::map<std::string, torch::Tensor> make_weights(const Json& one,
-                                                         torch::Dtype dtype = torch::kFloat32) {
-  std::map<std::string, torch::Tensor> tensors;
+inline std::map<std::string, at::Tensor> make_weights(const Json& one,
+                                                      at::ScalarType dtype = at::kFloat) {
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& [name, spec] : one["tensors"].items())
     tensors[name] = make_weight(name, spec).to(dtype);
   return tensors;
@@ -79,14 +79,14 @@ inline DecoderConfig config_of(const Json& one) {
   return config;
 }
 
-inline Decoder make_decoder(const Json& one, torch::Dtype dtype = torch::kFloat32) {
+inline Decoder make_decoder(const Json& one, at::ScalarType dtype = at::kFloat) {
   return {config_of(one), make_weights(one, dtype)};
 }
 
 /// Rows side by side in one batch: what the decoder takes.
 struct Rows {
-  torch::Tensor ids;
-  torch::Tensor positions;
+  at::Tensor ids;
+  at::Tensor positions;
   SegmentTable segments;
 };
 
@@ -101,8 +101,8 @@ inline Rows pack(const std::vector<std::vector<int64_t>>& rows) {
       positions.push_back(static_cast<int64_t>(t));
     }
   }
-  out.ids = at::empty({std::ssize(ids)}, torch::kInt64);
-  out.positions = at::empty({std::ssize(ids)}, torch::kInt64);
+  out.ids = at::empty({std::ssize(ids)}, at::kLong);
+  out.positions = at::empty({std::ssize(ids)}, at::kLong);
   std::copy(ids.begin(), ids.end(), out.ids.data_ptr<int64_t>());
   std::copy(positions.begin(), positions.end(), out.positions.data_ptr<int64_t>());
   return out;
@@ -110,15 +110,15 @@ inline Rows pack(const std::vector<std::vector<int64_t>>& rows) {
 
 /// Log-probabilities of every next token of each row, (length − 1) values a row; the head is
 /// written out here so that the test rests on the decoder alone.
-inline std::vector<torch::Tensor> score(const Decoder& decoder, const Rows& rows,
-                                        const ForwardOptions& options = {}) {
+inline std::vector<at::Tensor> score(const Decoder& decoder, const Rows& rows,
+                                     const ForwardOptions& options = {}) {
   PackedAttention attention(rows.segments);
   const auto hidden = decoder.forward(rows.ids, rows.positions, attention, {}, options);
   const auto head = decoder.head();
   auto logits = at::matmul(hidden, head.weight.t()) * head.logit_scale;
   if (head.softcap > 0.0) logits = (logits / head.softcap).tanh() * head.softcap;
   const auto logprobs = at::log_softmax(logits, -1);
-  std::vector<torch::Tensor> out;
+  std::vector<at::Tensor> out;
   for (const auto& segment : rows.segments) {
     const auto own = logprobs.slice(0, segment.begin, segment.begin + segment.length - 1);
     const auto targets = rows.ids.slice(0, segment.begin + 1, segment.begin + segment.length);

@@ -25,12 +25,12 @@ using testing::refusal;
 using testing::TemporaryFolder;
 
 /// The scores of rows that share a batch, flat: of each row's last token, or of every token.
-std::vector<torch::Tensor> scores(const Decoder& decoder,
-                                  const std::vector<std::vector<int64_t>>& rows) {
+std::vector<at::Tensor> scores(const Decoder& decoder,
+                               const std::vector<std::vector<int64_t>>& rows) {
   const auto packed = pack(rows);
   PackedAttention attention(packed.segments);
   const auto all = decoder.score(decoder.forward(packed.ids, packed.positions, attention));
-  std::vector<torch::Tensor> out;
+  std::vector<at::Tensor> out;
   for (const auto& segment : packed.segments) {
     const auto own = all.slice(0, segment.begin, segment.begin + segment.length);
     const bool last = decoder.config().task == ModelTask::sequence_classification;
@@ -39,13 +39,13 @@ std::vector<torch::Tensor> scores(const Decoder& decoder,
   return out;
 }
 
-std::vector<torch::Tensor> scores_alone(const Decoder& decoder, const Json& one) {
-  std::vector<torch::Tensor> out;
+std::vector<at::Tensor> scores_alone(const Decoder& decoder, const Json& one) {
+  std::vector<at::Tensor> out;
   for (const auto& row : ids_of(one)) out.push_back(scores(decoder, {row}).front());
   return out;
 }
 
-double largest_error(const std::vector<torch::Tensor>& got, const Json& one) {
+double largest_error(const std::vector<at::Tensor>& got, const Json& one) {
   double largest = 0.0;
   EXPECT_EQ(got.size(), one["scores"].size());
   for (size_t row = 0; row < got.size(); ++row) {
@@ -78,7 +78,7 @@ TEST_P(Classifier, ScoresAsTransformersPacked) {
 TEST_P(Classifier, GradientsHaveTransformersNorms) {
   auto decoder = make_decoder(one());
   decoder.set_requires_grad(true);
-  torch::Tensor sum;
+  at::Tensor sum;
   for (const auto& row : scores_alone(decoder, one())) {
     sum = sum.defined() ? sum + row.sum() : row.sum();
   }
@@ -112,15 +112,15 @@ INSTANTIATE_TEST_SUITE_P(Models, Classifier, ::testing::ValuesIn(names()),
                          [](const auto& chosen) { return chosen.param; });
 
 TEST(ScoreHead, IsTakenInFloat32WhateverTheModel) {
-  const auto decoder = make_decoder(find_case("gpt2_steps"), torch::kBFloat16);
+  const auto decoder = make_decoder(find_case("gpt2_steps"), at::kBFloat16);
   const auto hidden =
-      make_decoder(find_case("gpt2_steps")).tensors().front().tensor.to(torch::kBFloat16);
+      make_decoder(find_case("gpt2_steps")).tensors().front().tensor.to(at::kBFloat16);
   const auto got = decoder.score(hidden);
-  EXPECT_EQ(got.scalar_type(), torch::kFloat32);
-  const auto tensors = testing::make_weights(find_case("gpt2_steps"), torch::kBFloat16);
+  EXPECT_EQ(got.scalar_type(), at::kFloat);
+  const auto tensors = testing::make_weights(find_case("gpt2_steps"), at::kBFloat16);
   const auto expected =
-      at::linear(hidden.to(torch::kFloat32), tensors.at("classifier.weight").to(torch::kFloat32),
-                 tensors.at("classifier.bias").to(torch::kFloat32));
+      at::linear(hidden.to(at::kFloat), tensors.at("classifier.weight").to(at::kFloat),
+                 tensors.at("classifier.bias").to(at::kFloat));
   EXPECT_TRUE(got.equal(expected));
 }
 
@@ -203,22 +203,22 @@ TEST_F(ClassifierFolder, TheNewHeadIsNormalAndItsOwnStream) {
   auto options = kSteps;
   options.labels = 64;
   options.seed = 5;
-  make_folder(find_case("llama"), sub("source"), torch::kBFloat16);
+  make_folder(find_case("llama"), sub("source"), at::kBFloat16);
   const auto weight = [&](const LoadOptions& how) {
     return load_model(sub("source"), how).decoder.tensors().end()[-2].tensor;
   };
   // 2,048 normal numbers of deviation 0.02: their spread is within 8% of it (5 standard errors).
   const auto first = weight(options);
-  EXPECT_EQ(first.scalar_type(), torch::kBFloat16);
-  EXPECT_NEAR(first.to(torch::kFloat32).std().item<double>(), 0.02, 0.0016);
-  EXPECT_NEAR(first.to(torch::kFloat32).mean().item<double>(), 0.0, 0.0023);
+  EXPECT_EQ(first.scalar_type(), at::kBFloat16);
+  EXPECT_NEAR(first.to(at::kFloat).std().item<double>(), 0.02, 0.0016);
+  EXPECT_NEAR(first.to(at::kFloat).mean().item<double>(), 0.0, 0.0023);
   EXPECT_TRUE(first.equal(weight(options)));
   const auto model = load_model(sub("source"), options);
   EXPECT_EQ(model.decoder.tensors().back().name, "score.bias");
   EXPECT_TRUE(model.decoder.tensors().back().tensor.eq(0).all().item<bool>());
   // From scratch it is the same head: nothing else draws from its stream.
   options.from_scratch = true;
-  options.dtype = torch::kBFloat16;
+  options.dtype = at::kBFloat16;
   EXPECT_TRUE(first.equal(weight(options)));
   options.seed = 6;
   EXPECT_FALSE(first.equal(weight(options)));

@@ -34,7 +34,7 @@ class Family : public ::testing::TestWithParam<std::string> {
 };
 
 /// Largest |got − expected| over all rows.
-double largest_error(const std::vector<torch::Tensor>& got, const Json& expected) {
+double largest_error(const std::vector<at::Tensor>& got, const Json& expected) {
   double largest = 0.0;
   EXPECT_EQ(got.size(), expected.size());
   for (size_t row = 0; row < got.size(); ++row) {
@@ -48,25 +48,25 @@ double largest_error(const std::vector<torch::Tensor>& got, const Json& expected
   return largest;
 }
 
-std::vector<torch::Tensor> score_alone(const Decoder& decoder, const Json& one) {
-  std::vector<torch::Tensor> out;
+std::vector<at::Tensor> score_alone(const Decoder& decoder, const Json& one) {
+  std::vector<at::Tensor> out;
   for (const auto& row : ids_of(one)) out.push_back(score(decoder, pack({row})).front());
   return out;
 }
 
 /// Σ over rows of the mean −log p, whose gradient the fixtures hold.
-torch::Tensor loss_of(const std::vector<torch::Tensor>& scored) {
+at::Tensor loss_of(const std::vector<at::Tensor>& scored) {
   auto loss = -scored.front().mean();
   for (size_t row = 1; row < scored.size(); ++row) loss = loss - scored[row].mean();
   return loss;
 }
 
-std::vector<torch::Tensor> gradients(Decoder& decoder, const std::vector<torch::Tensor>& scored) {
+std::vector<at::Tensor> gradients(Decoder& decoder, const std::vector<at::Tensor>& scored) {
   loss_of(scored).backward();
-  std::vector<torch::Tensor> out;
+  std::vector<at::Tensor> out;
   for (const auto& [name, tensor] : decoder.tensors()) {
-    out.push_back(tensor.grad().defined() ? tensor.grad().clone() : torch::Tensor());
-    tensor.mutable_grad() = torch::Tensor();
+    out.push_back(tensor.grad().defined() ? tensor.grad().clone() : at::Tensor());
+    tensor.mutable_grad() = at::Tensor();
   }
   return out;
 }
@@ -99,7 +99,7 @@ TEST_P(Family, ScoresAsTransformersPacked) {
 // Rotary tables are fp32 on both sides, the rest is double: what is left is rounding.
 TEST_P(Family, ScoresAsTransformersInDouble) {
   if (!one().contains("logprobs64")) GTEST_SKIP() << "the oracle rounds to float32 here";
-  const auto decoder = make_decoder(one(), torch::kFloat64);
+  const auto decoder = make_decoder(one(), at::kDouble);
   EXPECT_LT(largest_error(score_alone(decoder, one()), one()["logprobs64"]), 1e-9);
   EXPECT_LT(largest_error(score(decoder, pack(ids_of(one()))), one()["logprobs64"]), 1e-9);
 }
@@ -121,7 +121,7 @@ TEST_P(Family, GradientsHaveTransformersNorms) {
 
 // The same sums in another order (rows share matrix products): double, so rounding alone remains.
 TEST_P(Family, GradientsDoNotDependOnThePack) {
-  auto decoder = make_decoder(one(), torch::kFloat64);
+  auto decoder = make_decoder(one(), at::kDouble);
   decoder.set_requires_grad(true);
   const auto alone = gradients(decoder, score_alone(decoder, one()));
   const auto packed = gradients(decoder, score(decoder, pack(ids_of(one()))));
@@ -151,7 +151,7 @@ TEST_P(Family, KeepsOnlyTheRowsAskedFor) {
   const auto decoder = make_decoder(one());
   const auto rows = pack(ids_of(one()));
   PackedAttention attention(rows.segments);
-  const auto wanted = torch::Tensor(rows.positions.slice(0, 0, 3) * 7 + 1);  // rows 1, 8, 15
+  const auto wanted = at::Tensor(rows.positions.slice(0, 0, 3) * 7 + 1);  // rows 1, 8, 15
   const auto all = decoder.forward(rows.ids, rows.positions, attention);
   const auto some = decoder.forward(rows.ids, rows.positions, attention, wanted);
   // The last norm is taken row by row: its bits do not depend on the rows beside.
@@ -179,8 +179,8 @@ TEST(Decoder, FrozenEmbeddingsStillLetLayersLearnUnderCheckpointing) {
 
 TEST(Decoder, RefusesToRecomputeWhatCannotBeReplayed) {
   struct Once final : AttentionBackend {
-    torch::Tensor attend(int64_t, const torch::Tensor& q, const torch::Tensor&,
-                         const torch::Tensor&, const AttentionOptions&) override {
+    at::Tensor attend(int64_t, const at::Tensor& q, const at::Tensor&, const at::Tensor&,
+                      const AttentionOptions&) override {
       return q;
     }
   } once;
@@ -202,7 +202,7 @@ TEST(Decoder, NoiseOnEmbeddingsComesAfterGemmasFactorAndBeforeGranites) {
     PackedAttention attention(rows.segments);
     double seen = 0.0;
     ForwardOptions options;
-    options.on_embeddings = [&](const torch::Tensor& x) {
+    options.on_embeddings = [&](const at::Tensor& x) {
       seen = x.abs().max().item<double>();
       return x;
     };
@@ -226,9 +226,9 @@ TEST(Decoder, PaddingRowLearnsNothingThroughTheInput) {
 
 TEST(Decoder, RandomWeightsFollowTheFamilyAndTheName) {
   const auto config = testing::config_of(find_case("llama"));
-  const auto first = Decoder::random(config, /*seed=*/7, torch::kFloat32, torch::kCPU);
-  const auto again = Decoder::random(config, /*seed=*/7, torch::kFloat32, torch::kCPU);
-  const auto other = Decoder::random(config, /*seed=*/8, torch::kFloat32, torch::kCPU);
+  const auto first = Decoder::random(config, /*seed=*/7, at::kFloat, at::kCPU);
+  const auto again = Decoder::random(config, /*seed=*/7, at::kFloat, at::kCPU);
+  const auto other = Decoder::random(config, /*seed=*/8, at::kFloat, at::kCPU);
   for (size_t i = 0; i < first.tensors().size(); ++i) {
     const auto& [name, tensor] = first.tensors()[i];
     EXPECT_TRUE(tensor.equal(again.tensors()[i].tensor)) << name;
@@ -249,7 +249,7 @@ TEST(Decoder, RandomWeightsFollowTheFamilyAndTheName) {
 
 TEST(Decoder, RandomGpt2ScalesWhatWritesToTheResidual) {
   const auto decoder =
-      Decoder::random(testing::config_of(find_case("gpt2")), 1, torch::kFloat32, torch::kCPU);
+      Decoder::random(testing::config_of(find_case("gpt2")), 1, at::kFloat, at::kCPU);
   for (const auto& [name, tensor] : decoder.tensors()) {
     if (!name.ends_with("c_proj.weight")) continue;
     EXPECT_NEAR(tensor.std().item<double>(), 0.01, 0.0015) << name;  // 0.02 / √(2·2 layers)
@@ -258,7 +258,7 @@ TEST(Decoder, RandomGpt2ScalesWhatWritesToTheResidual) {
 
 TEST(Decoder, RandomGemmaNormsStartAtZero) {
   const auto decoder =
-      Decoder::random(testing::config_of(find_case("gemma2")), 1, torch::kFloat32, torch::kCPU);
+      Decoder::random(testing::config_of(find_case("gemma2")), 1, at::kFloat, at::kCPU);
   for (const auto& [name, tensor] : decoder.tensors()) {
     if (has(name, "norm")) {
       EXPECT_TRUE(tensor.eq(0).all().item<bool>()) << name;
@@ -271,7 +271,7 @@ TEST(Decoder, ListsEveryTensorThatIsWrong) {
   auto tensors = testing::make_weights(one);
   tensors.erase("model.layers.0.mlp.up_proj.weight");
   tensors["model.layers.0.mlp.up_prij.weight"] = tensors["model.norm.weight"];
-  tensors["model.norm.weight"] = torch::Tensor(tensors["model.norm.weight"].slice(0, 0, 5));
+  tensors["model.norm.weight"] = at::Tensor(tensors["model.norm.weight"].slice(0, 0, 5));
   tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] =
       tensors["lm_head.weight"];  // an old buffer: no problem
   try {

@@ -34,7 +34,7 @@ class Folder : public ::testing::Test {
 
 TEST_F(Folder, SavesTheBytesItLoaded) {
   for (const auto& one : testing::cases()) {
-    for (const auto dtype : {torch::kFloat32, torch::kBFloat16, torch::kFloat16}) {
+    for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
       const auto source = sub("source");
       const auto target = sub("target");
       make_folder(one, source, dtype);
@@ -57,20 +57,20 @@ TEST_F(Folder, ComputesInOneTypeAndSavesInTheStoredOnes) {
   const auto& one = find_case("qwen3");
   const auto source = sub("source");
   const auto target = sub("target");
-  make_folder(one, source, torch::kBFloat16);
-  const auto model = load_model(source, {.dtype = torch::kFloat32});
-  EXPECT_EQ(model.decoder.dtype(), torch::kFloat32);
+  make_folder(one, source, at::kBFloat16);
+  const auto model = load_model(source, {.dtype = at::kFloat});
+  EXPECT_EQ(model.decoder.dtype(), at::kFloat);
   save_model(model, target);
   EXPECT_EQ(read_file(target / "model.safetensors"), read_file(source / "model.safetensors"));
-  save_model(model, target, {.dtype = torch::kFloat16});
-  EXPECT_EQ(load_model(target).decoder.dtype(), torch::kFloat16);
+  save_model(model, target, {.dtype = at::kHalf});
+  EXPECT_EQ(load_model(target).decoder.dtype(), at::kHalf);
   EXPECT_EQ(Json::parse(read_file(target / "config.json"))["dtype"], "float16");
 }
 
 TEST_F(Folder, WritesTheVersion4NameOfTheTypeWhereItWasRead) {
   const auto& one = find_case("llama_version4");
   make_folder(one, sub("source"));
-  save_model(load_model(sub("source")), sub("target"), {.dtype = torch::kBFloat16});
+  save_model(load_model(sub("source")), sub("target"), {.dtype = at::kBFloat16});
   auto expected = one["config"];
   expected["torch_dtype"] = "bfloat16";
   EXPECT_EQ(Json::parse(read_file(sub("target") / "config.json")), expected);
@@ -106,7 +106,7 @@ TEST_F(Folder, CutsShardsAndReadsThem) {
 TEST_F(Folder, ReadsAndWritesGpt2WithoutItsPrefix) {
   const auto& one = find_case("gpt2");
   const auto source = sub("source");
-  make_folder(one, source, torch::kFloat32, "transformer.");
+  make_folder(one, source, at::kFloat, "transformer.");
   const auto model = load_model(source);
   EXPECT_EQ(model.decoder.tensors().front().name, "wte.weight");
   const auto rows = pack(ids_of(one));
@@ -122,8 +122,7 @@ TEST_F(Folder, ReadsTheHeadOfGptNeoxUnderBothNames) {
   write_file(folder / "config.json", one["config"].dump());
   std::vector<TensorToStore> tensors;
   for (const auto& [name, tensor] : testing::make_weights(one)) {
-    tensors.push_back(
-        {name == "embed_out.weight" ? "lm_head.weight" : name, tensor, torch::kFloat32});
+    tensors.push_back({name == "embed_out.weight" ? "lm_head.weight" : name, tensor, at::kFloat});
   }
   write_safetensors(folder / "model.safetensors", tensors);
   EXPECT_EQ(load_model(folder).decoder.tensors().back().name, "lm_head.weight");
@@ -137,7 +136,7 @@ TEST_F(Folder, TrainableTensorsAreCopiesFrozenOnesAreMapped) {
   EXPECT_FALSE(frozen.decoder.tensors()[0].tensor.storage().resizable());
   for (const auto& [name, tensor] : trained.decoder.tensors()) {
     EXPECT_TRUE(tensor.storage().resizable()) << name;
-    torch::Tensor(tensor).add_(1);
+    at::Tensor(tensor).add_(1);
   }
   EXPECT_FALSE(trained.decoder.tensors()[0].tensor.equal(frozen.decoder.tensors()[0].tensor));
   EXPECT_TRUE(load_model(sub("source"))
@@ -150,10 +149,10 @@ TEST_F(Folder, StartsFromScratchWithAConfigAlone) {
   config["dtype"] = "bfloat16";
   write_file(sub("source") / "config.json", config.dump());
   const auto model =
-      load_model(sub("source"), {.dtype = torch::kFloat32, .from_scratch = true, .seed = 3});
-  EXPECT_EQ(model.decoder.dtype(), torch::kFloat32);
+      load_model(sub("source"), {.dtype = at::kFloat, .from_scratch = true, .seed = 3});
+  EXPECT_EQ(model.decoder.dtype(), at::kFloat);
   save_model(model, sub("target"));
-  EXPECT_EQ(load_model(sub("target")).decoder.dtype(), torch::kBFloat16);
+  EXPECT_EQ(load_model(sub("target")).decoder.dtype(), at::kBFloat16);
   expect_part(refusal(sub("source")), "use from_scratch");
 }
 

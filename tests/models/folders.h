@@ -14,8 +14,8 @@
 namespace rlhf::testing {
 
 /// A model folder of one case as transformers would have written it, by the test's own hand.
-inline void make_folder(const Json& one, const fs::path& folder,
-                        torch::Dtype dtype = torch::kFloat32, const std::string& drop_prefix = "") {
+inline void make_folder(const Json& one, const fs::path& folder, at::ScalarType dtype = at::kFloat,
+                        const std::string& drop_prefix = "") {
   write_file(folder / "config.json", one["config"].dump(2));
   std::vector<TensorToStore> tensors;
   for (const auto& [name, tensor] : make_weights(one)) {

@@ -70,8 +70,8 @@ TEST_F(Safetensors, ReadsAFileBuiltByHand) {
 
 TEST_F(Safetensors, ViewsOutliveTheFileObject) {
   const auto path = folder_.path() / "x.safetensors";
-  write_safetensors(path, {{"x", at::arange(1000, torch::kFloat32), torch::kFloat32}});
-  torch::Tensor x;
+  write_safetensors(path, {{"x", at::arange(1000, at::kFloat), at::kFloat}});
+  at::Tensor x;
   {
     const SafetensorsFile file(path);
     x = file.view(file.tensors().front());
@@ -191,10 +191,9 @@ TEST_F(Safetensors, SurvivesEveryFlippedBitOfAHeader) {
 // first, then by name, header padded to eight bytes.
 TEST_F(Safetensors, WritesTheReferenceLayout) {
   const auto path = folder_.path() / "out.safetensors";
-  const auto ones = at::arange(2, torch::kFloat32);
-  write_safetensors(
-      path,
-      {{"b", ones, torch::kBFloat16}, {"z", ones, torch::kFloat32}, {"c", ones, torch::kFloat32}});
+  const auto ones = at::arange(2, at::kFloat);
+  write_safetensors(path,
+                    {{"b", ones, at::kBFloat16}, {"z", ones, at::kFloat}, {"c", ones, at::kFloat}});
   std::string header =
       R"({"__metadata__":{"format":"pt"},"c":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
       R"("z":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[16,20]}})";
@@ -205,10 +204,10 @@ TEST_F(Safetensors, WritesTheReferenceLayout) {
 
 TEST_F(Safetensors, ReplacesAMappedFileWithoutTouchingIt) {
   const auto path = folder_.path() / "x.safetensors";
-  write_safetensors(path, {{"x", at::arange(4, torch::kFloat32), torch::kFloat32}});
+  write_safetensors(path, {{"x", at::arange(4, at::kFloat), at::kFloat}});
   const SafetensorsFile old(path);
   const auto x = old.view(old.tensors().front());
-  write_safetensors(path, {{"x", at::arange(4, torch::kFloat32) + 10, torch::kFloat32}});
+  write_safetensors(path, {{"x", at::arange(4, at::kFloat) + 10, at::kFloat}});
   EXPECT_EQ(x.sum().item<float>(), 6.0F);
   const SafetensorsFile now(path);
   EXPECT_EQ(now.view(now.tensors().front()).sum().item<float>(), 46.0F);

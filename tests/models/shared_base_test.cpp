@@ -18,12 +18,12 @@ using testing::find_case;
 using testing::make_folder;
 using testing::TemporaryFolder;
 
-const LoadOptions kFp32{.dtype = torch::kFloat32};
+const LoadOptions kFp32{.dtype = at::kFloat};
 const LoadOptions kReward{
-    .dtype = torch::kFloat32, .seed = 5, .task = ModelTask::sequence_classification};
+    .dtype = at::kFloat, .seed = 5, .task = ModelTask::sequence_classification};
 
-std::map<std::string, torch::Tensor> by_name(const Model& model) {
-  std::map<std::string, torch::Tensor> tensors;
+std::map<std::string, at::Tensor> by_name(const Model& model) {
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& [name, tensor] : model.decoder.tensors()) tensors[name] = tensor;
   return tensors;
 }
@@ -66,7 +66,7 @@ class SharedBase : public ::testing::Test {
   /// A folder of a case, stored in bfloat16: fp32 is a conversion.
   fs::path folder(const std::string& name) {
     const auto path = temporary_.path() / name;
-    if (fs::create_directories(path)) make_folder(find_case(name), path, torch::kBFloat16);
+    if (fs::create_directories(path)) make_folder(find_case(name), path, at::kBFloat16);
     return path;
   }
   TemporaryFolder temporary_;
@@ -119,8 +119,8 @@ TEST_F(SharedBase, OtherWeightsAreNotTaken) {
   const fs::path copy = temporary_.path() / "copy";
   fs::copy(own, copy);
   const Model frozen = load_model(own, kFp32);
-  const Model trained = load_model(own, {.dtype = torch::kFloat32, .trainable = true});
-  const Model random = load_model(own, {.dtype = torch::kFloat32, .from_scratch = true});
+  const Model trained = load_model(own, {.dtype = at::kFloat, .trainable = true});
+  const Model random = load_model(own, {.dtype = at::kFloat, .from_scratch = true});
   const auto shares = [](const Model& base, const fs::path& path, const LoadOptions& options) {
     const Model* held = &base;
     return shares_anything(load_model(path, options, {&held, 1}), base);
@@ -128,10 +128,10 @@ TEST_F(SharedBase, OtherWeightsAreNotTaken) {
   EXPECT_TRUE(shares(frozen, own, kFp32));
   EXPECT_TRUE(shares(frozen, own / "." / "", kFp32));
   EXPECT_FALSE(shares(frozen, copy, kFp32));
-  EXPECT_FALSE(shares(frozen, own, {.dtype = torch::kBFloat16}));
+  EXPECT_FALSE(shares(frozen, own, {.dtype = at::kBFloat16}));
   EXPECT_FALSE(shares(frozen, own, {.dtype = {}}));  // the stored type: bfloat16
-  EXPECT_FALSE(shares(frozen, own, {.dtype = torch::kFloat32, .trainable = true}));
-  EXPECT_FALSE(shares(frozen, own, {.dtype = torch::kFloat32, .from_scratch = true}));
+  EXPECT_FALSE(shares(frozen, own, {.dtype = at::kFloat, .trainable = true}));
+  EXPECT_FALSE(shares(frozen, own, {.dtype = at::kFloat, .from_scratch = true}));
   EXPECT_FALSE(shares(trained, own, kFp32));
   EXPECT_FALSE(shares(random, own, kFp32));
   // The first that fits is taken.

@@ -1,5 +1,6 @@
 // A prompt that is computed once for several answers against the same prompt repeated: every
 // family, forward and backward.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -74,27 +75,27 @@ Texts long_texts(const DecoderConfig& config) {
 /// Log-probabilities and the gradients of Σ g·log p, g in (−1, 1) by the row's and the token's
 /// number.
 struct Outcome {
-  torch::Tensor logprobs;
-  std::vector<torch::Tensor> gradients;
+  at::Tensor logprobs;
+  std::vector<at::Tensor> gradients;
 };
 Outcome outcome_of(Decoder& decoder, const PackedBatch& batch) {
   PackedAttention attention(batch.segments);
   const auto hidden = decoder.forward(batch.ids, batch.positions, attention, batch.rows);
   Outcome outcome{linear_logprobs(hidden, decoder.head(), batch.targets).logprobs, {}};
-  auto factors = torch::empty({batch.scored()}, torch::kFloat64);
+  auto factors = at::empty({batch.scored()}, at::kDouble);
   for (int64_t r = 0; r < batch.scored(); ++r)
     factors[r] = testing::weight_value(/*name_hash=*/23, static_cast<uint64_t>(r), 0.0, 1.0);
   (outcome.logprobs * factors.to(outcome.logprobs.scalar_type())).sum().backward();
   for (const auto& [name, tensor] : decoder.tensors()) {
     outcome.gradients.push_back(tensor.grad().defined() ? tensor.grad().clone()
-                                                        : torch::zeros_like(tensor));
-    tensor.mutable_grad() = torch::Tensor();
+                                                        : at::zeros_like(tensor));
+    tensor.mutable_grad() = at::Tensor();
   }
   outcome.logprobs = outcome.logprobs.detach();
   return outcome;
 }
 
-double largest(const torch::Tensor& values) { return values.abs().max().item<double>(); }
+double largest(const at::Tensor& values) { return values.abs().max().item<double>(); }
 
 /// `tolerance` is relative to the largest log-probability and to the largest entry of all
 /// gradients.
@@ -118,7 +119,7 @@ bool shares(const PackedBatch& batch) {
 
 class SharedPromptTest : public ::testing::TestWithParam<std::string> {
  protected:
-  Decoder make(torch::Dtype dtype = torch::kFloat32) const {
+  Decoder make(at::ScalarType dtype = at::kFloat) const {
     auto decoder = testing::make_decoder(testing::find_case(GetParam()), dtype);
     decoder.set_requires_grad(true);
     return decoder;
@@ -143,7 +144,7 @@ TEST_P(SharedPrompt, IsTheRepeatedPrompt) {
 
 // Double: rounding alone is left, so a term that is missing or counted twice cannot hide.
 TEST_P(SharedPrompt, IsTheRepeatedPromptInDouble) {
-  auto decoder = make(torch::kFloat64);
+  auto decoder = make(at::kDouble);
   const auto texts = long_texts(decoder.config());
   expect_near(decoder, outcome_of(decoder, texts.pack(kAlways)),
               outcome_of(decoder, texts.pack(kNoSharing)), 1e-11);
@@ -152,7 +153,7 @@ TEST_P(SharedPrompt, IsTheRepeatedPromptInDouble) {
 // Where angles depend on a row's length, rows up to the limit share and longer ones do not: both
 // stay exact, side by side.
 TEST_P(LimitedSharedPrompt, AboveTheLimitThePromptIsRepeated) {
-  auto decoder = make(torch::kFloat64);
+  auto decoder = make(at::kDouble);
   const int64_t limit = decoder.config().shared_prefix_limit();
   ASSERT_EQ(limit, 16) << "the tiny models' original_max_position_embeddings";
   const auto both = long_texts(decoder.config());

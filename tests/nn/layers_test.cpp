@@ -14,13 +14,13 @@
 namespace rlhf {
 namespace {
 
-torch::Tensor doubles(std::initializer_list<double> values) {
-  return at::tensor(at::ArrayRef<double>(values.begin(), values.size()), torch::kFloat64);
+at::Tensor doubles(std::initializer_list<double> values) {
+  return at::tensor(at::ArrayRef<double>(values.begin(), values.size()), at::kDouble);
 }
 
-void expect_values(const torch::Tensor& got, std::initializer_list<double> expected,
+void expect_values(const at::Tensor& got, std::initializer_list<double> expected,
                    double tolerance = 1e-12) {
-  const auto flat = got.to(torch::kFloat64).flatten();
+  const auto flat = got.to(at::kDouble).flatten();
   ASSERT_EQ(flat.numel(), static_cast<int64_t>(expected.size()));
   int64_t i = 0;
   for (const double value : expected) {
@@ -79,7 +79,7 @@ TEST(Rope, PlainAndLinearByHand) {
   // θ = 100, Dr = 4: f = 1, 1/10. At position 3 the angles are 3 and 0.3; with s = 2 half of that.
   RopeConfig config{.theta = 100.0, .width = 4};
   expect_values(rope_frequencies(config, 0), {1.0, 0.1}, 1e-7);
-  const auto tables = rope_tables(config, at::arange(3, 4, torch::kInt64), torch::kFloat64);
+  const auto tables = rope_tables(config, at::arange(3, 4, at::kLong), at::kDouble);
   expect_values(tables.cos, {std::cos(3.0), std::cos(0.3)}, 1e-6);  // fp32 tables
   expect_values(tables.sin, {std::sin(3.0), std::sin(0.3)}, 1e-6);
   config.type = RopeType::linear;
@@ -95,8 +95,8 @@ TEST(Rope, DynamicStretchesLongRowsAlone) {
   expect_values(rope_frequencies(config, 8), {1.0, 1.0 / 30}, 1e-7);
   expect_values(rope_frequencies(config, 4), {1.0, 0.1}, 1e-7);
   // One batch with a row of 8 and a row of 2: the second turns as if alone.
-  const auto positions = at::tensor({0, 1, 2, 3, 4, 5, 6, 7, 0, 1}, torch::kInt64);
-  const auto tables = rope_tables(config, positions, torch::kFloat32);
+  const auto positions = at::tensor({0, 1, 2, 3, 4, 5, 6, 7, 0, 1}, at::kLong);
+  const auto tables = rope_tables(config, positions, at::kFloat);
   expect_values(tables.sin[7], {std::sin(7.0), std::sin(7.0 / 30)}, 1e-6);
   expect_values(tables.sin[9], {std::sin(1.0), std::sin(0.1)}, 1e-6);
 }
@@ -112,7 +112,7 @@ TEST(Rope, LongropeChoosesByTheRowsLength) {
                           .long_factor = {4.0, 5.0}};
   expect_values(rope_frequencies(config, 4), {1.0, 0.05}, 1e-7);
   expect_values(rope_frequencies(config, 5), {0.25, 0.02}, 1e-7);
-  const auto tables = rope_tables(config, at::arange(2, torch::kInt64), torch::kFloat32);
+  const auto tables = rope_tables(config, at::arange(2, at::kLong), at::kFloat);
   expect_values(tables.cos[1], {1.5 * std::cos(1.0), 1.5 * std::cos(0.05)}, 1e-6);
 }
 
@@ -120,7 +120,7 @@ TEST(Checkpointed, GivesParametersTheirGradientsThoughTheInputHasNone) {
   const auto w = doubles({2, 3}).requires_grad_(true);
   const auto frozen = doubles({5, 7});
   int runs = 0;
-  const Block block = [&](const torch::Tensor& x) {
+  const Block block = [&](const at::Tensor& x) {
     ++runs;
     return x * w * frozen;
   };
@@ -132,7 +132,7 @@ TEST(Checkpointed, GivesParametersTheirGradientsThoughTheInputHasNone) {
 
 TEST(Checkpointed, NeedsNoSecondRunWithoutGradients) {
   int runs = 0;
-  const Block block = [&](const torch::Tensor& x) {
+  const Block block = [&](const at::Tensor& x) {
     ++runs;
     return x * 2;
   };
@@ -144,7 +144,7 @@ TEST(Checkpointed, ChainsAndSharesParameters) {
   // y = w·(w·x): dy/dw = 2wx, dy/dx = w².
   const auto w = doubles({3}).requires_grad_(true);
   const auto x = doubles({4}).requires_grad_(true);
-  const Block block = [&](const torch::Tensor& in) { return in * w; };
+  const Block block = [&](const at::Tensor& in) { return in * w; };
   checkpointed(block, checkpointed(block, x, {w}), {w}).sum().backward();
   expect_values(w.grad(), {24});
   expect_values(x.grad(), {9});

@@ -20,12 +20,11 @@
 namespace rlhf {
 namespace {
 
-torch::Tensor doubles(std::initializer_list<double> values, at::IntArrayRef shape) {
-  return at::tensor(at::ArrayRef<double>(values.begin(), values.size()), torch::kFloat64)
-      .view(shape);
+at::Tensor doubles(std::initializer_list<double> values, at::IntArrayRef shape) {
+  return at::tensor(at::ArrayRef<double>(values.begin(), values.size()), at::kDouble).view(shape);
 }
 
-void expect_values(const torch::Tensor& got, std::initializer_list<double> expected) {
+void expect_values(const at::Tensor& got, std::initializer_list<double> expected) {
   const auto flat = got.flatten();
   ASSERT_EQ(flat.numel(), static_cast<int64_t>(expected.size()));
   int64_t i = 0;
@@ -68,25 +67,25 @@ struct Form {
 struct Case {
   Linear frozen;
   Lora lora;
-  torch::Tensor x;
+  at::Tensor x;
 
-  explicit Case(const Form& form, torch::Dtype type = torch::kFloat64) {
+  explicit Case(const Form& form, at::ScalarType type = at::kDouble) {
     at::manual_seed(7);
-    const auto options = torch::TensorOptions().dtype(type);
+    const auto options = at::TensorOptions().dtype(type);
     const auto weight = at::randn({7, 5}, options);
     frozen = {form.transposed ? weight.t().contiguous() : weight,
-              form.bias ? at::randn({7}, options) : torch::Tensor(), form.transposed};
+              form.bias ? at::randn({7}, options) : at::Tensor(), form.transposed};
     lora = {.a = at::randn({3, 5}, options),
             .b = at::randn({7, 3}, options),
-            .magnitude = form.dora ? at::randn({7}, options).abs() : torch::Tensor(),
+            .magnitude = form.dora ? at::randn({7}, options).abs() : at::Tensor(),
             .scale = 0.7,
             .dropout = form.dropout,
             .stream = 11};
     x = at::randn({9, 5}, options);
   }
 
-  std::vector<torch::Tensor> leaves() {
-    std::vector<torch::Tensor> all{x, lora.a, lora.b};
+  std::vector<at::Tensor> leaves() {
+    std::vector<at::Tensor> all{x, lora.a, lora.b};
     if (lora.magnitude.defined()) all.push_back(lora.magnitude);
     for (auto& leaf : all) leaf.requires_grad_();
     return all;
@@ -126,7 +125,7 @@ TEST(Lora, GradientsEqualAutogradOfThePlainForm) {
 
 TEST(Lora, UntouchedAdapterIsTheFrozenLayerBitForBit) {
   for (const auto& form : forms()) {
-    Case one(form, torch::kFloat32);
+    Case one(form, at::kFloat);
     one.lora.b.zero_();
     if (form.dora) one.lora.magnitude = lora_weight_norm(one.frozen, one.lora);
     EXPECT_TRUE(at::equal(lora_linear(one.frozen, one.lora, one.x, nullptr), one.frozen(one.x)));
@@ -155,11 +154,11 @@ TEST(Lora, InputWithoutGradientStillTrainsTheAdapter) {
 TEST(Lora, RecomputedBlockGivesTheSameGradients) {
   const DropoutKey key{.seed = 3, .step = 5, .first_token = 0};
   for (const auto& form : forms()) {
-    Case one(form, torch::kFloat32);
+    Case one(form, at::kFloat);
     for (auto& leaf : one.leaves()) leaf.set_requires_grad(!leaf.is_same(one.x));
-    std::vector<torch::Tensor> trained{one.lora.a, one.lora.b};
+    std::vector<at::Tensor> trained{one.lora.a, one.lora.b};
     if (form.dora) trained.push_back(one.lora.magnitude);
-    const auto block = [&](const torch::Tensor& x) {
+    const auto block = [&](const at::Tensor& x) {
       return lora_linear(one.frozen, one.lora, x, &key);
     };
     const auto plain = torch::autograd::grad({block(one.x).square().sum()}, trained);
@@ -170,33 +169,30 @@ TEST(Lora, RecomputedBlockGivesTheSameGradients) {
 }
 
 TEST(Lora, AdapterWiderThanTheModel) {
-  Case one({.dora = true, .bias = true, .transposed = false, .dropout = 0.0}, torch::kFloat32);
+  Case one({.dora = true, .bias = true, .transposed = false, .dropout = 0.0}, at::kFloat);
   Case narrow = one;
-  narrow.frozen.weight = one.frozen.weight.to(torch::kBFloat16);
-  narrow.frozen.bias = one.frozen.bias.to(torch::kBFloat16);
-  narrow.x = one.x.to(torch::kBFloat16);
+  narrow.frozen.weight = one.frozen.weight.to(at::kBFloat16);
+  narrow.frozen.bias = one.frozen.bias.to(at::kBFloat16);
+  narrow.x = one.x.to(at::kBFloat16);
   const auto leaves = narrow.leaves();
   const auto y = lora_linear(narrow.frozen, narrow.lora, narrow.x, nullptr);
-  EXPECT_EQ(y.scalar_type(), torch::kBFloat16);
-  const auto grads = torch::autograd::grad({y.to(torch::kFloat32).sum()}, leaves);
-  EXPECT_EQ(grads[0].scalar_type(), torch::kBFloat16);
-  EXPECT_EQ(grads[1].scalar_type(), torch::kFloat32);
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  const auto grads = torch::autograd::grad({y.to(at::kFloat).sum()}, leaves);
+  EXPECT_EQ(grads[0].scalar_type(), at::kBFloat16);
+  EXPECT_EQ(grads[1].scalar_type(), at::kFloat);
   // bfloat16 keeps 8 bits, values are near 10: 2⁻⁸ · 10, and some rounding before.
-  EXPECT_TRUE(at::allclose(y.to(torch::kFloat32), lora_linear(one.frozen, one.lora, one.x, nullptr),
-                           0.02, 0.1));
+  EXPECT_TRUE(
+      at::allclose(y.to(at::kFloat), lora_linear(one.frozen, one.lora, one.x, nullptr), 0.02, 0.1));
 }
 
 /// An adapter of 50 inputs.
 Lora dropping(double share) {
-  return {.a = at::zeros({1, 50}, torch::kFloat32),
-          .b = {},
-          .magnitude = {},
-          .dropout = share,
-          .stream = 9};
+  return {
+      .a = at::zeros({1, 50}, at::kFloat), .b = {}, .magnitude = {}, .dropout = share, .stream = 9};
 }
 
-torch::Tensor mask_of(int64_t tokens, const Lora& lora, const DropoutKey& key) {
-  return dropout_mask(tokens, lora, key, torch::kFloat32);
+at::Tensor mask_of(int64_t tokens, const Lora& lora, const DropoutKey& key) {
+  return dropout_mask(tokens, lora, key, at::kFloat);
 }
 
 TEST(Dropout, SameMaskWhateverTheCut) {

@@ -9,7 +9,7 @@
 namespace rlhf {
 namespace {
 
-std::vector<int64_t> list(const torch::Tensor& tensor) {
+std::vector<int64_t> list(const at::Tensor& tensor) {
   const auto plain = tensor.contiguous();
   return {plain.const_data_ptr<int64_t>(), plain.const_data_ptr<int64_t>() + plain.numel()};
 }

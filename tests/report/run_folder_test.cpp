@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "rlhf/core/error.h"
 #include "rlhf/report/progress.h"
 #include "rlhf/report/tensorboard.h"
@@ -109,6 +112,15 @@ TEST(MetricWindow, MeansOverTheWindowAndSurvivesACheckpoint) {
   EXPECT_DOUBLE_EQ(means.at("loss").get<double>(), 3.0);
   EXPECT_DOUBLE_EQ(means.at("entropy").get<double>(), 4.0);
   EXPECT_TRUE(again.empty());
+}
+
+// JSON text has no number for what is not finite.
+TEST(MetricWindow, ANumberThatIsNotFiniteSurvivesACheckpoint) {
+  MetricWindow window;
+  window.add("loss", std::numeric_limits<double>::infinity());
+  MetricWindow again;
+  again.set_state(Json::parse(window.state().dump()));
+  EXPECT_TRUE(std::isnan(again.take().at("loss").get<double>()));
 }
 
 TEST(Progress, OneLineCutToTheTerminal) {

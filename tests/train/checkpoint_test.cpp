@@ -15,7 +15,7 @@ class Checkpoints : public ::testing::Test {
     fs::remove_all(folder_);
     fs::create_directories(folder_);
     model_.emplace(load_model(fs::path(RLHF_FIXTURES) / "train/model",
-                              {.dtype = torch::kFloat32, .trainable = true}));
+                              {.dtype = at::kFloat, .trainable = true}));
     optimizer_.emplace(OptimizerOptions{}, model_->decoder.tensors());
   }
 
@@ -44,7 +44,7 @@ class Checkpoints : public ::testing::Test {
 TEST_F(Checkpoints, ComeBackAsTheyWere) {
   const fs::path path = save(3);
   const auto loaded = load_checkpoint_state(path);
-  const Model model = load_model(path, {.dtype = torch::kFloat32, .trainable = true});
+  const Model model = load_model(path, {.dtype = at::kFloat, .trainable = true});
   restore_exact_weights(loaded, model);
   EXPECT_EQ(loaded.state.at("step"), 3);
   const auto& before = model_->decoder.tensors();

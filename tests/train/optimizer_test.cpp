@@ -1,6 +1,7 @@
 // Golden values: tools/make_train_goldens.py (torch.optim and transformers' Adafactor).
 #include "rlhf/train/optimizer.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "rlhf/core/error.h"
@@ -15,9 +16,9 @@ const Json& goldens() {
   return all;
 }
 
-torch::Tensor values(const Json& numbers, const std::string& name) {
+at::Tensor values(const Json& numbers, const std::string& name) {
   const auto flat =
-      at::tensor(numbers.at(name).get<std::vector<double>>(), torch::kFloat64).to(torch::kFloat32);
+      at::tensor(numbers.at(name).get<std::vector<double>>(), at::kDouble).to(at::kFloat);
   return name == "layer.weight" ? flat.view({4, 6}) : flat;
 }
 
@@ -63,7 +64,7 @@ TEST_P(OptimizerGolden, StepsEqualTheOriginalAcrossACheckpoint) {
           << name << " after step " << step;
       EXPECT_FALSE(tensor.grad().defined());
     }
-    std::map<std::string, torch::Tensor> state;
+    std::map<std::string, at::Tensor> state;
     for (const auto& [name, tensor] : optimizer->state()) state[name] = tensor.clone();
     optimizer = std::make_unique<Optimizer>(options_of(GetParam()), tensors);
     optimizer->set_state(state, ++step);
@@ -94,7 +95,7 @@ TEST(Optimizer, GradientScaleIsTheClipCoefficient) {
 
 // Trap O1: updates far below a bf16 weight's spacing must add up in the fp32 master.
 TEST(Optimizer, SmallStepsMoveBf16Weights) {
-  auto weight = at::ones({4, 4}, torch::kBFloat16).set_requires_grad(true);
+  auto weight = at::ones({4, 4}, at::kBFloat16).set_requires_grad(true);
   Optimizer optimizer({}, {{"w", weight}});
   for (int step = 0; step < 1000; ++step) {
     weight.mutable_grad() = at::ones_like(weight);
@@ -102,7 +103,7 @@ TEST(Optimizer, SmallStepsMoveBf16Weights) {
   }
   // AdamW with a constant gradient moves by the learning rate each step: 1 − 1000·1e-5 = 0.99, to
   // bf16's spacing 2^-8.
-  EXPECT_NEAR(weight.detach().to(torch::kFloat32).mean().item<double>(), 0.99, 0.004);
+  EXPECT_NEAR(weight.detach().to(at::kFloat).mean().item<double>(), 0.99, 0.004);
   EXPECT_NEAR(optimizer.state().at("master.w").mean().item<double>(), 0.99, 1e-4);
 }
 

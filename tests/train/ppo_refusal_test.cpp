@@ -5,6 +5,7 @@
 
 #include "ppo_case.h"
 #include "renamed_judge.h"
+#include "rlhf/train/sft.h"
 
 namespace rlhf {
 namespace {
@@ -111,6 +112,30 @@ TEST(PpoRefusal, CompletionsThatDoNotFit) {
                                {"--model_name_or_path", short_model(folder).string(),
                                 "--from_scratch", "true", "--max_completion_length", "40"})),
       {"max_completion_length", "a completion of 40", "24 positions"});
+}
+
+// Whoever reads the policy's ids needs positions for them.
+TEST(PpoRefusal, ACriticOfFewPositions) {
+  const fs::path folder = testing::scratch("ppo_refused_positions");
+  train_sft(
+      testing::config_of(folder / "critic", "texts",
+                         {"--model_name_or_path", short_model(folder).string(), "--from_scratch",
+                          "true", "--max_steps", "1", "--max_length", "24"}),
+      {});
+  expect_parts(refusal_of(ppo_arguments(folder, "run",
+                                        {"--value_model_name_or_path", (folder / "critic").string(),
+                                         "--max_completion_length", "40"})),
+               {"max_completion_length", "the critic has 24 positions"});
+}
+
+// Logs tell judges apart by their names, and a reward model's is its folder's.
+TEST(PpoRefusal, TwoJudgesOfOneName) {
+  const fs::path folder = testing::scratch("ppo_refused_names");
+  const fs::path judge = folder / "digit_share";
+  fs::copy(testing::fixtures() / "preference" / "reward_model", judge);
+  expect_parts(
+      refusal_of(ppo_arguments(folder, "run", {"--reward_model_name_or_path", judge.string()})),
+      {judge.string(), "two are called digit_share"});
 }
 
 // A critic of steps judges steps.

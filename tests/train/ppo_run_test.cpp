@@ -1,5 +1,6 @@
 // Runs of `rlhf ppo`: advantages and returns as the mathematics says, what critic and policy learn,
 // and that a run goes on after a stop.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,6 +8,7 @@
 
 #include "ppo_case.h"
 #include "rlhf/models/packed_forward.h"
+#include "rlhf/models/safetensors.h"
 
 namespace rlhf {
 namespace {
@@ -21,7 +23,7 @@ std::vector<double> values_of(const Model& critic, const Json& line) {
   const auto prompt = line.at("prompt_ids").get<std::vector<int32_t>>();
   const auto ids = line.at("completion_ids").get<std::vector<int32_t>>();
   const std::vector<PackPrompt> alone = {{.ids = prompt, .answers = {{.ids = ids, .row = 0}}}};
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const auto batch = batch_prompts(alone, critic.decoder.config().shared_prefix_limit());
   const auto scores = critic.decoder.score(packed_forward(critic.decoder, batch, batch.rows));
   std::vector<double> values;
@@ -220,8 +222,40 @@ INSTANTIATE_TEST_SUITE_P(
                    {"--use_peft", "true", "--lora_target_modules", "all-linear", "--lora_r", "4"}}),
     [](const auto& param) { return param.param.name; });
 
-// Shuffled mini-batches are a partition: each completion is trained on once in an epoch, so that the
-// order of a rollout's rows within one step changes nothing.
+// A coefficient that nothing adapts is an option, which the run that goes on may change. And its log
+// may have been moved away meanwhile.
+TEST(PpoRun, GoesOnWithAnotherCoefficientAndANewLog) {
+  const fs::path folder = testing::scratch("ppo_new_coefficient");
+  const auto run = [&](const char* coefficient, const char* steps, const Arguments& more) {
+    train_ppo_with(
+        ppo_arguments(folder, "run",
+                      with({"--save_strategy", "steps", "--save_steps", "1", "--num_ppo_epochs",
+                            "1", "--kl_coef", coefficient, "--max_steps", steps},
+                           more)));
+    return testing::metrics_of(folder / "run").back().at("objective/kl_coef").get<double>();
+  };
+  EXPECT_DOUBLE_EQ(run("0.05", "2", {}), 0.05);
+  fs::remove(folder / "run" / "completions.jsonl");
+  EXPECT_DOUBLE_EQ(run("0.2", "4", {"--resume_from_checkpoint", "true"}), 0.2);
+  EXPECT_TRUE(fs::exists(folder / "run" / "completions.jsonl"));
+  EXPECT_DOUBLE_EQ(run("0", "5", {"--resume_from_checkpoint", "true"}), 0.0);
+}
+
+// save_only_model keeps the critic's weights, and its moments no more than the policy's.
+TEST(PpoRun, SavesTheCriticWithoutItsMoments) {
+  const fs::path folder = testing::scratch("ppo_only_model");
+  const Arguments options = {"--save_strategy",   "steps", "--save_steps", "1",
+                             "--save_only_model", "true",  "--max_steps",  "2"};
+  train_ppo_with(ppo_arguments(folder, "run", options));
+  const SafetensorsFile critic(folder / "run" / "checkpoint-2" / "critic.safetensors");
+  EXPECT_EQ(critic.tensors().size(),
+            load_model(folder / "run" / "critic").decoder.tensors().size());
+  const auto result = train_ppo_with(ppo_arguments(
+      folder, "run", with(options, {"--resume_from_checkpoint", "true", "--max_steps", "3"})));
+  EXPECT_EQ(result.end, TrainEnd::done);
+}
+
+// How the rows of a step are cut into passes changes nothing.
 TEST(PpoRun, AnyMicroBatchGivesTheSame) {
   const fs::path folder = testing::scratch("ppo_cuts");
   for (const char* tokens : {"16", "4096"}) {

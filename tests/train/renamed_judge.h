@@ -18,7 +18,7 @@ inline fs::path renamed_judge(const fs::path& scratch) {
   for (auto& [token, id] : tokenizer["model"]["vocab"].items()) rename(id);
   for (auto& token : tokenizer["added_tokens"]) rename(token["id"]);
   write_file(folder / "tokenizer.json", tokenizer.dump());
-  Model model = load_model(folder, {.dtype = torch::kFloat32, .trainable = true});
+  Model model = load_model(folder, {.dtype = at::kFloat, .trainable = true});
   for (const char* key : {"eos_token_id", "pad_token_id"}) rename(model.config[key]);
   for (const auto& [name, tensor] : model.decoder.tensors()) {
     if (!name.ends_with("embed_tokens.weight")) continue;

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "rlhf/core/error.h"
 
 namespace rlhf {
@@ -65,6 +68,13 @@ TEST(BestMetric, CountsEvaluationsWithoutEnoughGain) {
   const RunState again = RunState::from_json(Json::parse(state.to_json().dump()));
   EXPECT_EQ(again.evaluations_without_gain, 2);
   EXPECT_DOUBLE_EQ(*again.best_metric, 1.95);
+}
+
+TEST(BestMetric, OneThatIsNotFiniteSurvivesACheckpoint) {
+  RunState state;
+  state.best_metric = std::numeric_limits<double>::quiet_NaN();
+  const RunState again = RunState::from_json(Json::parse(state.to_json().dump()));
+  EXPECT_TRUE(std::isnan(again.best_metric.value_or(0.0)));
 }
 
 TEST(BestMetric, AnUnknownMetricListsTheKnown) {

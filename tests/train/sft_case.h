@@ -100,8 +100,8 @@ inline std::vector<Json> comparable(const fs::path& run) {
   return lines;
 }
 
-inline std::map<std::string, torch::Tensor> weights_of(const fs::path& folder) {
-  std::map<std::string, torch::Tensor> weights;
+inline std::map<std::string, at::Tensor> weights_of(const fs::path& folder) {
+  std::map<std::string, at::Tensor> weights;
   const Model model = load_model(folder);
   for (const auto& [name, tensor] : model.decoder.tensors()) weights[name] = tensor.clone();
   return weights;

@@ -28,7 +28,7 @@ fs::path write_base(const fs::path& folder) {
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"})
     fs::copy_file(testing::fixtures() / "model" / name, folder / name);
-  save_model(load_model(testing::fixtures() / "model"), folder, {.dtype = torch::kBFloat16});
+  save_model(load_model(testing::fixtures() / "model"), folder, {.dtype = at::kBFloat16});
   return folder;
 }
 
@@ -107,7 +107,7 @@ TEST(SharedBase, EveryRoleOfARunHasTheSameTensors) {
         ppo_arguments(folder, "run", base, {"--reward_model_name_or_path", reward.string()}),
         critic.string());
     const Model& policy = roles.prepared.policy->model;
-    EXPECT_EQ(policy.decoder.dtype(), torch::kFloat32);
+    EXPECT_EQ(policy.decoder.dtype(), at::kFloat);
     EXPECT_GE(roles.judges.model->decoder.active_adapter(), 0);
     EXPECT_EQ(places({&policy}), tensors);
     EXPECT_EQ(places({&policy, &*roles.judges.model, &roles.critic->model()}), tensors);
@@ -227,9 +227,9 @@ TEST(SharedBase, TheBaseAsReferenceIsTheAdapterOff) {
 }
 
 /// The tensors of a file by name.
-std::map<std::string, torch::Tensor> tensors_of(const fs::path& path) {
+std::map<std::string, at::Tensor> tensors_of(const fs::path& path) {
   const SafetensorsFile file(path);
-  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& stored : file.tensors()) tensors[stored.name] = file.view(stored).clone();
   return tensors;
 }
