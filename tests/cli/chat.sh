@@ -42,17 +42,26 @@ assert [m["content"] for m in messages[1::2]] == ["abc", "de f", "/x\n\ny"], mes
 said = [m["content"] for m in messages[2::2]]
 shown = open("answers").read()
 assert shown == "".join(text + "\n" for text in said[:2] + said), (shown, said)
-with open("prompts.jsonl", "w") as out:
-    for end in (2, 4, 6):
-        print(json.dumps({"prompt": messages[:end], "said": messages[end]["content"]}), file=out)
 PY
-"$rlhf" generate --model "$model" --data prompts.jsonl --temperature 0 --max_new_tokens 12 --threads 1 2>log >generated.jsonl || { cat log; exit 1; }
-python3 - <<'PY'
+as_generated() { # OPTIONS...: every answer of talk.jsonl is what rlhf generate gives of the messages before it
+  python3 - <<'PY'
+import json
+with open("prompts.jsonl", "w") as out:
+    for line in open("talk.jsonl"):
+        messages = json.loads(line)["messages"]
+        for end, message in enumerate(messages):
+            if message["role"] == "assistant":
+                print(json.dumps({"prompt": messages[:end], "said": message["content"]}), file=out)
+PY
+  "$rlhf" generate --model "$model" --data prompts.jsonl --threads 1 "$@" 2>log >generated.jsonl || { cat log; exit 1; }
+  python3 - <<'PY'
 import json
 for line in open("generated.jsonl"):
     row = json.loads(line)
     assert row["completions"][0]["text"] == row["said"], row
 PY
+}
+as_generated --temperature 0 --max_new_tokens 12
 # Sampled, the first answer of a conversation has the stream of the first row.
 printf '{"prompt": [{"role": "user", "content": "abc"}]}\n' >one.jsonl
 for seed in 1 2; do
@@ -80,13 +89,26 @@ printf 'abc\n/save talk.jsonl\n' | chat --temperature 0 --max_new_tokens 3 >/dev
 grep -q 'did not end by themselves: 1' log || { cat log; broken "a warning of the answer that was cut was expected"; }
 "$rlhf" sft --model_name_or_path "$model" --dataset_name talk.jsonl --cache_dir cache --output_dir tuned --max_steps 1 \
   --assistant_only_loss --per_device_train_batch_size 2 --threads 1 2>log >/dev/null || { cat log; exit 1; }
-# Prompts that grow: without the cache of the turn before each answer would be another one.
-printf '%s\n' a b c d e f g h | chat --temperature 0 --max_new_tokens 10 --repetition_penalty 1.2 >/dev/null 2>log || { cat log; exit 1; }
+# Prompts that grow, each computed from the last one's keys and values.
+rm talk.jsonl
+printf '%s\n' a b c d e f g h '/save talk.jsonl' | chat --temperature 0 --max_new_tokens 10 --repetition_penalty 1.2 >/dev/null 2>log || { cat log; exit 1; }
+as_generated --temperature 0 --max_new_tokens 10 --repetition_penalty 1.2
+[ "$(wc -l <generated.jsonl)" = 8 ] || broken "eight answers were expected"
 
 # Room: the model's 256 tokens, then what --cache_gib leaves.
 printf 'abc\n%0300d\n' 0 | expect_fault 'stdin:2: chat\] .*the model.s context has room for 256: the turn was left out.*HINT: /reset' chat --max_new_tokens 4
-printf 'abc\n' | chat --temperature 0 >long 2>log || { cat log; exit 1; }
-grep -q 'warning: \[chat\] an answer was cut, the context is full' log || grep -q . long || { cat log; broken "an answer was expected"; }
+cp -r "$model" endless
+python3 - <<'PY'
+import json
+for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+    config = json.load(open("endless/" + name))
+    config.pop("eos_token_id", None)
+    config.pop("eos_token", None)
+    json.dump(config, open("endless/" + name, "w"))
+PY
+echo '{% for m in messages %}{{ m.content }}{% endfor %}' >endless/chat_template.jinja
+printf 'abc\n' | "$rlhf" chat --model endless --threads 1 --temperature 0 >long 2>log || { cat log; exit 1; }
+grep -q 'warning: \[chat\] .*the context is full' log || { cat log; broken "a warning of the full context was expected"; }
 printf 'abc\n' | expect_fault 'cache_gib has room for 16' chat --cache_gib 4e-6
 printf 'abc\n' | expect_fault '--cache_gib\] at least' chat --cache_gib 1e-9
 
