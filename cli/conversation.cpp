@@ -234,6 +234,8 @@ int64_t Conversation::save(const fs::path& file) const {
   if (!has_answer()) {
     throw UserError(kWhere, "a conversation with an answer was expected, there is none to save.");
   }
+  if (fs::is_directory(file))
+    throw UserError(kWhere, fmt::format("a file was expected, {} is a folder.", file.string()));
   Json row = {{"messages", messages()}};
   if (!encoder_.options().chat_template_kwargs.empty())
     row["chat_template_kwargs"] = encoder_.options().chat_template_kwargs;

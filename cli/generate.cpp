@@ -165,6 +165,7 @@ int run_generate(std::span<const std::string> args) {
     check_flags(*parsed, judges, output, flags.options.num_generations, problems);
     problems.throw_if_any();
   });
+  checks.attempt([&] { check_output(file, inference); });
   const GenerateSetup setup = set_up(inference, flags, judges, output.format, checks);
   checks.throw_if_any();
   JsonLines lines(file);

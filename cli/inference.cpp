@@ -174,6 +174,14 @@ Model load_other(const InferenceOptions& options, const std::string& folder, Mod
   return is_adapter_folder(folder) ? load_adapted_model(folder, how) : load_model(folder, how);
 }
 
+void check_output(const std::optional<std::string>& output, const InferenceOptions& options) {
+  std::error_code none;  // where either does not exist
+  if (!output || !fs::equivalent(*output, options.data, none)) return;
+  throw UserError("--output",
+                  fmt::format("another file than --data was expected, got {}.", *output),
+                  "name a new file.");
+}
+
 DataSpec data_spec(const InferenceOptions& options) {
   DataSource source;
   source.path = options.data;

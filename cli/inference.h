@@ -80,6 +80,9 @@ LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task 
 /// The model of another folder, an adapter's too, in the type and on the device that the options name.
 Model load_other(const InferenceOptions& options, const std::string& folder, ModelTask task);
 
+/// UserError where `output` would take the place of the data that are read.
+void check_output(const std::optional<std::string>& output, const InferenceOptions& options);
+
 /// The rows' files as the options name them.
 DataSpec data_spec(const InferenceOptions& options);
 

@@ -130,6 +130,7 @@ int run_score(std::span<const std::string> args) {
   const ModelTask task = model_config(inference).task;
   check_flags(*parsed, task);
   const LoadedModel loaded = load(inference);
+  check_output(output, inference);
   JsonLines lines(output);
   switch (task) {
     case ModelTask::language_model:

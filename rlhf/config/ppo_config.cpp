@@ -107,6 +107,12 @@ void check_batches(const PpoConfig& config, Problems& problems) {
                  fmt::format("a divisor of the {} completions of a rollout was expected, got {}.",
                              drawn, generations));
   }
+  if (config.ppo.rollout.dynamic_sampling && generations < 2) {
+    problems.add("dynamic_sampling",
+                 "it drops prompts whose completions have equal rewards: num_generations of at "
+                 "least 2 was expected, got 1.",
+                 "remove the key, or raise num_generations.");
+  }
   // Beyond it one rollout could turn the coefficient's sign (math/adaptive_kl.h).
   if (config.ppo.kl_target && 0.2 * static_cast<double>(drawn) >= config.ppo.kl_horizon) {
     problems.add("kl_horizon",

@@ -203,9 +203,10 @@ PreparedRows prepare_rows(const DataSpec& spec, std::string_view fingerprint,
   for (const Json& note : prepared.cache->notes()) counts.merge(Statistics::from_json(note));
   if (statistics != nullptr) *statistics = counts;
   if (prepared.cache->rows() == 0) {
-    throw UserError(prepared.files.front(),
-                    "a row to learn from was expected, none is left.\n" + counts.table(),
-                    "raise max_length, or look at the rows that were dropped.");
+    throw UserError(
+        prepared.files.front(),
+        "a row to learn from was expected, none is left.\n" + counts.table(),
+        "raise max_length (of prompts: max_prompt_length), or look at the rows that were dropped.");
   }
   return prepared;
 }

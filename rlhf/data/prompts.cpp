@@ -37,7 +37,8 @@ class PromptEncoder : public RowEncoder {
                       "use a chat template, or a tokenizer that adds a BOS token.");
     }
     if (options_.max_length && std::ssize(ids) > *options_.max_length) {
-      statistics.dropped[longer_than(*options_.max_length)].add(record.where);
+      statistics.dropped[fmt::format("longer than max_prompt_length ({})", *options_.max_length)]
+          .add(record.where);
       return;
     }
     ++statistics.rows;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "rlhf/core/error.h"
 #include "rlhf/generate/row_kernels.h"
 
 namespace rlhf {
@@ -16,8 +17,10 @@ struct RowSoftmax {
 
   RowSoftmax(std::span<const float> z, std::vector<float>& weights)
       : max(simd::row_max(z.data(), static_cast<int64_t>(z.size()))) {
-    check(!std::isnan(max), "generate", "expected finite logits, got NaN");
-    check(std::isfinite(max), "generate", "expected finite logits, the largest is {}", max);
+    if (!std::isfinite(max)) {
+      fail("generate", fmt::format("finite logits were expected, the largest is {}.", max),
+           "the weights have diverged: lower learning_rate, or look at the model's folder.");
+    }
     weights.resize(z.size());
     sum = simd::row_weights(z.data(), static_cast<int64_t>(z.size()), max, weights.data());
   }

@@ -91,7 +91,7 @@ void check_manifest(const fs::path& folder, bool hashes, Problems& problems) {
   const fs::path path = folder / kManifest;
   if (!fs::exists(path)) {
     problems.add(folder.string(), "a whole checkpoint was expected, there is no manifest.json.",
-                 "name a folder checkpoint-N of a run, or delete this one.");
+                 "name a folder checkpoint-N of a run, this or another.");
     return;
   }
   const Json manifest = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);

@@ -32,6 +32,9 @@ struct PolicyGradientMethod {
   std::optional<CriticOptions> critic = std::nullopt;
   bool shuffles = false;  ///< each pass over a rollout takes its completions in another order
   bool greedy_baseline = false;  ///< each prompt's greedy completion is drawn and judged too
+  /// The options that say which completions a step trains on, under the user's names: a resumed run
+  /// must have the same. Null: TRL's batch keys.
+  Json batches = {};
 
   /// Fills the advantages of groups whose rewards, and where `kl` asks for them log-probabilities,
   /// are known. `weights`: of the judges. Metrics of it go there.

@@ -210,6 +210,10 @@ TrainResult train_ppo(PpoConfig config, const TrainHooks& hooks) {
       .kl = kl_term(options),
       .critic = critic_options(config),
       .shuffles = options.num_mini_batches > 1,
+      .batches = {{"per_device_train_batch_size", config.training.per_device_train_batch_size},
+                  {"gradient_accumulation_steps", config.training.gradient_accumulation_steps},
+                  {"num_mini_batches", options.num_mini_batches},
+                  {"num_ppo_epochs", options.num_ppo_epochs}},
       .set_advantages =
           [&](std::vector<Group>& groups, const std::vector<double>&, Metrics& metrics) {
             set_advantages(options, shaping, control, groups, metrics);

@@ -51,7 +51,10 @@ void add_moments(Metrics& metrics, const std::string& mean, const std::string& d
 }
 
 /// What says which completions a step trains on.
-Json batches_of_run(const RolloutOptions& options, const TrainingOptions& training) {
+Json batches_of_run(const RolloutParts& parts) {
+  if (!parts.method.batches.is_null()) return parts.method.batches;
+  const RolloutOptions& options = parts.options;
+  const TrainingOptions& training = parts.training;
   return {{"per_device_train_batch_size", training.per_device_train_batch_size},
           {"gradient_accumulation_steps", training.gradient_accumulation_steps},
           {"steps_per_generation", options.steps_per_generation.value_or(1)},
@@ -158,7 +161,7 @@ RolloutSource::RolloutSource(RolloutParts parts, const fs::path& run_folder, con
     write_file(log_, "");
     return;
   }
-  check_geometry(state.at("batches"), batches_of_run(parts_.options, parts_.training));
+  check_geometry(state.at("batches"), batches_of_run(parts_));
   cursor_ = state.at("cursor").get<int64_t>();
   silent_ = state.at("silent").get<int64_t>();
   // Lines that a killed run wrote after its last checkpoint would stand there twice.
@@ -309,6 +312,13 @@ void RolloutSource::note(const Rollout& rollout, const std::vector<bool>& no_spr
   FailedCompletions failed;
   failed.add(rollout.groups);
   failed.check(parts_.options.reward_failure_limit);
+  if (failed.failed > 0 && !warned_of_failures_) {
+    warned_of_failures_ = true;
+    log_warning(
+        "[rollout {}] {} of {} completions miss a reward: {}. HINT: `failures` in "
+        "completions.jsonl says which; rewards/failed_ratio counts them from here on.",
+        rollout.number, failed.failed, failed.all, failed.example);
+  }
   bool teaches = false;
   for_each_sample(rollout.groups, [&](const Group&, const Sample& sample) {
     teaches = teaches || std::any_of(sample.advantages.begin(), sample.advantages.end(),
@@ -362,7 +372,7 @@ std::string RolloutSource::shown() const {
 }
 
 Json RolloutSource::state() const {
-  return {{"batches", batches_of_run(parts_.options, parts_.training)},
+  return {{"batches", batches_of_run(parts_)},
           {"cursor", cursor_},
           {"silent", silent_},
           {"completions_bytes", log_bytes()}};

@@ -90,6 +90,7 @@ class RolloutSource {
   std::optional<RowOrder> order_;
   int64_t cursor_ = 0;  // batches of prompts taken from order_
   int64_t silent_ = 0;  // rollouts in a row that taught nothing
+  bool warned_of_failures_ = false;
   std::list<Rollout> live_;
 };
 

@@ -118,6 +118,7 @@ expect_fault '/reset takes nothing' chat <<<'/reset now'
 expect_fault 'there is none to save' chat <<<'/save x'
 expect_fault 'to draw again' chat <<<'/retry'
 expect_fault 'a file was expected' chat <<<'/save'
+printf 'abc\n/save .\n' | expect_fault 'a file was expected, . is a folder' chat --max_new_tokens 2
 printf 'abc\n/save none/x\n' | expect_fault 'none/x' chat --max_new_tokens 2
 printf '\xff\n' | expect_fault 'stdin:1: .*UTF-8' chat
 printf 'abc\n"""\nx\n' | expect_fault 'stdin:2: .*a line of """' chat --max_new_tokens 2

@@ -268,6 +268,9 @@ TEST_F(Judge, RefusesTheWrongFolderAndUnusedKeys) {
                  "[--ref_model] a temperature above 0 was expected");
   expect_refusal("eval --model " + kPolicy + prompts + " --reward_model " + kPolicy,
                  "reward model");
+  expect_refusal("generate --model " + kPolicy + prompts + " --output " +
+                     (temporary_.path() / "prompts.jsonl").string(),
+                 "[--output] another file than --data was expected");
   expect_refusal("eval --model " + kPolicy + prompts + " --beta 1",
                  "[--beta] --reward accuracy does not use it");
   expect_refusal("eval --model " + kPreference + "stepwise_model" + pairs + " --reward preference",

@@ -48,6 +48,13 @@ TEST(PpoRefusal, WrongOptionsTogether) {
   EXPECT_FALSE(fs::exists(folder / "run"));
 }
 
+// Each completion is a group of its own: all would be dropped.
+TEST(PpoRefusal, DynamicSamplingOfSingleCompletions) {
+  const fs::path folder = testing::scratch("ppo_refused_dynamic");
+  expect_parts(refusal_of(ppo_arguments(folder, "run", {"--dynamic_sampling", "true"})),
+               {"[dynamic_sampling]", "num_generations of at least 2"});
+}
+
 // k1 in the loss holds the policy nowhere; without a KL term there is nothing to place.
 TEST(PpoRefusal, KlInTheLoss) {
   const fs::path folder = testing::scratch("ppo_refused_kl");
@@ -136,6 +143,19 @@ TEST(PpoRefusal, TwoJudgesOfOneName) {
   expect_parts(
       refusal_of(ppo_arguments(folder, "run", {"--reward_model_name_or_path", judge.string()})),
       {judge.string(), "two are called digit_share"});
+}
+
+// Other batches would train on other completions: said in the names of PPO's own options.
+TEST(PpoRefusal, OtherBatchesOnResuming) {
+  const fs::path folder = testing::scratch("ppo_refused_batches");
+  const Arguments saving = {"--save_strategy", "steps", "--save_steps", "1", "--max_steps", "1"};
+  train_ppo_with(ppo_arguments(folder, "run", saving));
+  const std::string text = refusal_of(
+      ppo_arguments(folder, "run",
+                    testing::with(saving, {"--resume_from_checkpoint", "true", "--max_steps", "3",
+                                           "--num_ppo_epochs", "3", "--num_mini_batches", "2"})));
+  expect_parts(text, {"[num_ppo_epochs]", "[num_mini_batches] 1 as in the run"});
+  EXPECT_EQ(text.find("num_iterations"), std::string::npos) << text;
 }
 
 // A critic of steps judges steps.

@@ -79,7 +79,9 @@ function buildHistograms() {
   if (ranges === 0) {
     byId('distribution-tools').hidden = true;
     byId('no-distributions').hidden = false;
-    byId('no-distributions').textContent = 'No run here has completions.jsonl: methods that sample completions write it.';
+    byId('no-distributions').textContent = data.runs.some((run) => run.completions)
+      ? 'No completions are logged yet.'
+      : 'No run here has completions.jsonl: methods that sample completions write it.';
     return;
   }
   for (const quantity of quantitiesShown()) {
