@@ -52,7 +52,7 @@ TEST(PpoRefusal, WrongOptionsTogether) {
 TEST(PpoRefusal, DynamicSamplingOfSingleCompletions) {
   const fs::path folder = testing::scratch("ppo_refused_dynamic");
   expect_parts(refusal_of(ppo_arguments(folder, "run", {"--dynamic_sampling", "true"})),
-               {"[dynamic_sampling]", "num_generations of at least 2"});
+               {"dynamic_sampling]", "num_generations of at least 2"});
 }
 
 // k1 in the loss holds the policy nowhere; without a KL term there is nothing to place.
