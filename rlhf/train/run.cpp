@@ -146,9 +146,11 @@ TrainRun::TrainRun(RunParts parts, Policy& policy)
   folder_.emplace(fs::path(*training.output_dir), state_.step, tensorboard);
   // What a run that this one replaces had sampled would pass for this one's.
   if (!policy_.resumed_from) fs::remove(folder_->path() / "completions.jsonl");
-  write_file(folder_->path() / "config.yaml", parts_.config_yaml);
   first_step_ = state_.step;
   if (state_.step >= total_steps_) end_ = TrainEnd::done;
+  // A run without a step left was trained with the options that stand there.
+  const fs::path config = folder_->path() / "config.yaml";
+  if (!over() || !fs::exists(config)) write_file(config, parts_.config_yaml);
 }
 
 void TrainRun::resume(CheckpointState& checkpoint) {

@@ -218,5 +218,18 @@ TEST(SftRun, AllProblemsAreReportedAtOnceAndNothingIsWritten) {
   EXPECT_FALSE(fs::exists(folder / "run"));
 }
 
+// config.yaml says what a run was trained with: a resumption that has no step left changes nothing.
+TEST(SftRun, AFinishedRunKeepsItsConfiguration) {
+  const fs::path folder = testing::scratch("finished");
+  const Arguments options = {"--max_steps", "2", "--save_strategy", "steps", "--save_steps", "1"};
+  train_sft(testing::config_of(folder / "run", "pairs", options), {});
+  const std::string written = read_file(folder / "run" / "config.yaml");
+  const auto resumed =
+      with(options, {"--resume_from_checkpoint", "true", "--learning_rate", "1e-5"});
+  EXPECT_EQ(train_sft(testing::config_of(folder / "run", "pairs", resumed), {}).end,
+            TrainEnd::done);
+  EXPECT_EQ(read_file(folder / "run" / "config.yaml"), written);
+}
+
 }  // namespace
 }  // namespace rlhf
