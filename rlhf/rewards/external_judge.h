@@ -15,7 +15,9 @@
 // An item that cannot be judged costs its own reward, never the run: its answer says why.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,6 +40,13 @@ class ExternalJudge {
 
   /// Takes a question, whose `id` must be new since the last collect(). Does not wait for an answer.
   virtual void submit(Json question) = 0;
+
+  /// Waits as collect() does, and asks `should_stop` (may be empty) meanwhile: false where that
+  /// asks for an end. The questions stay asked.
+  virtual bool settle(const std::function<bool()>& should_stop) = 0;
+
+  /// How often settle() asks.
+  static constexpr std::chrono::milliseconds kAsksEvery{50};
 
   /// Waits until every question has an answer or its time is over; all answers, in the order of
   /// submit(). Never throws for what a judge does.

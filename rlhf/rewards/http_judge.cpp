@@ -118,12 +118,19 @@ class HttpJudge final : public ExternalJudge {
     start_workers();
   }
 
-  std::vector<JudgeAnswer> collect() override {
+  bool settle(const std::function<bool()>& should_stop) override {
     std::unique_lock lock(mutex_);
     while (const auto due = next_due()) {
-      changed_.wait_until(lock, *due);
+      changed_.wait_until(lock, std::min(*due, Clock::now() + kAsksEvery));
       give_up_overdue();
+      if (should_stop && should_stop()) return false;
     }
+    return true;
+  }
+
+  std::vector<JudgeAnswer> collect() override {
+    settle({});
+    std::unique_lock lock(mutex_);
     std::vector<JudgeAnswer> answers;
     for (const auto& item : items_) answers.push_back(std::move(item->answer));
     items_.clear();

@@ -64,6 +64,15 @@ class WorkerPool::Desk {
     ring();
   }
 
+  bool settle(const std::function<bool()>& should_stop) {
+    std::unique_lock lock(mutex_);
+    while (
+        !all_answered_.wait_for(lock, kAsksEvery, [&] { return answered_ == answers_.size(); })) {
+      if (should_stop && should_stop()) return false;
+    }
+    return true;
+  }
+
   std::vector<JudgeAnswer> collect() {
     std::unique_lock lock(mutex_);
     all_answered_.wait(lock, [&] { return answered_ == answers_.size(); });
@@ -384,6 +393,10 @@ WorkerPool::WorkerPool(WorkerPoolOptions options)
 WorkerPool::~WorkerPool() = default;
 
 void WorkerPool::submit(Json question) { desk_->submit(std::move(question)); }
+
+bool WorkerPool::settle(const std::function<bool()>& should_stop) {
+  return desk_->settle(should_stop);
+}
 
 std::vector<JudgeAnswer> WorkerPool::collect() { return desk_->collect(); }
 

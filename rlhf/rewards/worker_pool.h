@@ -42,6 +42,7 @@ class WorkerPool : public ExternalJudge {
   ~WorkerPool() override;
 
   void submit(Json question) override;
+  bool settle(const std::function<bool()>& should_stop) override;
   std::vector<JudgeAnswer> collect() override;
 
  private:

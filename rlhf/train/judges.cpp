@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "rlhf/core/error.h"
+#include "rlhf/generate/interrupted.h"
 #include "rlhf/generate/score.h"
 #include "rlhf/math/advantages.h"
 #include "rlhf/rewards/external_options.h"
@@ -184,8 +185,8 @@ void Judging::add(const Group& group, const Json& columns, int64_t step, Sample&
   asked_.push_back(&sample);
 }
 
-void Judging::finish(std::vector<Group>& groups) {
-  hear_outside();
+void Judging::finish(std::vector<Group>& groups, const std::function<bool()>& should_stop) {
+  hear_outside(should_stop);
   judge_by_model(groups);
   if (judges_.steps) judges_.steps->judge(tokenizer_, judges_.names.back(), groups);
   weigh_groups(groups, judges_.weights);
@@ -207,8 +208,9 @@ void Judging::judge_by_rules(const Group& group, const Json& columns, Sample& sa
   }
 }
 
-void Judging::hear_outside() {
+void Judging::hear_outside(const std::function<bool()>& should_stop) {
   for (const auto& [place, judge] : judges_.outside) {
+    if (!judge->settle(should_stop)) throw Interrupted();
     for (auto& answer : judge->collect()) {
       if (answer.id < first_) continue;  // of a draw that was broken off
       Sample& sample = *asked_.at(static_cast<size_t>(answer.id - first_));

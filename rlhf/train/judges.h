@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,12 +77,13 @@ class Judging {
   /// sample must stay where it is until finish().
   void add(const Group& group, const Json& columns, int64_t step, Sample& sample);
   /// Waits for all judges of `groups`, whose samples are those that were added, and fills `rewards`,
-  /// `reward`, `failures` and `steps`. The next draw may begin.
-  void finish(std::vector<Group>& groups);
+  /// `reward`, `failures` and `steps`. The next draw may begin. Interrupted when `should_stop` (may
+  /// be empty) asks for an end while those outside are waited for.
+  void finish(std::vector<Group>& groups, const std::function<bool()>& should_stop = {});
 
  private:
   void judge_by_rules(const Group& group, const Json& columns, Sample& sample) const;
-  void hear_outside();
+  void hear_outside(const std::function<bool()>& should_stop);
   void encode_for_model(const Group& group, const Json& columns, Sample& sample);
   void judge_by_model(std::vector<Group>& groups) const;
 

@@ -84,7 +84,7 @@ std::vector<Group> RolloutMaker::groups(const PromptDataset& prompts, std::span<
   engine_.generate(requests, sampling_options(options_, draw, stop_ids_, seed_), callbacks);
   seconds_.sampling = seconds_since(start) - seconds_.rewards;
   const auto judging = std::chrono::steady_clock::now();
-  judging_.finish(groups);
+  judging_.finish(groups, should_stop);
   seconds_.rewards += seconds_since(judging);
   return groups;
 }

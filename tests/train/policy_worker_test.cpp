@@ -2,6 +2,7 @@
 // tests/rewards/workers/functions.py.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
 
 #include "policy_case.h"
@@ -164,6 +165,21 @@ TEST(PolicyWorkers, EvaluationsCountFailures) {
     EXPECT_EQ(line.at("eval_rewards/mine/timeouts"), 0.0);
   }
   EXPECT_EQ(evaluations, 1);
+}
+
+// Else Ctrl-C would wait for reward_timeout.
+TEST(PolicyWorkers, AStopIsHeardWhileAWorkerIsWaitedFor) {
+  const fs::path folder = testing::scratch("policy_stop_waiting");
+  const Json silent = {{"name", "silent"},
+                       {"command", R"(echo '{"ready": true}'; exec sleep 1000)"}};
+  const auto begin = std::chrono::steady_clock::now();
+  const TrainHooks stop{.should_stop = [&] {
+    return std::chrono::steady_clock::now() - begin > std::chrono::seconds(3);
+  }};
+  const TrainResult stopped = testing::train_grpo_with(
+      run_in(folder, "run", {"--reward_funcs", silent.dump(), "--reward_timeout", "500"}), stop);
+  EXPECT_EQ(stopped.end, TrainEnd::interrupted);
+  EXPECT_EQ(stopped.steps, 0);
 }
 
 TEST(PolicyWorkers, ConversationsAreAskedInMessages) {
