@@ -77,7 +77,8 @@ struct LoadedModel {
 /// Fixes threads, then loads. `task`: what the model must be; unset: what its folder says.
 /// UserError with everything wrong.
 LoadedModel load(const InferenceOptions& options, std::optional<ModelTask> task = std::nullopt);
-/// The model of another folder, an adapter's too, in the type and on the device that the options name.
+/// The model of another folder, an adapter's too, in the type and on the device that the options
+/// name.
 Model load_other(const InferenceOptions& options, const std::string& folder, ModelTask task);
 
 /// UserError where `output` would take the place of the data that are read.

@@ -129,8 +129,8 @@ int run_score(std::span<const std::string> args) {
   const Terminal terminal;
   const ModelTask task = model_config(inference).task;
   check_flags(*parsed, task);
-  const LoadedModel loaded = load(inference);
   check_output(output, inference);
+  const LoadedModel loaded = load(inference);
   JsonLines lines(output);
   switch (task) {
     case ModelTask::language_model:

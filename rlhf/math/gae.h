@@ -35,9 +35,8 @@ struct Gae {
 };
 
 /// `rewards` and `values` give one number a token. A completion whose entry in `scores` is none has
-/// advantages of 0 and its values as returns: the policy learns nothing from it, and the critic is held
-/// at the values it had. Error where
-/// shapes do not fit, or γ or λ is out of range.
+/// advantages of 0 and its values as returns: the policy learns nothing from it, and the critic is
+/// held at the values it had. Error where shapes do not fit, or γ or λ is out of range.
 Gae gae(const TokenValues& rewards, const TokenValues& values,
         std::span<const std::optional<double>> scores, double gamma = 1.0, double lam = 0.95);
 
