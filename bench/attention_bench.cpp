@@ -5,8 +5,6 @@
 // what the shared form needs.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
-#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <malloc.h>

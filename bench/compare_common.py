@@ -1,12 +1,21 @@
-"""What the comparisons with TRL share: inputs, child processes, medians and the report.
+"""What the comparisons with TRL share: arguments, child processes, clocks, medians and the report.
 
-Both sides train the same model on the same ids with the same number of threads, in fp32, runs taken in turn. Step time is the median over the
-steps after the first ones; peak memory is the operating system's figure for the whole process. Before anything is reported the losses are compared
-(or, where each side learns from samples of its own, what must be equal all the same): a fast wrong result would show.
+Both sides train the same model on the same ids with the same number of threads, in fp32, runs taken in turn. Step time is taken over the steps after
+the first ones, of all rounds: median, least and most. Peak memory is the operating system's figure for the whole process. Before anything is reported
+the losses are compared (or, where each side learns from samples of its own, what must be equal all the same): a fast wrong result would show.
+
+A comparison's script is started three times over: as itself; with --inputs FOLDER to make model and rows, so that their memory and libraries are
+gone before anything is measured; and with --child FOLDER as TRL's process. `run` tells these apart. Its report is one JSON line:
+
+    size, threads, tokens_per_step, gflop (model operations of a step and of its phases: flops.py)
+    rlhf, trl: seconds (a step: median, low, high), seconds_by_round, tokens_per_second, peak_gb, wall_seconds, others (cores busy with something
+        else meanwhile; figures are to be trusted where it is below 0.1); of training outside_seconds (of
+        the process but not of its steps: loading, encoding, saving) and phases (seconds a step)
+    speed_ratio, speed_ratio_by_round, memory_ratio
 """
 
 import argparse
-import gzip
+import functools
 import json
 import os
 import pathlib
@@ -17,13 +26,17 @@ import sys
 import tempfile
 import time
 
+import flops
+import inputs
+
 SHAPES = {
     "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=32768),
     "25m": dict(hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6, num_key_value_heads=2, vocab_size=32768),
     "135m": dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, vocab_size=49152),
+    "0.5b": dict(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2, vocab_size=151936),
 }
-EOS, PAD = 0, 1
 SKIPPED_STEPS = 2
+PHASES = {"rollout": "time/rollout", "reward": "time/reward", "reference": "time/reference", "gradients": "time/update"}
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -32,165 +45,254 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--data", help="JSONL file of rows, plain or gzip")
     parser.add_argument("--tokenizer", help="folder of tokenizer.json, plain or gzip")
     parser.add_argument("--size", choices=SHAPES, default="135m")
+    parser.add_argument("--vocabulary", type=int, help="of the model, in place of its size's")
+    parser.add_argument("--length", type=int, help="tokens of every row, cut from the texts joined; by default rows are as long as their texts")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--gradient_checkpointing", action="store_true", help="on both sides: keep each layer's input alone")
+    parser.add_argument("--alone", action="store_true", help="rlhf without TRL")
     parser.add_argument("--extra", default="", help="further rlhf flags")
+    parser.add_argument("--inputs", help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
 
 
-def read_text(path: pathlib.Path) -> str:
-    """A text file, or the one of that name with .gz."""
-    for candidate in (path, path.with_name(path.name + ".gz")):
-        if candidate.exists():
-            data = candidate.read_bytes()
-            return (gzip.decompress(data) if candidate.suffix == ".gz" else data).decode()
-    sys.exit(f"{path} is not there")
+def model_shape(args) -> dict:
+    """What LlamaConfig gets, with room for the rows."""
+    shape = dict(SHAPES[args.size], max_position_embeddings=max(2048, args.length or 0))
+    return {**shape, "vocab_size": args.vocabulary} if args.vocabulary else shape
 
 
-def read_rows(path: str) -> list[dict]:
-    return [json.loads(line) for line in read_text(pathlib.Path(path)).splitlines()]
+def shape(args) -> flops.Shape:
+    """The same as flops.py counts it."""
+    return flops.Shape.of(model_shape(args))
 
 
-def write_rows(path: pathlib.Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-class FoldedTokenizer:
-    """A real tokenizer whose ids are folded into a smaller vocabulary (id modulo its size): real lengths and repetitions for a random model."""
-
-    def __init__(self, folder: str, vocabulary: int):
-        from tokenizers import Tokenizer
-
-        self.tokenizer = Tokenizer.from_str(read_text(pathlib.Path(folder) / "tokenizer.json"))
-        self.vocabulary = vocabulary
-
-    def encode(self, text: str) -> list[int]:
-        return [i % self.vocabulary for i in self.tokenizer.encode(text).ids]
-
-
-def make_model(folder: pathlib.Path, shape: dict, classifier: bool = False, eos: int = EOS, words: dict[str, int] | None = None) -> None:
-    """A Llama of the shape with random weights, and a tokenizer of <eos>, <pad> and `words` between spaces.
-
-    An `eos` beyond the model's vocabulary is the tokenizer's alone."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-
-    torch.manual_seed(0)
-    config = LlamaConfig(**shape, max_position_embeddings=2048, tie_word_embeddings=not classifier, rms_norm_eps=1e-5, rope_theta=100000.0,
-                         bos_token_id=None, eos_token_id=eos if eos < shape["vocab_size"] else None, pad_token_id=PAD,
-                         **({"num_labels": 1} if classifier else {}))
-    (LlamaForSequenceClassification if classifier else LlamaForCausalLM)(config).save_pretrained(folder)
-    vocabulary = {"<eos>": eos, "<pad>": PAD, "<unk>": 2, **(words or {})}
-    stand_in = {"version": "1.0", "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
-                "added_tokens": [{"id": eos, "content": "<eos>", "special": True}, {"id": PAD, "content": "<pad>", "special": True}]}
-    for token in stand_in["added_tokens"]:
-        token.update(single_word=False, lstrip=False, rstrip=False, normalized=False)
-    stand_in.update(truncation=None, padding=None, normalizer=None, pre_tokenizer={"type": "WhitespaceSplit"} if words else None,
-                    post_processor=None, decoder=None)
-    (folder / "tokenizer.json").write_text(json.dumps(stand_in))
-    (folder / "tokenizer_config.json").write_text(json.dumps(
-        {"eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>", "tokenizer_class": "PreTrainedTokenizerFast"}))
-
-
-def shared_options(steps: int, batch: int, learning_rate: float) -> dict:
+def shared_options(args, batch: int, learning_rate: float) -> dict:
     """Training options that both sides get, under the names both know."""
-    return dict(max_steps=steps, per_device_train_batch_size=batch, learning_rate=learning_rate, lr_scheduler_type="constant", logging_steps=1,
-                save_strategy="no", gradient_checkpointing=False, train_sampling_strategy="sequential")
+    return dict(max_steps=args.steps, per_device_train_batch_size=batch, learning_rate=learning_rate, lr_scheduler_type="constant", logging_steps=1,
+                save_strategy="no", gradient_checkpointing=args.gradient_checkpointing, train_sampling_strategy="sequential")
 
 
-def trl_options(folder: pathlib.Path) -> dict:
-    """What TRL needs beside them to run on a CPU."""
-    return dict(output_dir=str(folder / "trl"), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
+def flags(options: dict) -> list[str]:
+    """Options as the program reads them."""
+    return [part for name, value in options.items() for part in (f"--{name}", str(value).lower() if isinstance(value, bool) else str(value))]
 
 
-def train_trl(make_trainer, threads: int, **more) -> None:
-    """The child process of TRL: builds the trainer (`make_trainer(callbacks)`), trains, prints one JSON line with `more` in it."""
-    import torch
-
-    torch.set_num_threads(threads)
-    from transformers import TrainerCallback
-
-    times = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *args, **kwargs):
-            self.start = time.perf_counter()
-
-        def on_step_end(self, *args, **kwargs):
-            times.append(time.perf_counter() - self.start)
-
-    trainer = make_trainer([Clock()])
-    trainer.train()
-    history = [line for line in trainer.state.log_history if "loss" in line]
-    tokens = history[-1].get("num_tokens", 0) / len(history)
-    print("RESULT " + json.dumps({"times": times, "losses": [line["loss"] for line in history], "tokens": tokens, "lines": history, **more}))
+def fail(command: list[str], code: int, errors: str) -> None:
+    """Ends this process with what a child wrote, and on the last line with what failed: the child's own last line, unless a signal ended it."""
+    what = " ".join(pathlib.Path(part).name for part in command[:2])
+    lines = errors.split("\n")
+    why = f"signal {-code}" if code < 0 else next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
+    sys.exit(f"{errors[-2000:]}\n{what} failed: {why}")
 
 
-def measured(command: list[str], threads: int) -> tuple[str, dict]:
+def measured(command: list, threads: int, standard_input: pathlib.Path | None = None) -> tuple[str, dict]:
     """Standard output, and peak resident bytes and seconds, of a child process."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - start
+    launcher = [sys.executable, "-I", "-S", str(pathlib.Path(__file__).with_name("measure.py"))]
+    command = [str(part) for part in command]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors, tempfile.NamedTemporaryFile("r") as usage:
+        with open(standard_input or os.devnull) as source:
+            subprocess.run([*launcher, usage.name, *command], stdin=source, stdout=out, stderr=errors, env=environment, check=True)
+        figures = json.load(usage)
         out.seek(0)
-        if child.returncode != 0:
+        if figures["code"] != 0:
             errors.seek(0)
-            sys.exit(f"{' '.join(command[:3])} … failed with {child.returncode}\n{errors.read()[-2000:]}")
-        return out.read(), {"peak": usage.ru_maxrss * 1024, "wall": seconds}
+            fail(command, figures["code"], errors.read())
+        return out.read(), figures
+
+
+# The program's side.
 
 
 def run_rlhf(args, command: str, folder: pathlib.Path, options: dict) -> dict:
     output = folder / "rlhf"
     shutil.rmtree(output, ignore_errors=True)
     options = {**options, "dataset_name": folder / "rows.jsonl", "output_dir": output, "cache_dir": folder / "cache", "threads": args.threads}
-    flags = [part for name, value in options.items() for part in (f"--{name}", str(value).lower() if isinstance(value, bool) else str(value))]
-    _, usage = measured([args.rlhf, command, *flags, *args.extra.split()], args.threads)
-    lines = read_rows(str(output / "metrics.jsonl"))
+    _, usage = measured([args.rlhf, command, *flags(options), *args.extra.split()], args.threads)
+    lines = inputs.read_rows(output / "metrics.jsonl")
     return {"times": [line["step_time"] for line in lines], "losses": [line["loss"] for line in lines],
-            "tokens": lines[-1].get("num_tokens", 0) / len(lines), "lines": lines, **usage}
+            "tokens": lines[-1].get("num_tokens", 0) / len(lines), "lines": lines, **usage,
+            "phases": {phase: [line.get(key, 0.0) for line in lines] for phase, key in PHASES.items() if key in lines[0]}}
+
+
+# TRL's side.
+
+
+class Clock:
+    """Seconds of each step, and within a step of each phase."""
+
+    def __init__(self):
+        self.times = []
+        self.steps = [{}]
+        self.begin()
+
+    def begin(self) -> None:
+        self.start = time.perf_counter()
+
+    def end(self) -> None:
+        self.times.append(time.perf_counter() - self.start)
+        self.steps.append({})
+
+    def timed(self, phase: str, call, when=lambda *arguments: True, note=lambda found: None):
+        """`call` with its time added to the phase, where `when(*arguments)`; `note` sees what it returned."""
+
+        @functools.wraps(call)
+        def wrapper(*arguments, **options):
+            if not when(*arguments):
+                return call(*arguments, **options)
+            start = time.perf_counter()
+            found = call(*arguments, **options)
+            self.steps[-1][phase] = self.steps[-1].get(phase, 0.0) + time.perf_counter() - start
+            note(found)
+            return found
+
+        return wrapper
+
+    def phases(self) -> dict[str, list[float]]:
+        names = dict.fromkeys(name for step in self.steps for name in step)
+        return {name: [step.get(name, 0.0) for step in self.steps[:-1]] for name in names}
+
+
+def trl_options(folder: pathlib.Path) -> dict:
+    """What TRL needs beside shared_options to run on a CPU."""
+    return dict(output_dir=str(folder / "trl"), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
+
+
+def trl_model(folder: pathlib.Path, name: str = "model", classifier: bool = False, adapter: bool = False):
+    """A model as TRL runs it fastest on a CPU: fp32, sdpa; with `adapter` the one in the folder, trained."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    load = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+    model = load.from_pretrained(folder / name, dtype=torch.float32, attn_implementation="sdpa")
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
+    return model
+
+
+def step_clock(clock: Clock, steps_follow: bool = False):
+    """The callback that tells the clock of steps; with `steps_follow`, of a trainer that says where they end alone."""
+    from transformers import TrainerCallback
+
+    class Steps(TrainerCallback):
+        def on_train_begin(self, *args, **kwargs):
+            clock.begin()
+
+        def on_step_begin(self, *args, **kwargs):
+            clock.begin()
+
+        def on_step_end(self, *args, **kwargs):
+            clock.end()
+            if steps_follow:
+                clock.begin()
+
+    return Steps()
+
+
+def train_trl(trainer, clock: Clock) -> None:
+    """Trains, with a clock around the loss and its backward pass, and sends the figures."""
+    trainer.compute_loss = clock.timed("gradients", trainer.compute_loss)
+    trainer.accelerator.backward = clock.timed("gradients", trainer.accelerator.backward)
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    send(times=clock.times, losses=[line["loss"] for line in lines], tokens=lines[-1].get("num_tokens", 0) / len(lines), lines=lines,
+         phases=clock.phases())
+
+
+def send(**figures) -> None:
+    """From TRL's process to run_trl."""
+    print("RESULT " + json.dumps(figures))
 
 
 def run_trl(args, script: str, folder: pathlib.Path) -> dict:
-    """Runs `script` again as TRL's child process, with the same arguments."""
+    """Runs `script` again as TRL's process, with the same arguments."""
     out, usage = measured([sys.executable, script, *sys.argv[1:], "--child", str(folder)], args.threads)
-    result = json.loads(next(line for line in out.splitlines() if line.startswith("RESULT "))[7:])
-    return {**result, **usage}
+    return {**json.loads(next(line for line in out.splitlines() if line.startswith("RESULT "))[7:]), **usage}
 
 
-def in_turn(args, rlhf, trl) -> dict[str, list[dict]]:
-    """The figures of both sides' runs, taken in turn: `rlhf()` and `trl()` return those of one."""
-    results = {"rlhf": [], "trl": []}
-    for _ in range(args.rounds):
-        results["rlhf"].append(rlhf())
-        results["trl"].append(trl())
-    return results
+# The report.
 
 
-def side_report(runs: list[dict], tokens: float, skipped: int) -> dict:
-    steps = [statistics.median(run["times"][skipped:]) for run in runs]
-    return {"seconds_per_step": [round(s, 3) for s in steps], "tokens_per_second": round(tokens / statistics.median(steps), 1),
-            "peak_gb": round(max(run["peak"] for run in runs) / 1e9, 2),
-            "wall_seconds": round(statistics.median(run["wall"] for run in runs), 1)}
+def figure(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
-def print_report(report: dict) -> None:
-    report["speed_ratio"] = round(report["rlhf"]["tokens_per_second"] / report["trl"]["tokens_per_second"], 2)
-    report["memory_ratio"] = round(report["rlhf"]["peak_gb"] / report["trl"]["peak_gb"], 3)
-    print(json.dumps(report))
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": figure(statistics.median(values)), "low": figure(min(values)), "high": figure(max(values))}
 
 
-def compare(args, rlhf, trl, tolerance: float = 1e-3, **labels) -> None:
-    """Runs both in turn, compares the losses and prints the report."""
-    results = in_turn(args, rlhf, trl)
+def phase_report(runs: list[dict], skipped: int, rest: str) -> dict[str, float]:
+    """Median seconds a step of each phase, and of the rest of the step; nothing where no phases are known."""
+    phases = {phase: [s for run in runs for s in run["phases"][phase][skipped:]] for phase in runs[0]["phases"]}
+    if phases:
+        steps = [s for run in runs for s in run["times"][skipped:]]
+        phases[rest] = [step - sum(parts) for step, *parts in zip(steps, *phases.values(), strict=True)]
+    return {phase: figure(statistics.median(seconds)) for phase, seconds in phases.items()}
+
+
+def side_report(runs: list[dict], tokens: float, skipped: int, rest: str) -> dict:
+    steps = [s for run in runs for s in run["times"][skipped:]]
+    report = {"seconds": spread(steps), "seconds_by_round": [figure(statistics.median(run["times"][skipped:])) for run in runs],
+              "tokens_per_second": spread([tokens / s for s in steps]), "peak_gb": spread([run["peak"] / 1e9 for run in runs]),
+              "wall_seconds": spread([run["wall"] for run in runs]), "others": spread([run["others"] for run in runs])}
+    if "lines" in runs[0]:  # a training run
+        report["outside_seconds"] = spread([run["wall"] - sum(run["times"]) for run in runs])
+        report["phases"] = phase_report(runs, skipped, rest)
+    return report
+
+
+def worst_difference(args, results: dict[str, list[dict]], tolerance: float = 1e-3) -> dict:
+    """Stops unless both sides had the same losses."""
+    for name, runs in results.items():
+        assert all(loss == loss for loss in runs[0]["losses"]), f"{name}: a loss is no number"
+    if "trl" not in results:
+        return {}
     worst = max(abs(a - b) for a, b in zip(results["rlhf"][0]["losses"], results["trl"][0]["losses"], strict=True))
     assert worst < tolerance, f"the losses differ by {worst}: nothing is compared"
-    tokens = results["trl"][0]["tokens"]
-    assert abs(results["rlhf"][0]["tokens"] - tokens) < 0.5, "the two sides count other tokens: nothing is compared"
-    report = {**labels, "size": args.size, "threads": args.threads, "worst_loss_difference": worst, "tokens_per_step": tokens}
-    report.update({name: side_report(runs, tokens, SKIPPED_STEPS) for name, runs in results.items()})
-    print_report(report)
+    return {"worst_loss_difference": worst}
+
+
+def ratios(report: dict) -> dict:
+    """How many times as fast rlhf is, and its share of TRL's memory."""
+    ours, theirs = report["rlhf"], report["trl"]
+    rounds = [b / a for a, b in zip(ours["seconds_by_round"], theirs["seconds_by_round"])]
+    return {"speed_ratio": figure(theirs["seconds"]["median"] / ours["seconds"]["median"]), "speed_ratio_by_round": [figure(r) for r in rounds],
+            "memory_ratio": figure(ours["peak_gb"]["median"] / theirs["peak_gb"]["median"])}
+
+
+def sides(report: dict) -> list[dict]:
+    """What the report says of each side."""
+    return [report[name] for name in ("rlhf", "trl") if name in report]
+
+
+def run(args, script: str, *, make_inputs, rlhf, child, check, counts: dict, skipped: int = SKIPPED_STEPS, rest: str = "rest") -> dict | None:
+    """The report of a comparison; nothing in the processes that make its inputs and run TRL.
+
+    make_inputs(args, folder) writes model and rows. rlhf(args, folder) runs the program once and gives times (seconds of each step), tokens (of a
+    step), peak, wall and phases; child(args, folder) sends the same of TRL. check(args, results) stops unless both sides did the same work, and gives
+    figures for the report. `counts` are functions (args, folder) of model and rows, whose figures the report gets under their names, such as the
+    operations of a step and of its phases. Figures leave out the first `skipped` steps; what no phase covers is named `rest`."""
+    if args.inputs or args.child:
+        (make_inputs if args.inputs else child)(args, pathlib.Path(args.inputs or args.child))
+        return None
+    if args.steps <= skipped:
+        sys.exit(f"more than {skipped} steps are needed: the first ones are not counted")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        subprocess.run([sys.executable, script, *sys.argv[1:], "--inputs", str(folder)], check=True)
+        sides = {"rlhf": lambda: rlhf(args, folder)} | ({} if args.alone else {"trl": lambda: run_trl(args, script, folder)})
+        results = {name: [] for name in sides}
+        for _ in range(args.rounds):
+            for name, side in sides.items():
+                results[name].append(side())
+        counted = {name: {part: figure(value) for part, value in count(args, folder).items()} for name, count in counts.items()}
+    tokens = results["rlhf"][0]["tokens"]
+    assert all(abs(run["tokens"] - tokens) < 0.5 for runs in results.values() for run in runs), "other tokens are counted: nothing is compared"
+    report = {"size": args.size, "threads": args.threads, "tokens_per_step": tokens, **counted, **check(args, results)}
+    report.update({name: side_report(runs, tokens, skipped, rest) for name, runs in results.items()})
+    return report | ({} if args.alone else ratios(report))

@@ -1,6 +1,5 @@
 // rlhf env: what this machine offers, measured. The bounds that speed is judged by.
 #include <ATen/ATen.h>
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <sys/wait.h>

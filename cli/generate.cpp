@@ -25,6 +25,10 @@ void check_flags(const ParsedArguments& parsed, const JudgeOptions& judges,
     problems.add("--pairs_per_prompt", "--output_format pairs was expected beside it.",
                  "leave it out, or write --output_format pairs.");
   }
+  if (output.format == OutputFormat::completions && set("min_reward")) {
+    problems.add("--min_reward", "--output_format best_of_n or pairs was expected beside it.",
+                 "leave it out: completions are all written, with their rewards.");
+  }
   if (output.format == OutputFormat::pairs && samples < 2) {
     problems.add("--num_generations",
                  fmt::format("at least 2 were expected of --output_format pairs, got {}.", samples),
@@ -126,6 +130,9 @@ void declare(OptionSet& set, JudgedOutput& output, std::optional<std::string>& f
          "Most pairs of a prompt, those of the largest difference of rewards; 1: the best over the "
          "worst.")
       .at_least(1);
+  set.add("min_reward", output.min_reward,
+          "Least reward of the completion of best_of_n, and of the chosen one of pairs: prompts "
+          "without one give no row. Rejection sampling by accuracy: 1.");
 }
 
 constexpr const char* kUsage =

@@ -183,6 +183,8 @@ void check_output(const std::optional<std::string>& output, const InferenceOptio
 }
 
 DataSpec data_spec(const InferenceOptions& options) {
+  if (fs::is_directory(options.data))
+    log_info("[data] of {} the split {} is read.", options.data, options.split);
   DataSource source;
   source.path = options.data;
   source.split = options.split;
@@ -382,9 +384,12 @@ JsonLines::JsonLines(std::optional<std::string> path) : path_(path.value_or(""))
 }
 
 JsonLines::~JsonLines() {
-  if (file_ != nullptr && file_ != stdout) {
-    std::fclose(file_);
-  }
+  if (file_ == nullptr || file_ == stdout) return;
+  const bool empty = std::ftell(file_) == 0;
+  std::fclose(file_);
+  // What failed before its first line leaves no file that looks like a result.
+  std::error_code ignored;
+  if (empty && fs::is_regular_file(path_, ignored)) fs::remove(path_, ignored);
 }
 
 void JsonLines::fail_to_write() const {

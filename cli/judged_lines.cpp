@@ -24,8 +24,8 @@ SampledRows rows_of(const JudgedOutput& output, const Json& row, const Group& gr
   for (const Sample& one : group.samples)
     samples.push_back({one.text, one.ids, one.reward, one.truncated});
   return output.format == OutputFormat::best_of_n
-             ? best_of_n_row(row, samples)
-             : pair_rows(row, samples, output.pairs_per_prompt);
+             ? best_of_n_row(row, samples, output.min_reward)
+             : pair_rows(row, samples, output.pairs_per_prompt, output.min_reward);
 }
 
 const char* meaning_of(NoRow reason) {
@@ -36,6 +36,8 @@ const char* meaning_of(NoRow reason) {
       return "one judged completion, or the same each time";
     case NoRow::equal_rewards:
       return "all rewards are equal";
+    case NoRow::low_reward:
+      return "no completion has min_reward";
   }
   return "";
 }

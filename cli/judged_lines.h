@@ -24,7 +24,8 @@ enum class OutputFormat {
 struct JudgedOutput {
   OutputFormat format = OutputFormat::completions;
   int64_t pairs_per_prompt = 1;
-  double failure_limit = 0.5;  ///< most completions that a judge may fail on, as a share
+  std::optional<double> min_reward = {};  ///< of the completion that a row prefers
+  double failure_limit = 0.5;             ///< most completions that a judge may fail on, as a share
 };
 
 /// Has completions judged and writes their lines in order of prompts. Where every judge answers at

@@ -206,7 +206,8 @@ void validate(const GrpoConfig& config, Problems& problems) {
   if (grpo.entropy_coef_min > grpo.entropy_coef_max) {
     problems.add("entropy_coef_min",
                  fmt::format("at most entropy_coef_max ({}) was expected, got {}.",
-                             grpo.entropy_coef_max, grpo.entropy_coef_min));
+                             grpo.entropy_coef_max, grpo.entropy_coef_min),
+                 "lower it, or raise entropy_coef_max.");
   }
 }
 

@@ -47,7 +47,9 @@ void validate_process_judge(const JudgeOptions& options, Problems& problems) {
                    "remove the key.");
     }
   } else if (options.step_separator.empty()) {
-    problems.add("step_separator", "expected a text that ends a step, got nothing.");
+    problems.add(
+        "step_separator", "a text that ends a step was expected, got nothing.",
+        "remove the key for a line feed, or give the text that the rewards were trained on.");
   }
 }
 

@@ -1,5 +1,7 @@
 #include "rlhf/config/ppo_config.h"
 
+#include <algorithm>
+
 #include "rlhf/config/command.h"
 #include "rlhf/config/inert_keys.h"
 
@@ -91,6 +93,12 @@ void declare_inert(OptionSet& set) {
   }
 }
 
+std::string nearest_divisor(int64_t number, int64_t wanted) {
+  int64_t divisor = std::clamp<int64_t>(wanted, 1, number);
+  while (number % divisor != 0) --divisor;
+  return fmt::format("set it to {}, or change the completions of a rollout.", divisor);
+}
+
 void check_batches(const PpoConfig& config, Problems& problems) {
   const int64_t drawn = completions_per_step(config.training);
   const int64_t cuts = config.ppo.num_mini_batches;
@@ -100,12 +108,14 @@ void check_batches(const PpoConfig& config, Problems& problems) {
                  fmt::format("a divisor of the {} completions of a rollout "
                              "(per_device_train_batch_size × gradient_accumulation_steps) was "
                              "expected, got {}.",
-                             drawn, cuts));
+                             drawn, cuts),
+                 nearest_divisor(drawn, cuts));
   }
   if (drawn % generations != 0) {
     problems.add("num_generations",
                  fmt::format("a divisor of the {} completions of a rollout was expected, got {}.",
-                             drawn, generations));
+                             drawn, generations),
+                 nearest_divisor(drawn, generations));
   }
   if (config.ppo.rollout.dynamic_sampling && generations < 2) {
     problems.add("dynamic_sampling",
@@ -118,7 +128,8 @@ void check_batches(const PpoConfig& config, Problems& problems) {
     problems.add("kl_horizon",
                  fmt::format("above a fifth of the {} completions of a rollout was expected, got "
                              "{}.",
-                             drawn, config.ppo.kl_horizon));
+                             drawn, config.ppo.kl_horizon),
+                 "raise it: the coefficient follows the KL more slowly then.");
   }
   if (config.ppo.critic_learning_rate && config.training.learning_rate == 0) {
     problems.add("critic_learning_rate", "it follows the schedule of learning_rate, which is 0.",

@@ -53,6 +53,10 @@ void Problems::add(std::string where, std::string what, std::string hint) {
 }
 
 void Problems::add(const Problem& problem) {
+  const bool said = std::any_of(problems_.begin(), problems_.end(), [&](const Problem& other) {
+    return other.where == problem.where && other.what == problem.what;
+  });
+  if (said) return;
   if (count_++ < limit_) problems_.push_back(problem);
 }
 

@@ -55,6 +55,7 @@ class Problems {
   /// stays readable.
   explicit Problems(size_t limit = 50) : limit_(limit) {}
 
+  /// What two checks meet is said once.
   void add(std::string where, std::string what, std::string hint = "");
   void add(const Problem& problem);
   /// Takes over the problems of an error caught elsewhere.

@@ -70,19 +70,22 @@ bool teaches_an_end(const Json& row, const JudgedSample& sample) {
 
 }  // namespace
 
-SampledRows best_of_n_row(const Json& row, std::span<const JudgedSample> samples) {
+SampledRows best_of_n_row(const Json& row, std::span<const JudgedSample> samples,
+                          std::optional<double> least) {
   const auto judged = distinct(samples, has_ids(row));
   if (judged.empty()) return {.none = NoRow::no_reward};
   const auto* best = *std::max_element(  // the first of equal ones
       judged.begin(), judged.end(),
       [](const auto* a, const auto* b) { return *a->reward < *b->reward; });
+  if (least && *best->reward < *least) return {.none = NoRow::low_reward};
   Json out = base_row(row);
   put_completion(out, "completion", *best);
   out["reward"] = *best->reward;
   return {.rows = {std::move(out)}, .none = {}, .truncated = teaches_an_end(row, *best) ? 1 : 0};
 }
 
-SampledRows pair_rows(const Json& row, std::span<const JudgedSample> samples, int64_t most) {
+SampledRows pair_rows(const Json& row, std::span<const JudgedSample> samples, int64_t most,
+                      std::optional<double> least) {
   const auto judged = distinct(samples, has_ids(row));
   if (judged.empty()) return {.none = NoRow::no_reward};
   if (judged.size() == 1) return {.none = NoRow::one_completion};
@@ -93,6 +96,8 @@ SampledRows pair_rows(const Json& row, std::span<const JudgedSample> samples, in
     }
   }
   if (pairs.empty()) return {.none = NoRow::equal_rewards};
+  std::erase_if(pairs, [&](const Pair& pair) { return least && *pair.chosen->reward < *least; });
+  if (pairs.empty()) return {.none = NoRow::low_reward};
   std::stable_sort(pairs.begin(), pairs.end(),
                    [](const Pair& a, const Pair& b) { return a.margin() > b.margin(); });
   if (std::ssize(pairs) > most) pairs.resize(static_cast<size_t>(most));

@@ -37,7 +37,7 @@ struct JudgedSample {
 };
 
 /// Why a prompt gave no row.
-enum class NoRow { no_reward, one_completion, equal_rewards };
+enum class NoRow { no_reward, one_completion, equal_rewards, low_reward };
 
 struct SampledRows {
   std::vector<Json> rows{};
@@ -45,11 +45,14 @@ struct SampledRows {
   int64_t truncated = 0;        ///< rows that would teach the end of a truncated completion
 };
 
-/// `reward` beside the prompt and its best completion. `row`: with a `prompt` (or `prompt_ids`).
-SampledRows best_of_n_row(const Json& row, std::span<const JudgedSample> samples);
+/// `reward` beside the prompt and its best completion, where that has at least `least`. `row`: with
+/// a `prompt` (or `prompt_ids`).
+SampledRows best_of_n_row(const Json& row, std::span<const JudgedSample> samples,
+                          std::optional<double> least = {});
 
-/// At most `most` pairs of a prompt, with `score_chosen` and `score_rejected`.
-SampledRows pair_rows(const Json& row, std::span<const JudgedSample> samples, int64_t most);
+/// At most `most` pairs of a prompt, with `score_chosen` (at least `least`) and `score_rejected`.
+SampledRows pair_rows(const Json& row, std::span<const JudgedSample> samples, int64_t most,
+                      std::optional<double> least = {});
 
 /// What is wrong with a prompt whose completions are to become rows, if anything: a conversation
 /// that ends with an assistant's message, which a completion would continue.

@@ -1,6 +1,6 @@
 #include "rlhf/generate/kv_cache.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <utility>

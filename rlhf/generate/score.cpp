@@ -1,7 +1,7 @@
 #include "rlhf/generate/score.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/softmax.h>
 
 #include <algorithm>
 #include <functional>

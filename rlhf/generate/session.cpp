@@ -1,7 +1,7 @@
 #include "rlhf/generate/session.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <numeric>

@@ -14,7 +14,7 @@
 // Source of the running form: Milakov and Gimelshein (arXiv 1805.02867).
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -1,9 +1,8 @@
 #include "rlhf/kernels/thin_product.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 
 #include <algorithm>
 
@@ -45,11 +44,14 @@ at::Tensor thin_product(const at::Tensor& x, const at::Tensor& weight) {
                                   .rows = x.numel() / depth,
                                   .columns = columns,
                                   .depth = depth};
-  constexpr int64_t kTile = 4;
+  const auto packed = at::empty({simd::thin_packed_floats(product)}, out.options());
+  auto* const rows = packed.data_ptr<float>();
+  simd::thin_pack(product, rows);
+  constexpr int64_t kTile = simd::kThinColumns;
   const int64_t tiles = (columns + kTile - 1) / kTile;
   const int64_t work = std::max<int64_t>(1, product.rows * depth * kTile);
   at::parallel_for(0, tiles, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
-    simd::thin_product(product, begin * kTile, std::min(end * kTile, columns));
+    simd::thin_product(product, rows, begin * kTile, std::min(end * kTile, columns));
   });
   return out;
 }

@@ -1,3 +1,7 @@
+// A row of x is a lane, an element of the matrix is broadcast to all of them: every sum is one chain
+// in the order of k, whatever the width of the vectors, and nothing is folded at the end. The matrix
+// is read once, from one end to the other, while the next tile is asked for; x, laid out in the order
+// it is read, streams from the second-level cache.
 #include "rlhf/kernels/thin_product_simd.h"
 
 #include <algorithm>
@@ -16,108 +20,136 @@ namespace rlhf::simd {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-#if HWY_TARGET != HWY_SCALAR
-// Stores the sums over the blocks of four lanes.
-template <class D>
-HWY_INLINE void store_block_sums(D d, hn::Vec<D> v, float* HWY_RESTRICT out) {
-  if constexpr (hn::MaxLanes(d) > 4) {
-    const hn::Half<D> half;
-    store_block_sums(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), out);
-  } else {
-    hn::StoreU(v, d, out);
-  }
-}
-
-// Stores the sum of each vector's lanes: four at once take a third of the shuffles of one by one.
-template <class D, class V>
-HWY_INLINE void store_sums(D d, const V (&sums)[4], float* HWY_RESTRICT out) {
-  const hn::RepartitionToWide<D> pairs;
-  const auto folded = [&](V a, V b) {
-    return hn::BitCast(pairs, hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
-  };
-  const auto first = folded(sums[0], sums[1]);
-  const auto second = folded(sums[2], sums[3]);
-  store_block_sums(d,
-                   hn::Add(hn::BitCast(d, hn::InterleaveLower(pairs, first, second)),
-                           hn::BitCast(d, hn::InterleaveUpper(pairs, first, second))),
-                   out);
-}
+// Lanes of a whole vector, and the columns whose sums fit the registers beside one, two or three.
+inline constexpr int kWhole = static_cast<int>(hn::MaxLanes(hn::CappedTag<float, 16>()));
+#if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64  // 32 vector registers
+inline constexpr int kColumnsBeside[4] = {0, 8, 12, 8};
+#else  // 16
+inline constexpr int kColumnsBeside[4] = {0, 8, 6, 4};
 #endif
 
-template <class D, class V, int kColumns>
-HWY_INLINE void store_sums(D d, const V (&sums)[kColumns], float* HWY_RESTRICT out) {
-  for (int c = 0; c < kColumns; ++c) out[c] = hn::GetLane(hn::SumOfLanes(d, sums[c]));
+// Rows of x that go through the registers together: (depth, vectors · lanes) in the packed layout,
+// missing rows zeros.
+struct Panel {
+  int64_t vectors;
+  int64_t lanes;
+  int64_t width() const { return vectors * lanes; }
+};
+
+// What takes the first of `rows` rows: narrow vectors for few, as their lanes would be read for nothing.
+Panel panel_of(int64_t rows) {
+  if (rows > kWhole) return {std::min<int64_t>(3, (rows + kWhole - 1) / kWhole), kWhole};
+  return {1, std::min<int64_t>(kWhole, rows == 1 ? 1 : rows <= 4 ? 4 : rows <= 8 ? 8 : 16)};
 }
 
-// kColumns rows of the matrix against kRows rows of x: as many sums as fit the registers. Asks for
-// the next tile meanwhile: rows of the matrix are too short for the processor to see them coming.
-template <int kRows, int kColumns>
-HWY_INLINE void thin_tile(const ThinProduct& product, int64_t row, int64_t column) {
-  const hn::ScalableTag<float> d;
+// Calls step(panel, row, floats before it in the packed layout) for all panels.
+template <class Step>
+HWY_INLINE void for_panels(const ThinProduct& product, Step step) {
+  int64_t floats = 0;
+  for (int64_t row = 0; row < product.rows;) {
+    const Panel panel = panel_of(product.rows - row);
+    step(panel, row, floats);
+    row += panel.width();
+    floats += panel.width() * product.depth;
+  }
+}
+
+int64_t PackedFloats(const ThinProduct& product) {
+  int64_t floats = 0;
+  for_panels(product, [&](Panel panel, int64_t, int64_t before) {
+    floats = before + panel.width() * product.depth;
+  });
+  return floats;
+}
+
+void Pack(const ThinProduct& product, float* HWY_RESTRICT packed) {
+  for_panels(product, [&](Panel panel, int64_t first, int64_t before) {
+    float* HWY_RESTRICT to = packed + before;
+    const int64_t rows = std::min(panel.width(), product.rows - first);
+    const float* HWY_RESTRICT from = product.x + first * product.depth;
+    for (int64_t k = 0; k < product.depth; ++k, to += panel.width()) {
+      for (int64_t r = 0; r < rows; ++r) to[r] = from[r * product.depth + k];
+      std::fill(to + rows, to + panel.width(), 0.0F);
+    }
+  });
+}
+
+// Rows [row, row + kVectors · kLanes) against kColumns columns from `column`.
+template <int kLanes, int kVectors, int kColumns>
+HWY_INLINE void thin_tile(const ThinProduct& product, const float* HWY_RESTRICT x, int64_t row,
+                          int64_t column) {
+  const hn::CappedTag<float, kLanes> d;
   using V = hn::Vec<decltype(d)>;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const float* HWY_RESTRICT x = product.x + row * product.depth;
-  const float* HWY_RESTRICT w = product.weight + column * product.weight_stride;
-  V sums[kRows][kColumns];
-  for (int r = 0; r < kRows; ++r) {
-    for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
+  const int64_t stride = product.weight_stride;
+  const float* HWY_RESTRICT w = product.weight + column * stride;
+  const float* next = w + kColumns * stride;
+  V sums[kColumns][kVectors];
+  for (auto& column_sums : sums) {
+    for (V& sum : column_sums) sum = hn::Zero(d);
   }
+  const auto step = [&](int64_t k) HWY_ATTR {
+    V own[kVectors];
+    for (int v = 0; v < kVectors; ++v) own[v] = hn::LoadU(d, x + (k * kVectors + v) * kLanes);
+    for (int c = 0; c < kColumns; ++c) {
+      const V weight = hn::Set(d, w[c * stride + k]);
+      for (int v = 0; v < kVectors; ++v) sums[c][v] = hn::MulAdd(own[v], weight, sums[c][v]);
+    }
+  };
   int64_t k = 0;
-  for (; k + lanes <= product.depth; k += lanes) {
-    V columns[kColumns];
-    for (int c = 0; c < kColumns; ++c) {
-      columns[c] = hn::LoadU(d, w + c * product.weight_stride + k);
-      hwy::Prefetch(w + (c + kColumns) * product.weight_stride + k);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const V own = hn::LoadU(d, x + r * product.depth + k);
-      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(own, columns[c], sums[r][c]);
-    }
+  for (; k + 2 <= product.depth; k += 2) {
+    // Rows of the matrix are too short for the processor to see the next ones coming.
+    constexpr int kLine = 64 / sizeof(float);
+    for (int i = 0; i < 2 * kColumns; i += kLine) hwy::Prefetch(next + i);
+    next += 2 * kColumns;
+    step(k);
+    step(k + 1);
   }
-  for (int r = 0; r < kRows; ++r) {
+  if (k < product.depth) step(k);
+  HWY_ALIGN float tile[kColumns][kVectors * kLanes];
+  for (int c = 0; c < kColumns; ++c) {
+    for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[c][v], d, tile[c] + v * kLanes);
+  }
+  const int64_t rows = std::min<int64_t>(kVectors * kLanes, product.rows - row);
+  for (int64_t r = 0; r < rows; ++r) {
     float* HWY_RESTRICT out = product.out + (row + r) * product.columns + column;
-    store_sums(d, sums[r], out);
-    if (k == product.depth) continue;
-    for (int c = 0; c < kColumns; ++c) {
-      for (int64_t i = k; i < product.depth; ++i)
-        out[c] += x[r * product.depth + i] * w[c * product.weight_stride + i];
-    }
+    for (int c = 0; c < kColumns; ++c) out[c] = tile[c][r];
   }
 }
 
-// kRows rows of x against columns [begin, end): the rows stay in the first-level cache.
-template <int kRows>
-HWY_INLINE void thin_rows(const ThinProduct& product, int64_t row, int64_t begin, int64_t end) {
+template <int kLanes, int kVectors>
+void thin_rows(const ThinProduct& product, const float* x, int64_t row, int64_t begin,
+               int64_t end) {
+  constexpr int kColumns = kColumnsBeside[kVectors];
   int64_t column = begin;
-  for (; column + 4 <= end; column += 4) thin_tile<kRows, 4>(product, row, column);
-  for (; column < end; ++column) thin_tile<kRows, 1>(product, row, column);
+  for (; column + kColumns <= end; column += kColumns)
+    thin_tile<kLanes, kVectors, kColumns>(product, x, row, column);
+  for (; column < end; ++column) thin_tile<kLanes, kVectors, 1>(product, x, row, column);
 }
 
-HWY_INLINE void thin_block(const ThinProduct& product, int64_t begin, int64_t end) {
-  int64_t row = 0;
-  for (; row + 6 <= product.rows; row += 6) thin_rows<6>(product, row, begin, end);
-  switch (product.rows - row) {
-    case 1:
-      return thin_rows<1>(product, row, begin, end);
-    case 2:
-      return thin_rows<2>(product, row, begin, end);
-    case 3:
-      return thin_rows<3>(product, row, begin, end);
-    case 4:
-      return thin_rows<4>(product, row, begin, end);
-    case 5:
-      return thin_rows<5>(product, row, begin, end);
-    default:
-      return;
+void thin_panel(const ThinProduct& product, Panel panel, const float* x, int64_t row, int64_t begin,
+                int64_t end) {
+  if (panel.vectors == 3) return thin_rows<kWhole, 3>(product, x, row, begin, end);
+  if (panel.vectors == 2) return thin_rows<kWhole, 2>(product, x, row, begin, end);
+  if (panel.lanes == kWhole) return thin_rows<kWhole, 1>(product, x, row, begin, end);
+  if constexpr (kWhole > 8) {
+    if (panel.lanes == 8) return thin_rows<8, 1>(product, x, row, begin, end);
   }
+  if constexpr (kWhole > 4) {
+    if (panel.lanes == 4) return thin_rows<4, 1>(product, x, row, begin, end);
+  }
+  thin_rows<1, 1>(product, x, row, begin, end);
 }
 
-void ThinProductOf(const ThinProduct& product, int64_t begin, int64_t end) {
-  // Rows of the matrix that wait in the second-level cache for the next rows of x.
+void ThinProductOf(const ThinProduct& product, const float* packed, int64_t begin, int64_t end) {
+  // Rows of the matrix that wait in the second-level cache for the next panel.
   constexpr int64_t kFloats = 32768;
-  const int64_t block = std::max<int64_t>(4, kFloats / product.depth / 4 * 4);
-  for (int64_t column = begin; column < end; column += block)
-    thin_block(product, column, std::min(column + block, end));
+  const int64_t block =
+      std::max(kThinColumns, kFloats / product.depth / kThinColumns * kThinColumns);
+  for (int64_t column = begin; column < end; column += block) {
+    for_panels(product, [&](Panel panel, int64_t row, int64_t before) {
+      thin_panel(product, panel, packed + before, row, column, std::min(column + block, end));
+    });
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -126,10 +158,20 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace rlhf::simd {
+HWY_EXPORT(PackedFloats);
+HWY_EXPORT(Pack);
 HWY_EXPORT(ThinProductOf);
 
-void thin_product(const ThinProduct& product, int64_t begin, int64_t end) {
-  HWY_DYNAMIC_DISPATCH(ThinProductOf)(product, begin, end);
+int64_t thin_packed_floats(const ThinProduct& product) {
+  return HWY_DYNAMIC_DISPATCH(PackedFloats)(product);
+}
+
+void thin_pack(const ThinProduct& product, float* packed) {
+  HWY_DYNAMIC_DISPATCH(Pack)(product, packed);
+}
+
+void thin_product(const ThinProduct& product, const float* packed, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(ThinProductOf)(product, packed, begin, end);
 }
 
 }  // namespace rlhf::simd

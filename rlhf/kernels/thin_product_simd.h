@@ -1,5 +1,6 @@
-// The vector body behind thin_product.h, on plain pointers: columns [begin, end) of the result, so
-// that the caller splits the work.
+// The vector body behind thin_product.h, on plain pointers. The rows of x are laid beside each other
+// first, as lanes of vectors; then columns [begin, end) of the result are made, so that the caller
+// splits the work.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,14 @@ struct ThinProduct {
   int64_t depth;
 };
 
-void thin_product(const ThinProduct& product, int64_t begin, int64_t end);
+/// Columns that go through the registers together divide this: cut the work at its multiples.
+inline constexpr int64_t kThinColumns = 24;
+
+/// Floats that thin_pack writes.
+int64_t thin_packed_floats(const ThinProduct& product);
+
+void thin_pack(const ThinProduct& product, float* packed);
+
+void thin_product(const ThinProduct& product, const float* packed, int64_t begin, int64_t end);
 
 }  // namespace rlhf::simd

@@ -24,7 +24,7 @@
 // device's micro-batch: it is the step here, so the cut into micro-batches does not show.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include <tuple>
 

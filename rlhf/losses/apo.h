@@ -17,8 +17,7 @@
 // Departures: the constant 1, as in TRL, makes the loss of both lie in (0, 2).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/sigmoid.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

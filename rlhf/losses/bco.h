@@ -18,9 +18,7 @@
 // as a whole. The paper's density ratio for prompts of different kinds is not part of it.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/losses/running_moments.h"
 

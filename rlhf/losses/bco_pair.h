@@ -14,8 +14,7 @@
 // TRL's pairwise form. bco.h has the shift.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -17,8 +17,7 @@
 // Departures: InstructGPT averages over all pairs of a ranking; a row is one pair here.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -14,7 +14,7 @@
 // shrinks every gradient: `rlhf grpo` warns.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

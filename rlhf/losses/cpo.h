@@ -15,7 +15,7 @@
 // Departures: ε, which is TRL's addition; 0 is the paper.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/losses/sigmoid.h"
 

@@ -18,9 +18,7 @@
 // without bound, and leaves the exponential for its tangent at the exponent 20 (kl.h).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/sigmoid.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/math/kl.h"
 

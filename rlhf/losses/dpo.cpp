@@ -1,6 +1,6 @@
 #include "rlhf/losses/dpo.h"
 
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/core/error.h"
 #include "rlhf/losses/aot.h"

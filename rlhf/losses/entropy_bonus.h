@@ -25,7 +25,7 @@
 // Departures: TRL takes the quantile over each local batch; it belongs to the step here.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>

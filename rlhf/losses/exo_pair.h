@@ -16,9 +16,7 @@
 // Departures: none.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/sigmoid.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

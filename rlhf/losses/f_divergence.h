@@ -24,9 +24,7 @@
 // is clamped, at 80 as in TRL; beyond it the gradient is 0.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/expm1.h>
-#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

@@ -19,8 +19,7 @@
 // default of its own. A sequence without tokens that count gives 0, not −A as there.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/losses/grpo_clip.h"
 

@@ -24,8 +24,7 @@
 // Departures: none. TRL reads clip ratios off the capped ratio; so do we (clip_flags).
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/min.h>
+#include <ATen/ATen.h>
 
 #include <limits>
 

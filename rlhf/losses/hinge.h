@@ -13,8 +13,7 @@
 // Departures: none. SLiC-HF itself has no reference in the margin; RSO's form is this one.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/relu.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -17,7 +17,7 @@
 // kIpoExponentBound and not at 80, so that the square stays within fp32, where TRL overflows.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -22,9 +22,7 @@
 // micro-batch; it belongs to the step here.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 

@@ -13,8 +13,7 @@
 // Departures: none from the pairwise form.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

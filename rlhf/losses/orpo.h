@@ -18,10 +18,7 @@
 // gradient but NaN; p̄ is held at or below −1e-7, odds of 1e7.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/full_like.h>
-#include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

@@ -15,8 +15,7 @@
 // Departures: none.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -16,9 +16,7 @@
 // Departures: none.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -17,8 +17,7 @@
 // Departures: none from the papers. TRL 1.16 has ε = 0 here.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -16,7 +16,7 @@
 // reverse_kl only.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/losses/sigmoid.h"
 

@@ -17,7 +17,7 @@
 // TRL's; 0 for both is the paper.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/losses/sigmoid.h"
 

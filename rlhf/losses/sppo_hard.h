@@ -16,7 +16,7 @@
 // certain here, and both answers are summed, as in TRL.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 namespace rlhf {
 

@@ -1,6 +1,6 @@
 #include "rlhf/losses/unpaired.h"
 
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/core/error.h"
 #include "rlhf/losses/bco.h"

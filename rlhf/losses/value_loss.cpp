@@ -1,9 +1,6 @@
 #include "rlhf/losses/value_loss.h"
 
-#include <ATen/ops/clamp.h>
-#include <ATen/ops/max.h>
-#include <ATen/ops/where.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/core/error.h"
 #include "rlhf/math/masked.h"

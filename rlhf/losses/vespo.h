@@ -20,9 +20,7 @@
 // Departures: none. Beyond ±20 a token's log-ratio no longer moves w.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/exp.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>

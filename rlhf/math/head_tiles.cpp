@@ -1,8 +1,6 @@
 #include "rlhf/math/head_tiles.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/full_like.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 

@@ -1,5 +1,4 @@
-#include <ATen/ops/log_softmax.h>
-#include <ATen/ops/tanh.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/thin_product.h"

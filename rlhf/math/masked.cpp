@@ -1,7 +1,6 @@
 #include "rlhf/math/masked.h"
 
-#include <ATen/ops/where.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 

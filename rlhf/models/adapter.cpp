@@ -1,9 +1,7 @@
 #include "rlhf/models/adapter.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/allclose.h>
-#include <ATen/ops/equal.h>
-#include <ATen/ops/zeros.h>
 
 #include "rlhf/models/adapter_folder.h"
 #include "rlhf/models/adapter_targets.h"

@@ -1,8 +1,7 @@
 #include "rlhf/models/adapter_folder.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/equal.h>
-#include <ATen/ops/isfinite.h>
 
 #include <set>
 
@@ -255,7 +254,8 @@ fs::path base_of_adapter(const fs::path& folder, const std::optional<fs::path>& 
       (folder / kAdapterConfig).string() + ": base_model_name_or_path",
       fmt::format("a model folder was expected, from {} or from here; there is no '{}'.",
                   folder.string(), name),
-      "name the folder with --base_model; nothing is downloaded.");
+      "correct it there, or name the folder with --base_model where a command has it (generate, "
+      "chat, score, eval, merge); nothing is downloaded.");
 }
 
 Model load_adapted_model(const fs::path& adapter_folder, const LoadOptions& options,

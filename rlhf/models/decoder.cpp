@@ -1,10 +1,8 @@
 #include "rlhf/models/decoder.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/embedding.h>
-#include <ATen/ops/linear.h>
-#include <ATen/ops/scalar_tensor.h>
 
 #include "rlhf/kernels/rotary.h"
 #include "rlhf/models/adapter.h"

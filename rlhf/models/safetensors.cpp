@@ -1,7 +1,6 @@
 #include "rlhf/models/safetensors.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
+#include <ATen/ATen.h>
 
 #include <bit>
 #include <cerrno>
@@ -97,8 +96,7 @@ bool all_natural(const Json& list) {
 
 /// One entry of the header; nothing where it is broken.
 std::optional<StoredTensor> read_entry(const std::string& name, const Json& entry,
-                                       uint64_t data_bytes, const std::string& where,
-                                       Problems& problems) {
+                                       const std::string& where, Problems& problems) {
   const auto problem = [&](std::string what) {
     problems.add(fmt::format("{}: {}", where, name), std::move(what));
     return std::nullopt;
@@ -124,10 +122,9 @@ std::optional<StoredTensor> read_entry(const std::string& name, const Json& entr
     return problem("data_offsets of two non-negative integers were expected.");
   StoredTensor tensor{name, type->dtype, shape.get<std::vector<int64_t>>(),
                       offsets[0].get<uint64_t>(), offsets[1].get<uint64_t>()};
-  if (tensor.begin > tensor.end || tensor.end > data_bytes) {
-    return problem(
-        fmt::format("data_offsets within the file's {} bytes of data were expected, got {} to {}.",
-                    data_bytes, tensor.begin, tensor.end));
+  if (tensor.begin > tensor.end) {
+    return problem(fmt::format("data_offsets from begin to end were expected, got {} to {}.",
+                               tensor.begin, tensor.end));
   }
   const auto bytes = bytes_of(tensor.shape, tensor.dtype);
   if (!bytes || *bytes != tensor.end - tensor.begin) {
@@ -136,6 +133,22 @@ std::optional<StoredTensor> read_entry(const std::string& name, const Json& entr
                                tensor.end - tensor.begin));
   }
   return tensor;
+}
+
+/// One fault where the file ends before its tensors do, in place of one a tensor.
+void check_not_cut(const Json& header, uint64_t data_bytes, const std::string& where) {
+  uint64_t end = 0;
+  for (const auto& [name, entry] : header.items()) {
+    if (!entry.is_object()) continue;
+    const auto offsets = entry.find("data_offsets");
+    if (offsets != entry.end() && all_natural(*offsets) && offsets->size() == 2)
+      end = std::max(end, (*offsets)[1].get<uint64_t>());
+  }
+  if (end <= data_bytes) return;
+  throw UserError(where,
+                  fmt::format("{} bytes of data were expected by the header, the file has {}.", end,
+                              data_bytes),
+                  "the file is truncated or was damaged in transfer.");
 }
 
 /// The tensors must cover the data without gap or overlap.
@@ -234,9 +247,10 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(std::make_shared<
   const uint64_t data_bytes = text.size() - data_begin_;
   Problems problems;
   const auto header = parse_header(text.substr(kLengthBytes, header_bytes), where, problems);
+  check_not_cut(header, data_bytes, where);
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") continue;
-    if (auto tensor = read_entry(name, entry, data_bytes, where, problems))
+    if (auto tensor = read_entry(name, entry, where, problems))
       tensors_.push_back(std::move(*tensor));
   }
   std::stable_sort(tensors_.begin(), tensors_.end(),

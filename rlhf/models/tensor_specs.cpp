@@ -1,7 +1,6 @@
 #include "rlhf/models/tensor_specs.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/equal.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 #include <set>

@@ -1,8 +1,6 @@
 #include "rlhf/nn/layers.h"
 
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/layer_norm.h>
-#include <ATen/ops/silu.h>
+#include <ATen/ATen.h>
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/norm.h"

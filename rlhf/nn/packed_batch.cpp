@@ -1,6 +1,6 @@
 #include "rlhf/nn/packed_batch.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <numeric>

@@ -1,11 +1,6 @@
 #include "rlhf/nn/rope.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/clamp.h>
-#include <ATen/ops/pow.h>
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/where.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 #include <limits>

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <fmt/ranges.h>
 #include <poll.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +24,7 @@ constexpr int kReadsAtOnce = 8;      // so that a flood cannot keep others from 
 constexpr size_t kWordsKept = 4096;  // bytes of stderr
 constexpr size_t kWordsShown = 300;  // bytes of one line of it
 constexpr auto kGrace = std::chrono::milliseconds(200);  // from the end of output to the exit
+constexpr int kNotStarted = 127;                         // as a shell says of a command
 constexpr auto kNap = std::chrono::milliseconds(1);
 
 void check_system(int error, const char* what) {
@@ -56,36 +57,40 @@ void never_block(const FileHandle& file) {
   check_system(fcntl(file.get(), F_SETFL, O_NONBLOCK) < 0 ? errno : 0, "a pipe cannot be set up");
 }
 
+/// What the child of a vfork does: it shares this program's memory until it is the shell, so it calls
+/// the system alone.
+[[noreturn]] void become_shell(const char* command, int in, int out, int error, pid_t trainer) {
+  setpgid(0, 0);
+  // A worker that hangs would outlive a trainer that is killed.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != trainer) _exit(kNotStarted);
+  for (const int signal : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD})
+    ::signal(signal, SIG_DFL);
+  dup2(in, STDIN_FILENO);
+  dup2(out, STDOUT_FILENO);
+  dup2(error, STDERR_FILENO);
+  close_range(STDERR_FILENO + 1, ~0U, 0);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  execl("/bin/sh", "sh", "-c", command, nullptr);
+  _exit(kNotStarted);
+}
+
 /// A group of its own, no blocked or ignored signals, and none of this program's files.
 pid_t spawn_shell(const std::string& command, const Pipe& in, const Pipe& out, const Pipe& error) {
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, in.read.get(), STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, out.write.get(), STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, error.write.get(), STDERR_FILENO);
-  posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-  sigset_t none;
-  sigset_t usual;
-  sigemptyset(&none);
-  sigemptyset(&usual);
-  for (const int signal : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD})
-    sigaddset(&usual, signal);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &usual);
-  std::string shell = "sh";
-  std::string flag = "-c";
-  std::string text = command;
-  const std::array<char*, 4> words = {shell.data(), flag.data(), text.data(), nullptr};
-  pid_t pid = -1;
-  const int problem = posix_spawn(&pid, "/bin/sh", &actions, &attributes, words.data(), environ);
-  posix_spawnattr_destroy(&attributes);
-  posix_spawn_file_actions_destroy(&actions);
-  check_system(problem, "/bin/sh could not be started");
+  const pid_t trainer = getpid();
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);  // no handler of this program runs in the child
+  // NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): a fork would copy the tables of gigabytes
+  const pid_t pid = vfork();
+  if (pid == 0)
+    become_shell(command.c_str(), in.read.get(), out.write.get(), error.write.get(), trainer);
+  const int problem = pid < 0 ? errno : 0;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  check_system(problem, "no process is left for a worker");
   return pid;
 }
 

@@ -120,7 +120,8 @@ void Critic::update(double learning_rate, Metrics& metrics) {
   const double norm = optimizer_.gradient_norm();
   if (!std::isfinite(norm)) {
     fail("critic", fmt::format("a finite gradient was expected, its norm is {}.", norm),
-         "lower critic_learning_rate, or look at the rewards.");
+         "lower critic_learning_rate, which is learning_rate where it is not set, or look at the "
+         "rewards.");
   }
   const double limit = config_.training.max_grad_norm;
   const double scale = limit > 0.0 ? std::min(1.0, limit / (norm + 1e-6)) : 1.0;

@@ -1,7 +1,7 @@
 #include "rlhf/train/dpo.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 

@@ -1,9 +1,7 @@
 #include "rlhf/train/dpo_objective.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 

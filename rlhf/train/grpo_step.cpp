@@ -1,8 +1,7 @@
 #include "rlhf/train/grpo_step.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 

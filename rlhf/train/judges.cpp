@@ -1,5 +1,7 @@
 #include "rlhf/train/judges.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -147,7 +149,10 @@ Judges read_judges(const JudgeOptions& options, int64_t longest, const TextSide*
   if (judges.weights.size() != judges.names.size()) {
     problems.add("reward_weights",
                  fmt::format("one weight for each of {} rewards was expected, got {}.",
-                             judges.names.size(), judges.weights.size()));
+                             judges.names.size(), judges.weights.size()),
+                 judges.names.empty() ? "remove the key."
+                                      : fmt::format("give one each, in this order: {}.",
+                                                    fmt::join(judges.names, ", ")));
   }
   return judges;
 }

@@ -1,7 +1,7 @@
 #include "rlhf/train/optimizer.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 

@@ -133,7 +133,7 @@ void Policy::restore(const fs::path& checkpoint) {
   for (size_t i = 0; i < stored.size(); ++i) at::Tensor(trained[i].tensor).copy_(stored[i].tensor);
 }
 
-void check_rows_fit(const RowLimits& rows, const DecoderConfig& model) {
+void check_rows_fit(const RowLimits& rows, const DecoderConfig& model, const char* key) {
   if (rows.least_id < 0 || rows.largest_id >= model.vocab_size) {
     throw UserError(
         "data",
@@ -146,10 +146,9 @@ void check_rows_fit(const RowLimits& rows, const DecoderConfig& model) {
       fmt::format("rows of up to {} tokens for a model made for {}.", rows.longest, model.context);
   // A table of positions ends; rotary positions go on, at the price of what the model has not seen.
   if (model.rope.width == 0) {
-    throw UserError("max_length", what,
-                    fmt::format("set max_length to {} or less.", model.context));
+    throw UserError(key, what, fmt::format("set {} to {} or less.", key, model.context));
   }
-  log_warning("[max_length] {}", what);
+  log_warning("[{}] {}", key, what);
 }
 
 }  // namespace rlhf

@@ -77,7 +77,8 @@ struct RowLimits {
 };
 
 /// UserError when an id lies outside the vocabulary, or a row is longer than a table of positions;
-/// a warning when a row is longer than the model was made for.
-void check_rows_fit(const RowLimits& rows, const DecoderConfig& model);
+/// a warning when a row is longer than the model was made for. `key`: what sets the length.
+void check_rows_fit(const RowLimits& rows, const DecoderConfig& model,
+                    const char* key = "max_length");
 
 }  // namespace rlhf

@@ -83,12 +83,12 @@ void check_template(const Judges& judges, const PromptDataset& data) {
 }
 
 /// UserError where prompt and completion would not fit the table of positions of who reads them.
-void check_positions(const RolloutOptions& rollout, const DecoderConfig& reader,
+void check_positions(const RolloutOptions& rollout, const char* key, const DecoderConfig& reader,
                      std::string_view name, int64_t longest_prompt) {
   const int64_t longest = longest_prompt + rollout.max_completion_length;
   if (reader.rope.width > 0 || longest <= reader.context) return;
   throw UserError(
-      "max_completion_length",
+      key,
       fmt::format("room for a prompt of {} tokens and a completion of {} was expected, the {} has "
                   "{} positions.",
                   longest_prompt, rollout.max_completion_length, name, reader.context),
@@ -96,24 +96,27 @@ void check_positions(const RolloutOptions& rollout, const DecoderConfig& reader,
 }
 
 /// The policy's positions, and a warning where rows are longer than it was made for.
-void check_length(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
-  check_positions(rollout, policy.config(), "model", longest_prompt);
-  check_rows_fit({.longest = longest_prompt + rollout.max_completion_length}, policy.config());
+void check_length(const RolloutOptions& rollout, const char* key, const Policy& policy,
+                  int64_t longest_prompt) {
+  check_positions(rollout, key, policy.config(), "model", longest_prompt);
+  check_rows_fit({.longest = longest_prompt + rollout.max_completion_length}, policy.config(), key);
 }
 
 /// The positions of the others who read the policy's ids.
-void check_readers(const RolloutOptions& rollout, const PolicyGradientSetup& setup) {
+void check_readers(const RolloutOptions& rollout, const char* key,
+                   const PolicyGradientSetup& setup) {
   if (!setup.data.train) return;
   const int64_t prompt = longest_row(*setup.data.train);
   if (setup.judges && setup.judges->model && !setup.judges->text) {
-    check_positions(rollout, setup.judges->model->decoder.config(), "reward model", prompt);
+    check_positions(rollout, key, setup.judges->model->decoder.config(), "reward model", prompt);
   }
   if (setup.critic)
-    check_positions(rollout, setup.critic->model().decoder.config(), "critic", prompt);
+    check_positions(rollout, key, setup.critic->model().decoder.config(), "critic", prompt);
 }
 
 /// UserError where the keys and values of one completion alone would not fit the budget.
-void check_cache(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
+void check_cache(const RolloutOptions& rollout, const char* key, const Policy& policy,
+                 int64_t longest_prompt) {
   const int64_t needed =
       cache_bytes_of_sample(policy.decoder(), longest_prompt, rollout.max_completion_length);
   if (needed <= rollout_cache_bytes(rollout)) return;
@@ -123,7 +126,7 @@ void check_cache(const RolloutOptions& rollout, const Policy& policy, int64_t lo
                   "were expected at least, got {}.",
                   static_cast<double>(needed) / kGibibyte, longest_prompt,
                   rollout.max_completion_length, rollout.rollout_cache_gib),
-      "raise it, or set max_prompt_length or max_completion_length lower.");
+      fmt::format("raise it, or set max_prompt_length or {} lower.", key));
 }
 
 void read_rows(GrpoConfig& config, const PolicyGradientMethod& method, const TrainHooks& hooks,
@@ -152,8 +155,8 @@ void read_rows(GrpoConfig& config, const PolicyGradientMethod& method, const Tra
   if (!setup.policy) return;
   checks.attempt([&] {
     const int64_t prompt = longest_row(*setup.data.train);
-    check_length(rollout, *setup.policy, prompt);
-    check_cache(rollout, *setup.policy, prompt);
+    check_length(rollout, method.length_key, *setup.policy, prompt);
+    check_cache(rollout, method.length_key, *setup.policy, prompt);
   });
 }
 
@@ -188,7 +191,7 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
                            judged ? &*setup.judges->model : nullptr);
     });
   }
-  checks.attempt([&] { check_readers(rollout, setup); });
+  checks.attempt([&] { check_readers(rollout, method.length_key, setup); });
   checks.throw_if_any();
   return setup;
 }
@@ -226,7 +229,20 @@ RunParts run_parts(const GrpoConfig& config, const PolicyGradientMethod& method,
       .rows = prompts,
       .data_fingerprint = setup.replay ? setup.replay->fingerprint() : setup.data.train_fingerprint,
       .lengths = {},
-      .steps_per_epoch = steps_per_epoch(config.grpo.rollout, config.training, prompts)};
+      .steps_per_epoch = steps_per_epoch(config.grpo.rollout, config.training, prompts),
+      .check_resumed = [&](const Json& extra) {
+        check_same_batches(extra.at("source"), config.grpo.rollout, config.training, method);
+      }};
+}
+
+/// Prompt and completion of every sample that is trained on.
+int64_t tokens_of(const std::vector<Slice>& slices) {
+  int64_t tokens = 0;
+  for (const auto& slice : slices) {
+    for (const auto& row : slice.rows)
+      tokens += std::ssize(row.group->prompt) + row.sample->tokens();
+  }
+  return tokens;
 }
 
 }  // namespace
@@ -338,7 +354,7 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     entropy.follow(grpo, result.entropy);
     if (grpo.has_entropy_bonus()) metrics.emplace_back("entropy_coef", entropy.coefficient);
     metrics.emplace_back("time/update", seconds_since(start));
-    run.update(result.loss, metrics, tokens, hold);
+    run.update(result.loss, metrics, {tokens, tokens_of(slices)}, hold);
     if (run.logged() && grpo.rollout.log_completions && hooks.on_text)
       hooks.on_text(source.shown());
     // 4. The reference follows the policy where it is told to.

@@ -1,7 +1,7 @@
 #include "rlhf/train/prm.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/log_softmax.h>
 
 #include <algorithm>
 

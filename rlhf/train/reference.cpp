@@ -1,7 +1,7 @@
 #include "rlhf/train/reference.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <bit>

@@ -1,7 +1,6 @@
 #include "rlhf/train/rollout_batch.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/ones.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 

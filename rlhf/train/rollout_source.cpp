@@ -51,29 +51,14 @@ void add_moments(Metrics& metrics, const std::string& mean, const std::string& d
 }
 
 /// What says which completions a step trains on.
-Json batches_of_run(const RolloutParts& parts) {
-  if (!parts.method.batches.is_null()) return parts.method.batches;
-  const RolloutOptions& options = parts.options;
-  const TrainingOptions& training = parts.training;
+Json batches_of_run(const RolloutOptions& options, const TrainingOptions& training,
+                    const PolicyGradientMethod& method) {
+  if (!method.batches.is_null()) return method.batches;
   return {{"per_device_train_batch_size", training.per_device_train_batch_size},
           {"gradient_accumulation_steps", training.gradient_accumulation_steps},
           {"steps_per_generation", options.steps_per_generation.value_or(1)},
           {"num_iterations", options.num_iterations},
           {"num_generations", options.num_generations}};
-}
-
-/// Other batches would train on other completions than the steps so far: the run that goes on would
-/// be neither the old one nor a new one.
-void check_geometry(const Json& saved, const Json& now) {
-  Problems problems;
-  for (const auto& [key, value] : saved.items()) {
-    if (now.at(key) == value) continue;
-    problems.add(key,
-                 fmt::format("{} as in the run that is resumed was expected, got {}.", value.dump(),
-                             now.at(key).dump()),
-                 "start a new run from the checkpoint's model to train with other batches.");
-  }
-  problems.throw_if_any();
 }
 
 /// Why a rollout teaches nothing.
@@ -107,6 +92,22 @@ int64_t steps_per_epoch(const RolloutOptions& options, const TrainingOptions& tr
       rollouts * options.steps_per_generation.value_or(1) * options.num_iterations;
   const int64_t per_step = training.gradient_accumulation_steps;
   return std::max<int64_t>(1, (slices + per_step - 1) / per_step);
+}
+
+// Other batches would train on other completions than the steps so far: the run that goes on would
+// be neither the old one nor a new one.
+void check_same_batches(const Json& state, const RolloutOptions& options,
+                        const TrainingOptions& training, const PolicyGradientMethod& method) {
+  const Json now = batches_of_run(options, training, method);
+  Problems problems;
+  for (const auto& [key, value] : state.at("batches").items()) {
+    if (now.at(key) == value) continue;
+    problems.add(key,
+                 fmt::format("{} as in the run that is resumed was expected, got {}.", value.dump(),
+                             now.at(key).dump()),
+                 "start a new run from the checkpoint's model to train with other batches.");
+  }
+  problems.throw_if_any();
 }
 
 Metrics rollout_metrics(const std::vector<Group>& groups, const std::vector<std::string>& judges,
@@ -161,7 +162,6 @@ RolloutSource::RolloutSource(RolloutParts parts, const fs::path& run_folder, con
     write_file(log_, "");
     return;
   }
-  check_geometry(state.at("batches"), batches_of_run(parts_));
   cursor_ = state.at("cursor").get<int64_t>();
   silent_ = state.at("silent").get<int64_t>();
   // Lines that a killed run wrote after its last checkpoint would stand there twice.
@@ -372,7 +372,7 @@ std::string RolloutSource::shown() const {
 }
 
 Json RolloutSource::state() const {
-  return {{"batches", batches_of_run(parts_)},
+  return {{"batches", batches_of_run(parts_.options, parts_.training, parts_.method)},
           {"cursor", cursor_},
           {"silent", silent_},
           {"completions_bytes", log_bytes()}};

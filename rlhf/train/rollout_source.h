@@ -43,6 +43,9 @@ struct RolloutParts {
 /// Steps of an epoch over `prompts` prompts, each taken once.
 int64_t steps_per_epoch(const RolloutOptions& options, const TrainingOptions& training,
                         int64_t prompts);
+/// UserError where a run would go on with other batches than `state`, of its checkpoint's source.
+void check_same_batches(const Json& state, const RolloutOptions& options,
+                        const TrainingOptions& training, const PolicyGradientMethod& method);
 /// Prompts drawn at once.
 inline int64_t prompts_per_generation(const RolloutOptions& options,
                                       const TrainingOptions& training) {

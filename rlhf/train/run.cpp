@@ -177,6 +177,7 @@ void TrainRun::resume(CheckpointState& checkpoint) {
     throw UserError("optim", "the checkpoint holds the state of another optimizer.",
                     "resume with the optim of the run.");
   }
+  if (parts_.check_resumed) parts_.check_resumed(saved.at("extra"));
   warn_of_changed_options(folder, parts_.config_yaml);
   warn_if_machine_differs(saved.at("machine"));
   state_ = RunState::from_json(saved.at("run"));
@@ -220,7 +221,7 @@ std::vector<int64_t> TrainRun::rows_of_run() {
   return {rows.begin(), rows.end()};
 }
 
-void TrainRun::update(double loss, const Metrics& metrics, int64_t tokens, bool hold) {
+void TrainRun::update(double loss, const Metrics& metrics, StepTokens tokens, bool hold) {
   const auto& training = parts_.training;
   const double norm = optimizer_->gradient_norm();
   if (!std::isfinite(norm)) {
@@ -236,15 +237,15 @@ void TrainRun::update(double loss, const Metrics& metrics, int64_t tokens, bool 
   const double learning_rate = schedule_->learning_rate(state_.step);
   if (!hold) optimizer_->step(learning_rate, scale);
   ++state_.step;
-  state_.tokens_seen += tokens;
+  state_.tokens_seen += tokens.fresh;
 
   if (std::isfinite(loss) || !training.logging_nan_inf_filter) state_.window.add("loss", loss);
   for (const auto& [name, value] : metrics) state_.window.add(name, value);
   state_.window_seconds += seconds_since(step_begin_);
-  state_.window_tokens += tokens;
+  state_.window_tokens += tokens.trained;
   ++state_.window_steps;
   if (cadence_->logs(state_.step)) log_window(norm, learning_rate);
-  report_progress(loss, tokens);
+  report_progress(loss, tokens.trained);
 }
 
 void TrainRun::log_window(double gradient_norm, double learning_rate) {

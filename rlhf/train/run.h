@@ -63,6 +63,18 @@ struct RunParts {
   std::vector<int64_t> lengths;  ///< tokens of each row; read by group_by_length alone
   /// Of methods that draw their rows themselves: begin_step() gives none then.
   std::optional<int64_t> steps_per_epoch = std::nullopt;
+  /// UserError where the run cannot go on from what set_extra_state() gave; before anything is
+  /// written. Empty: it always can.
+  std::function<void(const Json& extra)> check_resumed = {};
+};
+
+/// Tokens of a step.
+struct StepTokens {
+  int64_t fresh;    ///< that no step before had read: samples are read once and trained on often
+  int64_t trained;  ///< what the step computed gradients of
+
+  StepTokens(int64_t both) : fresh(both), trained(both) {}
+  StepTokens(int64_t read, int64_t of_gradients) : fresh(read), trained(of_gradients) {}
 };
 
 class TrainRun {
@@ -88,10 +100,10 @@ class TrainRun {
   std::vector<int64_t> rows_of_run();
 
   /// Clips the gradients by their norm over all trained tensors, updates, and logs when it is time.
-  /// `loss` is the step's; `tokens` were read in it. Error when the gradient is not finite: nothing
+  /// `loss` is the step's. Error when the gradient is not finite: nothing
   /// is updated then.
   /// With `hold` the weights stay as they are and no optimizer step is counted.
-  void update(double loss, const Metrics& metrics, int64_t tokens, bool hold = false);
+  void update(double loss, const Metrics& metrics, StepTokens tokens, bool hold = false);
   /// Of the step that follows.
   double learning_rate() const { return schedule_->learning_rate(state_.step); }
 

@@ -1,10 +1,8 @@
 #include "rlhf/train/setup.h"
 
-#include <ATen/Context.h>
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/mm.h>
-#include <ATen/ops/ones.h>
 #include <sys/resource.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 #include "rlhf/train/sft.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/full.h>
 
 #include <algorithm>
 #include <numeric>

@@ -1,7 +1,7 @@
 #include "rlhf/train/sft_batch.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>

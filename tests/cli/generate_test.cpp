@@ -200,8 +200,11 @@ TEST_F(Generate, WorkersJudgeAndFailByName) {
                 .text.find("mine failed on 4 of 44 completions (0 for want of time), such as "
                            "ValueError: six"),
             std::string::npos);
-  const auto stopped = run(arguments + " --reward_failure_limit 0.05", /*messages=*/true);
+  const fs::path nothing = path("nothing.jsonl");
+  const auto stopped =
+      run(arguments + " --reward_failure_limit 0.05 --output " + nothing.string(), true);
   EXPECT_EQ(stopped.code, 1);
+  EXPECT_FALSE(fs::exists(nothing));
   EXPECT_NE(stopped.text.find("9% of the completions got no reward"), std::string::npos);
 }
 

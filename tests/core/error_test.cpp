@@ -26,6 +26,15 @@ TEST(Problems, ThrowsEverythingInOrder) {
   }
 }
 
+TEST(Problems, WhatTwoChecksMeetIsSaidOnce) {
+  Problems problems;
+  problems.add("key", "one.", "mend it.");
+  problems.add("key", "one.", "or mend it so.");
+  problems.add("key", "two.");
+  problems.add("other", "one.");
+  EXPECT_EQ(problems.count(), 3U);
+}
+
 TEST(Problems, CountsAllButKeepsTheFirst) {
   Problems problems(/*limit=*/3);
   for (int i = 0; i < 10; ++i) problems.add(std::to_string(i), "bad.");

@@ -46,6 +46,14 @@ TEST(BestOfN, OfEqualRewardsTheFirstDrawn) {
   EXPECT_EQ(best_of_n_row(kRow, samples).rows.at(0).at("completion"), "b");
 }
 
+TEST(BestOfN, BelowTheLeastRewardThereIsNoRow) {
+  const std::vector<JudgedSample> samples = {sample("a", 0.5), sample("b", 0.75)};
+  EXPECT_EQ(best_of_n_row(kRow, samples, 0.75).rows.size(), 1U);
+  const auto made = best_of_n_row(kRow, samples, 1.0);
+  EXPECT_TRUE(made.rows.empty());
+  EXPECT_EQ(made.none, NoRow::low_reward);
+}
+
 TEST(BestOfN, WithoutARewardThereIsNoRow) {
   const std::vector<JudgedSample> samples = {sample("a", kNone), sample("b", kNone)};
   const auto made = best_of_n_row(kRow, samples);
@@ -72,6 +80,16 @@ TEST(SampledPairs, MoreOfThemByTheirMargins) {
   EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 9)), all);
   EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 4)),
             (std::vector<std::string>(all.begin(), all.begin() + 4)));
+}
+
+TEST(SampledPairs, TheChosenHasTheLeastReward) {
+  const std::vector<JudgedSample> samples = {sample("a", 1.0), sample("bb", 0.5),
+                                             sample("ccc", 0.0)};
+  EXPECT_EQ(pairs_of(pair_rows(kRow, samples, 9, 1.0)),
+            (std::vector<std::string>{"a > ccc", "a > bb"}));
+  const auto none = pair_rows(kRow, samples, 9, 2.0);
+  EXPECT_TRUE(none.rows.empty());
+  EXPECT_EQ(none.none, NoRow::low_reward);
 }
 
 TEST(SampledPairs, EqualRewardsAreNoPair) {

@@ -5,7 +5,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 namespace rlhf {
 namespace {
@@ -20,8 +19,7 @@ Case random_case(int64_t rows, int64_t columns, int64_t depth) {
   return {at::randn({rows, depth}), at::randn({columns, depth})};
 }
 
-/// Largest error against double, in units of Σ |x w| · 2^-24: each term and each addition rounds once,
-/// and lanes keep chains short.
+/// Largest error against double, in units of Σ |x w| · 2^-24: each term and each addition rounds once.
 double error_of(const at::Tensor& found, const Case& one) {
   const auto x = one.x.to(at::kDouble);
   const auto w = one.weight.to(at::kDouble);
@@ -35,7 +33,7 @@ TEST(ThinProduct, IsTheProductForEveryShape) {
     for (const int64_t depth : {1, 3, 15, 16, 17, 64, 100, 576}) {
       for (const int64_t columns : {1, 2, 3, 4, 5, 63, 130}) {
         const Case one = random_case(rows, columns, depth);
-        // A chain of depth / lanes additions: 576 / 4 in the narrowest vectors.
+        // One chain of up to 576 multiply-adds: errors add up like a walk, √576 of them.
         EXPECT_LT(error_of(thin_product(one.x, one.weight), one), 24.0)
             << rows << " " << columns << " " << depth;
       }

@@ -1,7 +1,7 @@
 // The adapters of tools/make_lora_goldens.py: what PEFT says about them, weights by formula.
 #pragma once
 
-#include <ATen/ops/cat.h>
+#include <ATen/ATen.h>
 
 #include <set>
 

@@ -1,6 +1,5 @@
 // What a wrong adapter or a wrong request for one gets: everything wrong at once, by name.
-#include <ATen/ops/full.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "rlhf/models/adapter.h"

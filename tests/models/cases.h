@@ -2,10 +2,7 @@
 // transformers says about them, weights by formula.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/log_softmax.h>
-#include <ATen/ops/matmul.h>
+#include <ATen/ATen.h>
 
 #include <map>
 #include <stdexcept>

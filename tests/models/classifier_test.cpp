@@ -2,7 +2,7 @@
 // scores alone and packed, gradients; what becomes of a language model's folder; what is refused.
 #include "rlhf/models/classifier.h"
 
-#include <ATen/ops/linear.h>
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>

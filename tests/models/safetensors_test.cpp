@@ -1,7 +1,7 @@
 // Files built byte by byte: what a hostile or damaged one may say, and what it gets for it.
 #include "rlhf/models/safetensors.h"
 
-#include <ATen/ops/arange.h>
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -150,7 +150,14 @@ TEST_F(Safetensors, RefusesOffsets) {
   expect_refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", kTwoFloats,
                  "got 8 to 0");
   expect_refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", kTwoFloats,
-                 "got 4 to 12");
+                 "12 bytes of data were expected by the header, the file has 8");
+  // Tensors behind the cut are one fault, not one each.
+  const std::string text = refusal(file_bytes(
+      R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"b":{"dtype":"F32","shape":[4],"data_offsets":[16,32]}})",
+      kTwoFloats));
+  EXPECT_NE(text.find("32 bytes of data were expected by the header, the file has 8"),
+            std::string::npos);
+  EXPECT_EQ(text.find('\n'), std::string::npos) << text;
   expect_refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,9]}})", kTwoFloats,
                  "two non-negative integers");
   expect_refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}})", kTwoFloats,

@@ -1,9 +1,7 @@
 // Small layers on numbers worked by hand, and the recomputing block against the plain one.
 #include "rlhf/nn/layers.h"
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -264,6 +265,29 @@ TEST(WorkerPool, WorkersInheritTheThreeStreamsOnly) {
   auto two = pool(2);
   for (const auto& answer : ask(two, {"files", "files", "files"})) EXPECT_EQ(answer.reward, 3.0);
   ::close(leaky);
+}
+
+// Not even where the trainer is killed while a worker hangs.
+TEST(WorkerPool, AWorkerEndsWithItsTrainer) {
+  const fs::path file = scratch_file("orphan");
+  const pid_t trainer = fork();
+  if (trainer == 0) {
+    const std::string command = "echo $$ > '" + file.string() + "'; exec sleep 600";
+    WorkerPool one({.name = "mine", .command = command, .workers = 1, .timeout = kPlenty});
+    one.submit(question(1, "hang"));
+    ::pause();
+  }
+  int64_t worker = 0;
+  for (int i = 0; i < 1000 && worker == 0; ++i) {
+    std::ifstream(file) >> worker;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  ASSERT_GT(worker, 0);
+  EXPECT_TRUE(lives(worker));
+  kill(trainer, SIGKILL);
+  waitpid(trainer, nullptr, 0);
+  EXPECT_TRUE(dies(worker));
+  fs::remove(file);
 }
 
 TEST(WorkerPool, NothingIsLeftBehind) {

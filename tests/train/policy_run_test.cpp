@@ -367,13 +367,15 @@ TrainEnd resumed(const fs::path& folder, const Arguments& first, const Arguments
 
 TEST(PolicyRun, OtherBatchesAreRefusedWhenItGoesOn) {
   const Arguments first = {"--num_iterations", "2", "--gradient_accumulation_steps", "2"};
+  const fs::path folder = testing::scratch("policy_geometry");
   try {
-    resumed(testing::scratch("policy_geometry"), first,
-            {"--num_iterations", "2", "--gradient_accumulation_steps", "1"});
+    resumed(folder, first, {"--num_iterations", "2", "--gradient_accumulation_steps", "1"});
     FAIL() << "it went on";
   } catch (const UserError& error) {
     expect_says(error.what(), "gradient_accumulation_steps");
   }
+  // The run's own options still stand there.
+  expect_says(read_file(folder / "run" / "config.yaml"), "gradient_accumulation_steps: 2");
 }
 
 TEST(PolicyRun, GenerationConfigOutlivesTheCheckpointItCameFrom) {
