@@ -33,6 +33,7 @@ def make_inputs(args, folder: pathlib.Path) -> None:
 
 
 def figures(args, whole: float, first: float, greedy: list[list[int]]) -> dict:
+    assert whole > first, f"{args.new_tokens} tokens took no longer than one: too few to measure, or too much other work"
     return {"times": [(whole - first) / (args.new_tokens - 1)], "tokens": args.prompts * args.samples, "greedy": greedy}
 
 

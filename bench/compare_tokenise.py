@@ -2,16 +2,17 @@
 
 Run:  python bench/compare_tokenise.py --rlhf build/release/cli/rlhf --data DIR/gsm8k/train.jsonl --tokenizer DIR/tokenizers/qwen3
 
-The Python that runs this needs tokenizers. Texts are GSM8K's questions with their answers. `rlhf tokenize` reads and writes JSON lines on one thread:
-its time is that of the whole process, less that of the same process with one text. Of the library encode_batch alone is timed, from strings to lists
-of ids. (Training encodes on all threads on both sides.) What the report calls a step is a pass over all texts. Compared before anything is reported:
-all ids.
+The Python that runs this needs tokenizers. Texts are GSM8K's questions with their answers, --repeat times over, so that start-up and its spread weigh
+little. `rlhf tokenize` reads and writes JSON lines on one thread: its time is that of the whole process, less that of the same process with one text.
+Of the library encode_batch alone is timed, from strings to lists of ids. (Training encodes on all threads on both sides.) What the report calls a
+step is a pass over all texts. Compared before anything is reported: all ids.
 """
 
 import hashlib
 import json
 import pathlib
 import time
+from collections.abc import Iterable
 
 import compare_common as common
 import inputs
@@ -24,20 +25,24 @@ def make_inputs(args, folder: pathlib.Path) -> None:
     for name in FILES:
         (folder / "tokenizer" / name).write_text(inputs.read_text(pathlib.Path(args.tokenizer) / name))
     rows = [{"text": f"{row['question']}\n{row['answer']}"} for row in inputs.read_rows(args.data)]
-    inputs.write_rows(folder / "rows.jsonl", rows)
+    inputs.write_rows(folder / "rows.jsonl", rows * args.repeat)
     inputs.write_rows(folder / "one.jsonl", rows[:1])
 
 
-def figures(ids: list[list[int]], seconds: float) -> dict:
-    digest = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
-    return {"times": [seconds], "tokens": sum(map(len, ids)), "digest": digest}
+def figures(ids: Iterable[list[int]], seconds: float) -> dict:
+    digest, tokens = hashlib.sha256(), 0
+    for row in ids:
+        digest.update(json.dumps(row).encode())
+        tokens += len(row)
+    return {"times": [seconds], "tokens": tokens, "digest": digest.hexdigest()}
 
 
 def rlhf(args, folder: pathlib.Path) -> dict:
     command = [args.rlhf, "tokenize", "--model", folder / "tokenizer", *args.extra.split()]
     one = common.measured(command, 1, folder / "one.jsonl")[1]
     out, whole = common.measured(command, 1, folder / "rows.jsonl")
-    return {**whole, **figures([json.loads(line)["ids"] for line in out.splitlines()], whole["wall"] - one["wall"])}
+    assert whole["wall"] > one["wall"], "all texts took no longer than one: too few to measure, or too much other work"
+    return {**whole, **figures((json.loads(line)["ids"] for line in out.splitlines()), whole["wall"] - one["wall"])}
 
 
 def child(args, folder: pathlib.Path) -> None:
@@ -60,7 +65,9 @@ def megabytes(args, folder: pathlib.Path) -> dict:
 
 
 def main() -> None:
-    args = common.arguments(__doc__).parse_args()
+    parser = common.arguments(__doc__)
+    parser.add_argument("--repeat", type=int, default=4)
+    args = parser.parse_args()
     args.threads = 1
     report = common.run(args, __file__, make_inputs=make_inputs, rlhf=rlhf, child=child, check=check, counts={"megabytes": megabytes}, skipped=0)
     if not report:

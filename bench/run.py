@@ -196,7 +196,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", choices=common.SHAPES, default="135m")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="of each training run; by default what each comparison takes")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--extra", default="", help="further flags of the comparisons")
     parser.add_argument("--python", help="Python with torch, TRL 1.16.0 and what else environment.py names; by default one is made in build/trl")
     parser.add_argument("--trl112", help="folder of TRL 1.12.0, for ppo; by default one is made in build/")

@@ -106,7 +106,7 @@ def growth(results: list[dict]) -> str:
     for one in results:
         side = one["rlhf"]
         used = percent(side["flop_utilisation"].get("step"))
-        rows.append([number(one["value"]), *(cell(side, key) for key in ("seconds", "tokens_per_second", "peak_gb")), used])
+        rows.append([f"{one['value']:,g}", *(cell(side, key) for key in ("seconds", "tokens_per_second", "peak_gb")), used])
     return markdown([GROWTH[results[0]["growth"]], "seconds a step", "tokens a second", "peak GB", "of the product peak"], rows)
 
 

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/thin_product_simd.h"
@@ -30,37 +31,68 @@ bool is_thin_product(const at::Tensor& x, const at::Tensor& weight) {
          !wants_gradient(x, weight);
 }
 
-at::Tensor thin_product(const at::Tensor& x, const at::Tensor& weight) {
-  check(is_thin_product(x, weight), "thin_product", "few contiguous rows of fp32 were expected.");
-  auto sizes = x.sizes().vec();
-  sizes.back() = weight.size(0);
-  auto out = at::empty(sizes, x.options());
-  const int64_t depth = weight.size(1);
-  const int64_t columns = weight.size(0);
-  const simd::ThinProduct product{.x = x.const_data_ptr<float>(),
-                                  .weight = weight.const_data_ptr<float>(),
-                                  .weight_stride = weight.stride(0),
-                                  .out = out.data_ptr<float>(),
-                                  .rows = x.numel() / depth,
-                                  .columns = columns,
-                                  .depth = depth};
-  const auto packed = at::empty({simd::thin_packed_floats(product)}, out.options());
-  auto* const rows = packed.data_ptr<float>();
-  simd::thin_pack(product, rows);
+std::vector<at::Tensor> thin_products(const at::Tensor& x, at::ArrayRef<at::Tensor> weights) {
   constexpr int64_t kTile = simd::kThinColumns;
-  const int64_t tiles = (columns + kTile - 1) / kTile;
-  const int64_t work = std::max<int64_t>(1, product.rows * depth * kTile);
-  at::parallel_for(0, tiles, std::max<int64_t>(1, kGrain / work), [&](int64_t begin, int64_t end) {
-    simd::thin_product(product, rows, begin * kTile, std::min(end * kTile, columns));
-  });
+  const int64_t depth = x.size(-1);
+  std::vector<at::Tensor> out;
+  std::vector<simd::ThinProduct> products;
+  std::vector<int64_t> first_tile = {0};
+  for (const auto& weight : weights) {
+    check(is_thin_product(x, weight), "thin_product", "few contiguous rows of fp32 were expected.");
+    auto sizes = x.sizes().vec();
+    sizes.back() = weight.size(0);
+    out.push_back(at::empty(sizes, x.options()));
+    products.push_back({.x = x.const_data_ptr<float>(),
+                        .weight = weight.const_data_ptr<float>(),
+                        .weight_stride = weight.stride(0),
+                        .out = out.back().data_ptr<float>(),
+                        .rows = x.numel() / depth,
+                        .columns = weight.size(0),
+                        .depth = depth});
+    first_tile.push_back(first_tile.back() + (weight.size(0) + kTile - 1) / kTile);
+  }
+  const auto packed = at::empty({simd::thin_packed_floats(products.front())}, x.options());
+  auto* const rows = packed.data_ptr<float>();
+  simd::thin_pack(products.front(), rows);
+  const int64_t work = std::max<int64_t>(1, products.front().rows * depth * kTile);
+  at::parallel_for(0, first_tile.back(), std::max<int64_t>(1, kGrain / work),
+                   [&](int64_t begin, int64_t end) {
+                     for (size_t i = 0; i < products.size(); ++i) {
+                       const int64_t from = std::max(begin, first_tile[i]) - first_tile[i];
+                       const int64_t to = std::min(end, first_tile[i + 1]) - first_tile[i];
+                       if (from >= to) continue;
+                       simd::thin_product(products[i], rows, from * kTile,
+                                          std::min(to * kTile, products[i].columns));
+                     }
+                   });
+  return out;
+}
+
+at::Tensor thin_product(const at::Tensor& x, const at::Tensor& weight) {
+  return thin_products(x, weight).front();
+}
+
+std::vector<at::Tensor> linear_products(const at::Tensor& x, at::ArrayRef<LinearPart> parts) {
+  const bool thin = allowed && std::all_of(parts.begin(), parts.end(), [&](const LinearPart& part) {
+                      return is_thin_product(x, part.weight);
+                    });
+  std::vector<at::Tensor> out;
+  if (!thin) {
+    for (const auto& [weight, bias] : parts)
+      out.push_back(at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt));
+    return out;
+  }
+  std::vector<at::Tensor> weights;
+  for (const auto& part : parts) weights.push_back(part.weight);
+  out = thin_products(x, weights);
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (parts[i].bias.defined()) out[i].add_(parts[i].bias);
+  }
   return out;
 }
 
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (!allowed || !is_thin_product(x, weight))
-    return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
-  auto y = thin_product(x, weight);
-  return bias.defined() ? y.add_(bias) : y;
+  return linear_products(x, LinearPart{weight, bias}).front();
 }
 
 ThinProductScope::ThinProductScope() : before_(allowed) { allowed = true; }

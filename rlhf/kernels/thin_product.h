@@ -13,6 +13,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 namespace rlhf {
 
 /// Most rows for which this is the faster way.
@@ -34,11 +36,20 @@ class ThinProductScope {
 /// no gradient is asked for.
 bool is_thin_product(const at::Tensor& x, const at::Tensor& weight);
 
-/// x (…, K), weight (N, K): (…, N). Not differentiable. Error unless is_thin_product().
+/// x (…, K), weights (N, K): (…, N) each. At once, so that threads meet once and x is laid out once;
+/// a product is the same bits alone. Not differentiable. Error unless is_thin_product() of each.
+std::vector<at::Tensor> thin_products(const at::Tensor& x, at::ArrayRef<at::Tensor> weights);
 at::Tensor thin_product(const at::Tensor& x, const at::Tensor& weight);
 
-/// x · weightᵀ + bias (N), where there is one; differentiable: thin within a ThinProductScope where
-/// it can be, else at::linear.
+/// A product of linear_products(): a matrix (N, K), and a bias (N) where there is one.
+struct LinearPart {
+  at::Tensor weight;
+  at::Tensor bias = {};
+};
+
+/// x · weightᵀ + bias of each part; differentiable: thin within a ThinProductScope where all can be,
+/// else at::linear.
+std::vector<at::Tensor> linear_products(const at::Tensor& x, at::ArrayRef<LinearPart> parts);
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight,
                           const at::Tensor& bias = {});
 

@@ -62,14 +62,49 @@ int64_t PackedFloats(const ThinProduct& product) {
   return floats;
 }
 
+// to[k · width + r] = from[r · depth + k] for the first `depth` / 4 · 4 of k and four r. Returns them.
+HWY_INLINE int64_t transpose_four(const float* HWY_RESTRICT from, int64_t depth,
+                                  float* HWY_RESTRICT to, int64_t width) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)from, (void)depth, (void)to, (void)width;
+  return 0;
+#else
+  const hn::FixedTag<float, 4> d;
+  int64_t k = 0;
+  for (; k + 4 <= depth; k += 4) {
+    const auto a = hn::LoadU(d, from + k);
+    const auto b = hn::LoadU(d, from + depth + k);
+    const auto c = hn::LoadU(d, from + 2 * depth + k);
+    const auto e = hn::LoadU(d, from + 3 * depth + k);
+    const auto low_ab = hn::InterleaveLower(d, a, b);
+    const auto low_ce = hn::InterleaveLower(d, c, e);
+    const auto high_ab = hn::InterleaveUpper(d, a, b);
+    const auto high_ce = hn::InterleaveUpper(d, c, e);
+    hn::StoreU(hn::ConcatLowerLower(d, low_ce, low_ab), d, to + k * width);
+    hn::StoreU(hn::ConcatUpperUpper(d, low_ce, low_ab), d, to + (k + 1) * width);
+    hn::StoreU(hn::ConcatLowerLower(d, high_ce, high_ab), d, to + (k + 2) * width);
+    hn::StoreU(hn::ConcatUpperUpper(d, high_ce, high_ab), d, to + (k + 3) * width);
+  }
+  return k;
+#endif
+}
+
 void Pack(const ThinProduct& product, float* HWY_RESTRICT packed) {
+  const int64_t depth = product.depth;
   for_panels(product, [&](Panel panel, int64_t first, int64_t before) {
     float* HWY_RESTRICT to = packed + before;
-    const int64_t rows = std::min(panel.width(), product.rows - first);
-    const float* HWY_RESTRICT from = product.x + first * product.depth;
-    for (int64_t k = 0; k < product.depth; ++k, to += panel.width()) {
-      for (int64_t r = 0; r < rows; ++r) to[r] = from[r * product.depth + k];
-      std::fill(to + rows, to + panel.width(), 0.0F);
+    const int64_t width = panel.width();
+    const int64_t rows = std::min(width, product.rows - first);
+    const float* HWY_RESTRICT from = product.x + first * depth;
+    if (rows < width) std::fill(to, to + width * depth, 0.0F);
+    for (int64_t r = 0; r < rows;) {
+      const bool four = r + 4 <= rows;
+      int64_t k = four ? transpose_four(from + r * depth, depth, to + r, width) : 0;
+      const int64_t end = four ? r + 4 : r + 1;
+      for (; k < depth; ++k) {
+        for (int64_t row = r; row < end; ++row) to[k * width + row] = from[row * depth + k];
+      }
+      r = end;
     }
   });
 }

@@ -201,10 +201,9 @@ struct Decoder::Impl {
     };
     if (!layer.qkv.defined()) {
       const bool wide = config.row->qk_norm == QkNorm::width;
-      auto q = layer.q(x, dropout);
-      auto k = layer.k(x, dropout);
-      if (wide) q = layer.q_norm(q), k = layer.k_norm(k);
-      Qkv out{by_head(q), by_head(k), by_head(layer.v(x, dropout))};
+      auto parts = apply_together({&layer.q, &layer.k, &layer.v}, x, dropout);
+      if (wide) parts[0] = layer.q_norm(parts[0]), parts[1] = layer.k_norm(parts[1]);
+      Qkv out{by_head(parts[0]), by_head(parts[1]), by_head(parts[2])};
       if (config.row->qk_norm == QkNorm::head)
         out.q = layer.q_norm(out.q), out.k = layer.k_norm(out.k);
       return out;

@@ -28,6 +28,19 @@ at::Tensor linear(const Linear& layer, const at::Tensor& x, bool with_bias) {
                         with_bias ? layer.bias : at::Tensor());
 }
 
+std::vector<at::Tensor> apply_together(std::initializer_list<const Linear*> layers,
+                                       const at::Tensor& x, const DropoutKey* dropout) {
+  std::vector<at::Tensor> out;
+  std::vector<LinearPart> parts;
+  for (const Linear* layer : layers) {
+    if (layer->lora) break;
+    parts.push_back({layer->transposed ? layer->weight.t() : layer->weight, layer->bias});
+  }
+  if (parts.size() == layers.size()) return linear_products(x, parts);
+  for (const Linear* layer : layers) out.push_back((*layer)(x, dropout));
+  return out;
+}
+
 at::Tensor Linear::operator()(const at::Tensor& x, const DropoutKey* dropout) const {
   if (lora) return lora_linear(*this, *lora, x, dropout);
   return linear(*this, x);
@@ -43,7 +56,10 @@ at::Tensor Mlp::operator()(const at::Tensor& x, const DropoutKey* dropout) const
     const auto both = gate_up(x, dropout).chunk(2, -1);
     return down(glu(both[0], both[1], activation), dropout);
   }
-  if (gate.defined()) return down(glu(gate(x, dropout), up(x, dropout), activation), dropout);
+  if (gate.defined()) {
+    const auto both = apply_together({&gate, &up}, x, dropout);
+    return down(glu(both[0], both[1], activation), dropout);
+  }
   return down(activate(up(x, dropout), activation), dropout);
 }
 

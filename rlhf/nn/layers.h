@@ -4,7 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <initializer_list>
 #include <memory>
+#include <vector>
 
 #include "rlhf/kernels/glu.h"
 #include "rlhf/nn/lora.h"
@@ -22,6 +24,11 @@ struct Linear {
   /// x (T, in) to (T, out). `dropout` (null outside training) is the adapter's.
   at::Tensor operator()(const at::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };
+
+/// What several layers make of the same x, each the bits of its own call: together where sampling has
+/// few rows (kernels/thin_product.h).
+std::vector<at::Tensor> apply_together(std::initializer_list<const Linear*> layers,
+                                       const at::Tensor& x, const DropoutKey* dropout);
 
 /// The layer without its adapter, and without its bias where that is asked for.
 at::Tensor linear(const Linear& layer, const at::Tensor& x, bool with_bias = true);

@@ -60,6 +60,22 @@ TEST(ThinProduct, ARowIsTheSameBitsAloneAndOnAnyThreads) {
   at::set_num_threads(before);
 }
 
+TEST(ThinProduct, SeveralAtOnceAreEachItsOwn) {
+  const Case one = random_case(13, 130, 37);
+  const auto more = at::randn({5, 37});
+  const auto last = at::randn({77, 37});
+  const int before = at::get_num_threads();
+  for (const int threads : {1, 3}) {
+    at::set_num_threads(threads);
+    const auto found = thin_products(one.x, {one.weight, more, last});
+    ASSERT_EQ(found.size(), 3U);
+    EXPECT_TRUE(found[0].equal(thin_product(one.x, one.weight)));
+    EXPECT_TRUE(found[1].equal(thin_product(one.x, more)));
+    EXPECT_TRUE(found[2].equal(thin_product(one.x, last)));
+  }
+  at::set_num_threads(before);
+}
+
 TEST(ThinProduct, LeavesOtherProductsAlone) {
   const auto weight = at::randn({8, 16});
   EXPECT_TRUE(is_thin_product(at::randn({kThinRows, 16}), weight));
