@@ -20,6 +20,7 @@ int run_chat(std::span<const std::string> args);
 int run_score(std::span<const std::string> args);
 int run_eval(std::span<const std::string> args);
 int run_merge(std::span<const std::string> args);
+int run_plan(std::span<const std::string> args);
 int run_report(std::span<const std::string> args);
 int run_tokenize(std::span<const std::string> args);
 int run_env(std::span<const std::string> args);

@@ -24,7 +24,7 @@ struct Command {
   int (*run)(std::span<const std::string> args);
 };
 
-constexpr std::array<Command, 16> kCommands = {{
+constexpr std::array<Command, 17> kCommands = {{
     {"sft", "supervised fine-tuning", rlhf::cli::run_sft},
     {"dpo", "direct preference optimisation and its family", rlhf::cli::run_dpo},
     {"kto", "desirable and undesirable answers: KTO, APO, BCO", rlhf::cli::run_kto},
@@ -38,14 +38,12 @@ constexpr std::array<Command, 16> kCommands = {{
     {"score", "log-probabilities of completions", rlhf::cli::run_score},
     {"eval", "pass@k and mean@k under a reward, with intervals", rlhf::cli::run_eval},
     {"merge", "fold a LoRA adapter into its base", rlhf::cli::run_merge},
+    {"plan", "memory of a run, before it is started", rlhf::cli::run_plan},
     {"report", "one HTML page about runs: curves, completions, configurations",
      rlhf::cli::run_report},
     {"tokenize", "text to ids and back, chat templates", rlhf::cli::run_tokenize},
     {"env", "versions, device, threads, measured peaks", rlhf::cli::run_env},
 }};
-
-/// Commands of the family that are known and not in this version.
-constexpr std::array<const char*, 1> kLater = {"plan"};
 
 std::string usage() {
   std::string text =
@@ -84,11 +82,6 @@ int run(const std::vector<std::string>& args) {
   for (const auto& command : kCommands) {
     if (args[0] == command.name) return command.run(std::span(args).subspan(1));
     names.emplace_back(command.name);
-  }
-  for (const char* later : kLater) {
-    if (args[0] == later)
-      throw rlhf::UserError("rlhf " + args[0], "this command is not built yet.",
-                            "see the README's support matrix.");
   }
   const std::string nearest = rlhf::nearest_name(args[0], names);
   throw rlhf::UserError("rlhf", fmt::format("there is no command {}.", args[0]),

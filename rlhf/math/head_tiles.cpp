@@ -55,11 +55,7 @@ HeadTiles::HeadTiles(const at::Tensor& hidden, const Head& head, double temperat
       weight_(head.weight),
       transform_{head.bias, head.logit_scale, head.softcap, temperature} {}
 
-int64_t HeadTiles::tile_width(int64_t rows) const {
-  constexpr int64_t kAlign = 256;
-  const int64_t width = kTileElements / std::max<int64_t>(1, rows) / kAlign * kAlign;
-  return std::clamp<int64_t>(width, 4096, std::max<int64_t>(4096, vocab()));
-}
+int64_t HeadTiles::tile_width(int64_t rows) const { return head_tile_columns(rows, vocab()); }
 
 at::Tensor HeadTiles::weight(int64_t first, int64_t width) const {
   return weight_.narrow(0, first, width).to(hidden_.scalar_type());
@@ -84,14 +80,24 @@ at::Tensor HeadTiles::target_direction(const at::Tensor& targets, const RowStats
   return rows * slope.to(rows.scalar_type()).unsqueeze(1);
 }
 
+int64_t head_tile_columns(int64_t rows, int64_t vocab) {
+  constexpr int64_t kAlign = 256;
+  const int64_t width = kTileElements / std::max<int64_t>(1, rows) / kAlign * kAlign;
+  return std::clamp<int64_t>(width, 4096, std::max<int64_t>(4096, vocab));
+}
+
 int64_t head_chunk_rows(const HeadTiles& tiles, const LogprobOptions& options) {
-  const int64_t rows = std::max<int64_t>(1, tiles.rows());
-  if (options.chunk_rows > 0) {
-    return std::min(options.chunk_rows, rows);
+  return head_chunk_rows(tiles.rows(), tiles.vocab(),
+                         static_cast<int64_t>(tiles.options().dtype().itemsize()),
+                         options.chunk_rows);
+}
+
+int64_t head_chunk_rows(int64_t all_rows, int64_t vocab, int64_t element, int64_t wanted) {
+  const int64_t rows = std::max<int64_t>(1, all_rows);
+  if (wanted > 0) {
+    return std::min(wanted, rows);
   }
-  const int64_t row_bytes =
-      tiles.vocab() * static_cast<int64_t>(tiles.options().dtype().itemsize());
-  const int64_t most = std::clamp<int64_t>(kHeadBufferBytes / row_bytes, 1, rows);
+  const int64_t most = std::clamp<int64_t>(kHeadBufferBytes / (vocab * element), 1, rows);
   const int64_t chunks = (rows + most - 1) / most;
   return (rows + chunks - 1) / chunks;
 }

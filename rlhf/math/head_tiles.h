@@ -52,6 +52,10 @@ class HeadTiles {
 /// Rows of a chunk: what the options ask for, else what kHeadBufferBytes holds; rows are spread
 /// evenly over the chunks.
 int64_t head_chunk_rows(const HeadTiles& tiles, const LogprobOptions& options);
+/// The same from sizes alone, for plans: `element` bytes a logit, `wanted` rows or 0.
+int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wanted);
+/// HeadTiles::tile_width() from sizes alone.
+int64_t head_tile_columns(int64_t rows, int64_t vocab);
 
 /// Calls fn(begin, count) over [0, n) in pieces of `size`.
 template <class Fn>

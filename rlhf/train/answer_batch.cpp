@@ -1,8 +1,20 @@
 #include "rlhf/train/answer_batch.h"
 
+#include <algorithm>
+
 #include "rlhf/models/packed_forward.h"
 
 namespace rlhf {
+namespace {
+
+/// What a pair takes in a batch.
+int64_t pair_tokens(const PairDataset& data, int64_t row, int64_t share_limit) {
+  int64_t tokens = 0;
+  for (const auto& prompt : pack_pair(data, row, 0)) tokens += prompt.tokens(share_limit);
+  return tokens;
+}
+
+}  // namespace
 
 std::vector<PackPrompt> pack_pair(const PairDataset& data, int64_t row, int64_t number,
                                   int64_t score_prompt_as) {
@@ -15,14 +27,17 @@ std::vector<PackPrompt> pack_pair(const PairDataset& data, int64_t row, int64_t 
   return {{before_chosen, {chosen}, score_prompt_as}, {before_rejected, {rejected}}};
 }
 
+int64_t longest_pair(const PairDataset& data, int64_t share_limit) {
+  int64_t longest = 0;
+  for (int64_t row = 0; row < data.rows(); ++row)
+    longest = std::max(longest, pair_tokens(data, row, share_limit));
+  return longest;
+}
+
 std::vector<AnswerBatch> pair_batches(const PairDataset& data, std::span<const int64_t> rows,
                                       int64_t max_tokens, int64_t share_limit, bool score_prompts) {
   std::vector<int64_t> lengths;
-  for (const int64_t row : rows) {
-    int64_t tokens = 0;
-    for (const auto& prompt : pack_pair(data, row, 0)) tokens += prompt.tokens(share_limit);
-    lengths.push_back(tokens);
-  }
+  for (const int64_t row : rows) lengths.push_back(pair_tokens(data, row, share_limit));
   const auto cuts = cut_by_tokens(lengths, max_tokens);
   std::vector<AnswerBatch> batches;
   for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {

@@ -30,6 +30,9 @@ struct AnswerBatch {
 std::vector<PackPrompt> pack_pair(const PairDataset& data, int64_t row, int64_t number,
                                   int64_t score_prompt_as = -1);
 
+/// Tokens of the pair that takes most of them in a batch.
+int64_t longest_pair(const PairDataset& data, int64_t share_limit);
+
 /// `rows` cut into batches of at most `max_tokens` tokens, in order. `share_limit` is the model's
 /// (DecoderConfig::shared_prefix_limit). With `score_prompts` the prompt of row k of a batch of n
 /// is scored as answer 2n + k.

@@ -9,6 +9,7 @@
 #include "rlhf/data/prepare.h"
 #include "rlhf/train/answer_batch.h"
 #include "rlhf/train/dpo_objective.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/reference_maker.h"
 #include "rlhf/train/run_data.h"
 
@@ -235,6 +236,10 @@ TrainResult train_dpo(DpoConfig config, const TrainHooks& hooks) {
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   DpoSetup setup = set_up(config, hooks);
+  RunMemory memory = run_memory(config);
+  fit_rows(memory, longest_pair(*setup.data.train, setup.policy->config().shared_prefix_limit()),
+           setup.data.train->lengths());
+  check_memory(memory, setup.policy->device.is_cpu());
   TrainRun run({.method = "dpo",
                 .training = config.training,
                 .hooks = hooks,

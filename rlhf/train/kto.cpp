@@ -14,6 +14,7 @@
 #include "rlhf/math/sequence_logps.h"
 #include "rlhf/train/answer_batch.h"
 #include "rlhf/train/kto_pairing.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/reference_maker.h"
 #include "rlhf/train/run_data.h"
 
@@ -344,6 +345,9 @@ TrainResult train_kto(KtoConfig config, const TrainHooks& hooks) {
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   KtoSetup setup = set_up(config, hooks);
+  RunMemory memory = run_memory(config);
+  fit_rows(memory, longest_row(*setup.data.train), setup.data.train->lengths());
+  check_memory(memory, setup.policy->device.is_cpu());
   TrainRun run({.method = "kto",
                 .training = config.training,
                 .hooks = hooks,

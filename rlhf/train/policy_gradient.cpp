@@ -6,6 +6,7 @@
 #include "rlhf/data/prepare.h"
 #include "rlhf/generate/interrupted.h"
 #include "rlhf/train/grpo_step.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/reference_maker.h"
 #include "rlhf/train/rollout_source.h"
 #include "rlhf/train/run_data.h"
@@ -217,6 +218,22 @@ void evaluate_and_note(const GrpoConfig& config, const PolicyGradientMethod& met
                       seconds_since(start), setup.data.eval->rows());
 }
 
+/// The run's plan, with the prompts as they are.
+RunMemory memory_of(const GrpoConfig& config, const PolicyGradientMethod& method,
+                    const PolicyGradientSetup& setup) {
+  RunMemory memory = run_memory(config);
+  memory.has_reference = method.kl != KlTerm::none;
+  if (method.critic) memory.critic = method.critic->folder;
+  if (setup.replay) {
+    fit_rows(memory, setup.replay->limits().longest, {});
+    return memory;
+  }
+  memory.longest_prompt = longest_row(*setup.data.train);
+  fit_rows(memory, memory.longest_prompt + config.grpo.rollout.max_completion_length,
+           setup.data.train->lengths());
+  return memory;
+}
+
 RunParts run_parts(const GrpoConfig& config, const PolicyGradientMethod& method,
                    const PolicyGradientSetup& setup, const TrainHooks& hooks) {
   const int64_t prompts = setup.replay ? setup.replay->groups() : setup.data.train->rows();
@@ -262,6 +279,7 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
   PolicyGradientSetup setup = set_up(config, method, hooks);
   const bool has_reference = method.kl != KlTerm::none;
   Policy& policy = *setup.policy;
+  check_memory(memory_of(config, method, setup), policy.device.is_cpu());
   const GrpoOptions& grpo = config.grpo;
   TrainRun run(run_parts(config, method, setup, hooks), policy);
 

@@ -9,6 +9,7 @@
 #include "rlhf/math/token_rewards.h"
 #include "rlhf/math/whiten.h"
 #include "rlhf/models/classifier.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/policy_gradient.h"
 
 namespace rlhf {
@@ -184,12 +185,7 @@ GrpoConfig with_surrogate(const PpoConfig& config) {
 CriticOptions critic_options(const PpoConfig& config) {
   const PpoOptions& ppo = config.ppo;
   const double rate = config.training.learning_rate;
-  // The critic reads the policy's ids: a reward model that is asked in text may have others.
-  const bool from_reward =
-      ppo.rollout.reward_model_name_or_path && !ppo.rollout.reward_model_reencode;
-  const std::string start =
-      from_reward ? *ppo.rollout.reward_model_name_or_path : *config.model.model_name_or_path;
-  return {.folder = ppo.value_model_name_or_path.value_or(start),
+  return {.folder = critic_folder(config),
           .vf_coef = ppo.vf_coef,
           .cliprange_value = ppo.cliprange_value,
           .learning_rate_scale = ppo.critic_learning_rate ? *ppo.critic_learning_rate / rate : 1.0,

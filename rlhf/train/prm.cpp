@@ -12,6 +12,7 @@
 #include "rlhf/nn/packed_batch.h"
 #include "rlhf/rewards/estimates.h"
 #include "rlhf/train/classifier_setup.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/run_data.h"
 
 namespace rlhf {
@@ -167,6 +168,9 @@ TrainResult train_prm(PrmConfig config, const TrainHooks& hooks) {
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   PrmSetup setup = set_up(config, hooks);
+  RunMemory memory = run_memory(config);
+  fit_rows(memory, longest_row(*setup.data.train), setup.data.train->lengths());
+  check_memory(memory, setup.policy->device.is_cpu());
   TrainRun run({.method = "prm",
                 .training = config.training,
                 .hooks = hooks,

@@ -17,6 +17,7 @@
 #include "rlhf/rewards/preference.h"
 #include "rlhf/train/answer_batch.h"
 #include "rlhf/train/classifier_setup.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/run_data.h"
 
 namespace rlhf {
@@ -202,6 +203,10 @@ TrainResult train_reward(RewardConfig config, const TrainHooks& hooks) {
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   RewardSetup setup = set_up(config, hooks);
+  RunMemory memory = run_memory(config);
+  fit_rows(memory, longest_pair(*setup.data.train, setup.policy->config().shared_prefix_limit()),
+           setup.data.train->lengths());
+  check_memory(memory, setup.policy->device.is_cpu());
   TrainRun run({.method = "reward",
                 .training = config.training,
                 .hooks = hooks,

@@ -10,6 +10,7 @@
 #include "rlhf/data/prepare.h"
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/models/packed_forward.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/run_data.h"
 #include "rlhf/train/sft_batch.h"
 
@@ -176,6 +177,9 @@ TrainResult train_sft(SftConfig config, const TrainHooks& hooks) {
   if (hooks.on_text) hooks.on_text(resolved_table(config));
   // Everything that can be wrong is looked at before anything is written, and reported together.
   SftSetup setup = set_up(config, hooks);
+  RunMemory memory = run_memory(config);
+  fit_rows(memory, longest_row(*setup.data.train), setup.data.train->lengths());
+  check_memory(memory, setup.policy->device.is_cpu());
   TrainRun run({.method = "sft",
                 .training = config.training,
                 .hooks = hooks,

@@ -30,9 +30,9 @@ expect usage 0 'sft' 'generate' -- "$rlhf" --help
 expect version 0 '^rlhf [0-9]' -- "$rlhf" --version
 expect no_command 2 'Usage' -- "$rlhf"
 expect unknown_command 2 'did you mean score' -- "$rlhf" scor
-expect later_command 2 'not built yet' -- "$rlhf" plan
-for command in sft dpo kto grpo rloo ppo reward prm generate chat score eval merge report tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
+for command in sft dpo kto grpo rloo ppo reward prm generate chat score eval merge plan report tokenize env; do expect "help_$command" 0 . -- "$rlhf" $command --help; done
 expect all_at_once 2 'learning_rat\b' 'did you mean --learning_rate' 'max_steps' 'adam_beta1' -- $(sft) --learning_rat 1 --max_steps many --adam_beta1 2
+expect plan_method 2 'did you mean reward' -- "$rlhf" plan rewrd
 expect flag_twice 2 '--max_steps\] this key is set twice' -- $(sft) --max_steps 1 --max_steps 2
 expect key_of_another_program 2 "cutoff_len. is LLaMA-Factory's. HINT: max_length means that here" -- $(sft) --cutoff_len 64
 expect hydra_override 2 "trainer.total_epochs. is verl's. HINT: num_train_epochs" -- $(sft) trainer.total_epochs=3

@@ -1,0 +1,351 @@
+#include "rlhf/train/memory_plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "rlhf/generate/kv_cache.h"
+#include "rlhf/math/head_tiles.h"
+
+namespace rlhf {
+namespace {
+
+constexpr int64_t kMebibyte = int64_t{1} << 20;
+constexpr int64_t kFloat = 4;
+
+// Measured (docs/memory.md): the program and libtorch with its threads, and the matrix library's
+// packed panels.
+constexpr int64_t kProgramBytes = 205 * kMebibyte;
+// A tokenizer in memory beside its file, and the JSON that it was read from.
+constexpr int64_t kTextFactor = 20;
+// Measured: freed blocks that no later request fits. Short-lived tensors lie between those that a
+// graph keeps; and the supervised head's buffer seldom finds its old place whole.
+constexpr int64_t kGraphHolesPercent = 25;
+// Masks of an adapter's inputs, and the masked inputs, leave more of them.
+constexpr int64_t kDropoutHolesPercent = 80;
+constexpr int64_t kBufferHolesPercent = 65;
+
+constexpr int64_t kPrefillTokens = 4096;  // EngineOptions::prefill_tokens
+constexpr int64_t kJudgeTokens = 8192;    // ScoreOptions::max_tokens
+
+using Parts = std::vector<MemoryPart>;
+
+int64_t sum_of(const Parts& parts) {
+  int64_t sum = 0;
+  for (const auto& part : parts) sum += part.bytes;
+  return sum;
+}
+
+void put(Parts& parts, const char* name, int64_t bytes) {
+  if (bytes > 0) parts.push_back({name, bytes});
+}
+
+bool narrow(const ModelMemory& model) { return model.element < kFloat; }
+
+/// Bytes of a model's weights. On the policy's base only what is its own.
+int64_t weight_bytes(const HeldModel& held) {
+  const ModelMemory& model = held.memory;
+  const int64_t own = held.on_policy ? model.config.width * model.config.labels : model.parameters;
+  const int64_t copies = model.adapter > 0 || held.on_policy ? model.trained : 0;
+  return (own + copies) * model.element + model.adapter * kFloat;
+}
+
+/// fp32 masters and moments.
+int64_t optimizer_bytes(const ModelMemory& model, const OptimizerOptions& options) {
+  if (!model.trains()) return 0;
+  const int64_t trained = model.trained + model.adapter;
+  const int64_t masters = narrow(model) ? model.trained * kFloat : 0;
+  switch (options.kind) {
+    case OptimizerKind::adamw:
+      return masters + 2 * trained * kFloat;
+    case OptimizerKind::sgd:
+      return masters + (options.momentum != 0.0 ? trained * kFloat : 0);
+    case OptimizerKind::adafactor:
+      return masters + model.factored * kFloat;
+  }
+  return masters;
+}
+
+int64_t gradient_bytes(const ModelMemory& model) {
+  return model.trained * model.element + model.adapter * kFloat;
+}
+
+/// What an update takes beside its gradients: copies of the largest gradient.
+int64_t update_bytes(const ModelMemory& model, const OptimizerOptions& options) {
+  const int64_t largest = (model.embedding_trains ? model.vocabulary_numbers()
+                                                  : model.config.width * model.config.inner) *
+                          kFloat;
+  switch (options.kind) {
+    case OptimizerKind::adamw:
+      return 0;
+    case OptimizerKind::sgd:
+      return 2 * largest;
+    case OptimizerKind::adafactor:
+      return 3 * largest;
+  }
+  return 0;
+}
+
+/// A score head's gradient is small; a language model's is as large as the vocabulary.
+int64_t head_gradient_bytes(const ModelMemory& model) {
+  return model.head_trains ? model.vocabulary_numbers() * model.element : 0;
+}
+
+/// One tile of logits, and of the weight where it is widened.
+int64_t tile_bytes(const ModelMemory& model, int64_t rows) {
+  const int64_t vocab = model.config.vocab_size;
+  const int64_t chunk = head_chunk_rows(rows, vocab, kFloat, /*wanted=*/0);
+  const int64_t columns = std::min(vocab, head_tile_columns(chunk, vocab));
+  const int64_t widened = narrow(model) ? columns * model.config.width * kFloat : 0;
+  return std::min(chunk, rows) * columns * kFloat + widened;
+}
+
+/// What the head holds at its widest moment, its weight's gradient apart, and what of it waits for
+/// the backward.
+struct HeadMoment {
+  int64_t most = 0;
+  int64_t waits = 0;
+  int64_t holes = 0;
+};
+HeadMoment head_moment(const ModelMemory& model, HeadUse use, int64_t rows, int64_t keep_logits) {
+  const DecoderConfig& config = model.config;
+  const int64_t hidden = rows * config.width * kFloat;
+  const int64_t widened =
+      narrow(model) && model.head_trains ? model.vocabulary_numbers() * kFloat : 0;
+  if (use == HeadUse::scores) return {.most = 2 * hidden, .waits = 2 * hidden};
+  if (use == HeadUse::supervised) {
+    const int64_t chunk = head_chunk_rows(rows, config.vocab_size, kFloat, /*wanted=*/0);
+    const int64_t buffer = chunk * config.vocab_size * kFloat;
+    return {.most = buffer + 3 * hidden + widened,
+            .waits = 3 * hidden,
+            .holes = buffer * kBufferHolesPercent / 100};
+  }
+  if (!model.head_trains)
+    return {.most = tile_bytes(model, rows) + 4 * hidden, .waits = 3 * hidden};
+  const int64_t kept = std::min(rows * config.vocab_size * kFloat, keep_logits);
+  return {.most = kept + tile_bytes(model, rows) + 3 * hidden + widened,
+          .waits = kept + 2 * hidden};
+}
+
+/// A pass of a frozen model up to the log-probabilities of its rows, or to its scores.
+int64_t frozen_pass_bytes(const ModelMemory& model, int64_t tokens) {
+  const int64_t head = model.config.is_classifier() ? 0 : tile_bytes(model, tokens);
+  const int64_t rows = 2 * tokens * model.config.width * kFloat;
+  return std::max(tokens * pass_bytes(model), head + rows);
+}
+
+/// What the graph of a micro-batch keeps, and with checkpointing one layer of it made again.
+struct Graph {
+  int64_t kept = 0;
+  int64_t again = 0;
+  int64_t holes = 0;
+};
+Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t tokens) {
+  Graph graph{.kept = tokens * graph_bytes(model)};
+  if (request.checkpointing) {
+    graph.kept = tokens * model.config.layers * model.config.width * model.element;
+    for (size_t i = 0; i < model.layers.size(); ++i)
+      graph.again = std::max(graph.again, tokens * layer_bytes(model, i));
+  }
+  const int64_t percent =
+      model.adapter > 0 && request.dropout ? kDropoutHolesPercent : kGraphHolesPercent;
+  graph.holes = (graph.kept + graph.again) * percent / 100;
+  return graph;
+}
+
+/// The moments of a micro-batch that meets `before` bytes of gradients.
+void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse head, int64_t tokens,
+              int64_t before, std::vector<Parts>& moments) {
+  const int64_t of_head = head_gradient_bytes(model);
+  const Graph graph = graph_of(request, model, tokens);
+  const auto rows =
+      static_cast<int64_t>(std::ceil(static_cast<double>(tokens) * request.scored_share));
+  const HeadMoment moment = head_moment(model, head, rows, request.keep_logits_bytes);
+  // 1. The head: all activations wait, its own gradient is made.
+  Parts at_head;
+  put(at_head, "activations", graph.kept);
+  put(at_head, "head", moment.most);
+  put(at_head, "gradients", before + of_head);
+  put(at_head, "holes", graph.holes + moment.holes);
+  moments.push_back(std::move(at_head));
+  // 2. The backward enters the layers.
+  Parts entry;
+  put(entry, "activations", graph.kept);
+  put(entry, "recomputed layer", graph.again);
+  put(entry, "backward", tokens * backward_bytes(model));
+  put(entry, "gradients", before + of_head);
+  put(entry, "holes", graph.holes);
+  moments.push_back(std::move(entry));
+  // 3. A reference is asked while the policy's graph waits.
+  if (!request.asks_reference) return;
+  const ModelMemory& asked = request.reference ? request.reference->memory : model;
+  Parts reference;
+  put(reference, "activations", graph.kept);
+  put(reference, "head", moment.waits);
+  put(reference, "reference pass", frozen_pass_bytes(asked, tokens));
+  put(reference, "gradients", before);
+  put(reference, "holes", graph.holes);
+  moments.push_back(std::move(reference));
+}
+
+/// The backward ends with the embedding: the gradient of a tied head has waited for it, and from the
+/// second micro-batch on both are added to what is there.
+Parts last_moment(const MemoryRequest& request, const ModelMemory& model, bool several) {
+  const int64_t embedding = model.embedding_trains ? model.vocabulary_numbers() * model.element : 0;
+  const bool tied = model.config.tied && model.head_trains;
+  Parts last;
+  put(last, "gradients", gradient_bytes(model));
+  put(last, "backward", (tied ? embedding : 0) + (several ? embedding : 0));
+  put(last, "update", update_bytes(model, request.optimizer));
+  return last;
+}
+
+/// The moment of one model's update that takes most.
+Parts update_moment(const MemoryRequest& request, const ModelMemory& model, HeadUse head) {
+  std::vector<Parts> moments;
+  add_pass(request, model, head, request.tokens, /*before=*/0, moments);
+  const int64_t second = std::min(request.tokens, request.step_tokens - request.tokens);
+  if (second > 0) add_pass(request, model, head, second, gradient_bytes(model), moments);
+  moments.push_back(last_moment(request, model, second > 0));
+  return *std::max_element(moments.begin(), moments.end(),
+                           [](const Parts& a, const Parts& b) { return sum_of(a) < sum_of(b); });
+}
+
+/// What is in memory from set-up to the end.
+struct Residents {
+  Parts parts;
+
+  MemoryPhase phase(std::string name, Parts moment) const {
+    MemoryPhase made{.name = std::move(name), .parts = parts};
+    made.parts.insert(made.parts.end(), moment.begin(), moment.end());
+    return made;
+  }
+};
+
+Parts program_parts(const MemoryRequest& request) {
+  Parts parts;
+  put(parts, "program and libraries", kProgramBytes);
+  put(parts, "tokenizer", request.text_bytes * kTextFactor);
+  put(parts, "encoded rows", request.data_bytes);
+  return parts;
+}
+
+Residents residents_of(const MemoryRequest& request) {
+  Residents held{.parts = program_parts(request)};
+  put(held.parts, "policy", weight_bytes(request.policy));
+  if (request.reference) put(held.parts, "reference", weight_bytes(*request.reference));
+  if (request.judge) put(held.parts, "reward model", weight_bytes(*request.judge));
+  put(held.parts, "optimizer", optimizer_bytes(request.policy.memory, request.optimizer));
+  if (request.critic) {
+    put(held.parts, "critic", weight_bytes(*request.critic));
+    put(held.parts, "critic's optimizer",
+        optimizer_bytes(request.critic->memory, request.optimizer));
+  }
+  return held;
+}
+
+/// Models are read one behind the other: a model's file is in memory while its numbers are copied
+/// or converted.
+MemoryPhase load_phase(const MemoryRequest& request) {
+  Parts parts = program_parts(request);
+  int64_t held = 0;
+  int64_t peak = 0;
+  const auto load = [&](const HeldModel& model) {
+    const bool mapped =
+        model.memory.trained < model.memory.parameters && model.stored == model.memory.element;
+    const bool read = !model.on_policy;
+    const int64_t file = read && !mapped ? model.memory.parameters * model.stored : 0;
+    held += weight_bytes(model);
+    peak = std::max(peak, held + file);
+  };
+  load(request.policy);
+  if (request.judge) load(*request.judge);
+  if (request.critic) load(*request.critic);
+  if (request.critic) held += optimizer_bytes(request.critic->memory, request.optimizer);
+  held += optimizer_bytes(request.policy.memory, request.optimizer);
+  if (request.reference) load(*request.reference);
+  put(parts, "models and their files", std::max(held, peak));
+  return {.name = "load", .parts = std::move(parts)};
+}
+
+int64_t cache_bytes(const ModelMemory& model, const RolloutMemory& rollout) {
+  const int64_t block =
+      KvCache::block_bytes(model.config, narrow(model) ? at::kBFloat16 : at::kFloat);
+  const int64_t rows = std::min(rollout.rows, rollout.prompts * rollout.generations);
+  const int64_t prompts =
+      std::min(rollout.prompts, (rows + rollout.generations - 1) / rollout.generations + 1);
+  const int64_t blocks =
+      prompts * blocks_for(rollout.prompt_tokens) + rows * blocks_for(rollout.new_tokens - 1);
+  return std::min(blocks * block, rollout.cache_bytes);
+}
+
+Parts drawing_moment(const MemoryRequest& request) {
+  const ModelMemory& model = request.policy.memory;
+  const RolloutMemory& rollout = *request.rollout;
+  const int64_t rows = std::min(rollout.rows, rollout.prompts * rollout.generations);
+  const int64_t prefill = std::max(
+      rollout.prompt_tokens, std::min(kPrefillTokens, rollout.prompts * rollout.prompt_tokens));
+  const int64_t logits = rows * model.config.vocab_size * (narrow(model) ? kFloat + 2 : kFloat);
+  Parts drawing;
+  put(drawing, "keys and values", cache_bytes(model, rollout));
+  put(drawing, "sampling", std::max(logits, prefill * pass_bytes(model)));
+  Parts judging;
+  if (request.judge) {
+    const int64_t all =
+        rollout.prompts * rollout.generations * (rollout.prompt_tokens + rollout.new_tokens);
+    put(judging, "reward pass",
+        frozen_pass_bytes(request.judge->memory, std::min(kJudgeTokens, all)));
+  }
+  return sum_of(judging) > sum_of(drawing) ? judging : drawing;
+}
+
+/// Policy, then critic, whose pass meets the policy's gradients.
+Parts policy_and_critic(const MemoryRequest& request) {
+  Parts policy = update_moment(request, request.policy.memory, request.head);
+  if (!request.critic) return policy;
+  Parts critic = update_moment(request, request.critic->memory, HeadUse::scores);
+  put(critic, "policy's gradients", gradient_bytes(request.policy.memory));
+  return sum_of(critic) > sum_of(policy) ? critic : policy;
+}
+
+}  // namespace
+
+int64_t MemoryPhase::bytes() const { return sum_of(parts); }
+
+const MemoryPhase& MemoryPlan::peak() const {
+  return *std::max_element(
+      phases.begin(), phases.end(),
+      [](const MemoryPhase& a, const MemoryPhase& b) { return a.bytes() < b.bytes(); });
+}
+
+MemoryPlan plan_memory(const MemoryRequest& request) {
+  MemoryPlan plan;
+  const Residents held = residents_of(request);
+  plan.phases.push_back(load_phase(request));
+  if (request.table_reference) {
+    Parts table;
+    put(table, "reference", weight_bytes(*request.table_reference));
+    put(table, "reference pass",
+        frozen_pass_bytes(request.table_reference->memory, request.tokens));
+    plan.phases.push_back(held.phase("reference", std::move(table)));
+  }
+  if (request.rollout) plan.phases.push_back(held.phase("rollout", drawing_moment(request)));
+  plan.phases.push_back(held.phase("update", policy_and_critic(request)));
+  return plan;
+}
+
+int64_t largest_microbatch(MemoryRequest request, int64_t available) {
+  constexpr int64_t kMost = int64_t{1} << 24;
+  const auto fits = [&](int64_t tokens) {
+    request.tokens = tokens;
+    return plan_memory(request).bytes() <= available;
+  };
+  int64_t low = 0;
+  int64_t high = kMost;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
+}  // namespace rlhf

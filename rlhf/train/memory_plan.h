@@ -1,0 +1,94 @@
+// How much memory a run will take, before anything of it is allocated. Pure arithmetic: numbers in,
+// bytes out. docs/memory.md has the formulas, their sources and what was measured.
+//
+// A run goes through phases: models are loaded, a reference is asked, completions are drawn, weights
+// are updated. Some parts stay through all of them (weights, moments), others come and go (a graph's
+// activations, keys and values). The peak is the largest phase, not the sum of all parts.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rlhf/train/memory_model.h"
+#include "rlhf/train/optimizer.h"
+
+namespace rlhf {
+
+/// How far a plan may be from the measured peak, as a share of it.
+inline constexpr double kPlanError = 0.10;
+
+/// What reads the hidden rows.
+enum class HeadUse {
+  scores,      ///< a score head: nothing beside the rows
+  supervised,  ///< the gradient is made in the forward pass (math/supervised_loss.cpp)
+  logprobs,    ///< logits wait for the backward, or are met again (math/linear_logprobs.cpp)
+};
+
+/// A model of the run with where its numbers come from.
+struct HeldModel {
+  ModelMemory memory;
+  int64_t stored = 4;      ///< bytes of a number in its folder
+  bool on_policy = false;  ///< it stands on the policy's frozen weights and adds an adapter
+};
+
+/// How completions are drawn.
+struct RolloutMemory {
+  int64_t prompt_tokens = 0;  ///< of the longest prompt
+  int64_t new_tokens = 0;     ///< of the longest completion
+  int64_t prompts = 0;        ///< of one draw
+  int64_t generations = 1;    ///< of a prompt
+  int64_t rows = 0;           ///< most that decode together
+  int64_t cache_bytes = 0;    ///< most that keys and values may take
+};
+
+/// What decides the memory of a run.
+struct MemoryRequest {
+  int64_t text_bytes = 0;  ///< of tokenizer.json
+  int64_t data_bytes = 0;  ///< of encoded rows, which are mapped
+  HeldModel policy;
+  HeadUse head = HeadUse::supervised;
+  OptimizerOptions optimizer;
+  bool dropout = false;           ///< of an adapter's inputs
+  bool checkpointing = false;     ///< gradient_checkpointing
+  int64_t tokens = 0;             ///< of the largest micro-batch
+  int64_t step_tokens = 0;        ///< of a step; more than `tokens`: it has further micro-batches
+  double scored_share = 1.0;      ///< of the micro-batch's tokens, those that reach the head
+  int64_t keep_logits_bytes = 0;  ///< run.h's kKeepLogitsBytes
+  bool asks_reference = false;    ///< within a step, behind the policy's own pass
+  std::optional<HeldModel> reference = std::nullopt;  ///< a model of its own, alive all the run
+  std::optional<HeldModel> table_reference =
+      std::nullopt;  ///< the same, gone before the first step
+  std::optional<HeldModel> judge = std::nullopt;
+  std::optional<HeldModel> critic = std::nullopt;
+  std::optional<RolloutMemory> rollout = std::nullopt;
+};
+
+struct MemoryPart {
+  std::string name;
+  int64_t bytes = 0;
+};
+
+/// One phase at its largest moment.
+struct MemoryPhase {
+  std::string name;
+  std::vector<MemoryPart> parts;  ///< none of 0 bytes
+
+  int64_t bytes() const;
+};
+
+struct MemoryPlan {
+  std::vector<MemoryPhase> phases;  ///< in order of the run
+
+  /// The phase with the most bytes.
+  const MemoryPhase& peak() const;
+  int64_t bytes() const { return peak().bytes(); }
+};
+
+MemoryPlan plan_memory(const MemoryRequest& request);
+
+/// The most tokens of a micro-batch with which a plan stays within `available` bytes; 0: none does.
+int64_t largest_microbatch(MemoryRequest request, int64_t available);
+
+}  // namespace rlhf

@@ -1,0 +1,387 @@
+#include "rlhf/train/memory_run.h"
+
+#include <algorithm>
+
+#include "rlhf/core/error.h"
+#include "rlhf/core/json_text.h"
+#include "rlhf/core/log.h"
+#include "rlhf/models/classifier.h"
+#include "rlhf/train/policy.h"
+#include "rlhf/train/rollout_maker.h"
+#include "rlhf/train/run.h"
+
+namespace rlhf {
+namespace {
+
+constexpr int64_t kAssumedLength = 1024;  // of a row without max_length
+constexpr int64_t kAssumedPrompt = 512;
+
+RunMemory common_memory(const CommonConfig& config) {
+  RunMemory run;
+  run.common = config;
+  run.rows =
+      config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps;
+  return run;
+}
+
+RunMemory rollout_memory(const CommonConfig& config, const RolloutOptions& rollout) {
+  RunMemory run = common_memory(config);
+  run.head = HeadUse::logprobs;
+  run.reference = rollout.reference;
+  run.common.lora.lora_dropout = adapter_dropout(config.lora, rollout.disable_dropout);
+  run.rollout = rollout;
+  run.longest_prompt = rollout.max_prompt_length.value_or(kAssumedPrompt);
+  run.longest_row = run.longest_prompt + rollout.max_completion_length;
+  return run;
+}
+
+struct Folder {
+  DecoderConfig config;
+  int64_t stored = 4;
+};
+
+/// config.json of a model folder, as the model of a task.
+Folder read_folder(const fs::path& folder, ModelTask task, int64_t labels) {
+  const fs::path file = folder / "config.json";
+  Json json = parse_json(read_file(file), file.string());
+  Problems problems;
+  Folder read{.config = read_config(json, file.string(), problems)};
+  problems.throw_if_any();
+  if (task != ModelTask::language_model) set_task(json, read.config, task, labels, file.string());
+  const Json dtype =
+      json.contains("torch_dtype") ? json["torch_dtype"] : json.value("dtype", Json());
+  if (dtype == "bfloat16" || dtype == "float16") read.stored = 2;
+  return read;
+}
+
+LoraConfig lora_config(const LoraOptions& options, ModelTask task) {
+  LoraConfig made;
+  made.r = options.lora_r;
+  made.dora = options.use_dora;
+  made.task = task;
+  made.target_pattern = target_pattern(options);
+  if (made.target_pattern.empty() && options.lora_target_modules)
+    made.target_modules = *options.lora_target_modules;
+  made.layers_to_transform = options.lora_layers_to_transform.value_or(std::vector<int64_t>{});
+  made.modules_to_save = options.lora_modules_to_save.value_or(std::vector<std::string>{});
+  return made;
+}
+
+int64_t element_of(const CommonConfig& config) {
+  // `auto` is measured in a run; fp32 is the larger answer.
+  const bool narrow = config.model.dtype == Dtype::bfloat16 || config.training.bf16.value_or(false);
+  return narrow ? 2 : 4;
+}
+
+/// A trained model: the policy or the critic.
+HeldModel trained_role(const CommonConfig& common, const fs::path& named, ModelTask task,
+                       int64_t labels) {
+  const LoraOptions& lora = common.lora;
+  const bool adapter_folder = is_adapter_folder(named);
+  const fs::path folder = adapter_folder ? base_of_adapter(named) : named;
+  Folder read = read_folder(folder, task, labels);
+  const int64_t element = element_of(common);
+  if (!lora.use_peft && !adapter_folder)
+    return {.memory = trained_model(std::move(read.config), element), .stored = read.stored};
+  LoraConfig config = lora_config(lora, task);
+  if (adapter_folder) {
+    config = load_lora_config(named);
+  } else if (lora.adapter_name_or_path && task == ModelTask::language_model) {
+    config = load_lora_config(*lora.adapter_name_or_path);
+  }
+  return {.memory = adapted_model(std::move(read.config), element, std::move(config)),
+          .stored = read.stored};
+}
+
+bool same_folder(const fs::path& a, const fs::path& b) {
+  std::error_code gone;
+  return fs::equivalent(a, b, gone);
+}
+
+fs::path base_folder(const CommonConfig& common) {
+  const fs::path folder = *common.model.model_name_or_path;
+  return is_adapter_folder(folder) ? base_of_adapter(folder) : folder;
+}
+
+/// A judge: a full model in fp32, or an adapter on a base in the policy's type.
+HeldModel judge_role(const CommonConfig& common, bool adapted, const fs::path& named) {
+  if (!is_adapter_folder(named)) {
+    Folder read = read_folder(named, ModelTask::language_model, 1);
+    return {.memory = frozen_model(std::move(read.config), 4), .stored = read.stored};
+  }
+  const LoraConfig lora = load_lora_config(named);
+  const fs::path base = base_of_adapter(named);
+  Folder read = read_folder(base, lora.task, 1);
+  HeldModel held{.memory = adapted_model(std::move(read.config), element_of(common), lora),
+                 .stored = read.stored,
+                 .on_policy = adapted && same_folder(base, base_folder(common))};
+  return held;
+}
+
+std::optional<HeldModel> reference_role(const RunMemory& run, bool adapted) {
+  if (!run.has_reference) return std::nullopt;
+  if (run.fixed_reference && precomputes_reference(run.reference, adapted)) return std::nullopt;
+  const auto& named = run.reference.ref_model_name_or_path;
+  const bool base = named && same_folder(*named, base_folder(run.common));
+  if (adapted && !run.reference.sync_ref_model && (!named || base)) return std::nullopt;
+  Folder read =
+      read_folder(named ? fs::path(*named) : base_folder(run.common), ModelTask::language_model, 1);
+  return HeldModel{.memory = frozen_model(std::move(read.config), element_of(run.common)),
+                   .stored = read.stored};
+}
+
+HeldModel critic_role(const RunMemory& run, const HeldModel& policy) {
+  fs::path folder = *run.critic;
+  if (is_adapter_folder(folder) && load_lora_config(folder).task == ModelTask::language_model)
+    folder = base_of_adapter(folder);
+  HeldModel critic = trained_role(run.common, folder, ModelTask::sequence_classification, 1);
+  const fs::path base = is_adapter_folder(folder) ? base_of_adapter(folder) : folder;
+  critic.on_policy = policy.memory.trained < policy.memory.parameters &&
+                     same_folder(base, base_folder(run.common));
+  return critic;
+}
+
+int64_t text_bytes(const CommonConfig& common) {
+  const fs::path folder = text_folder(
+      common.tokenizer.tokenizer_name_or_path.value_or(*common.model.model_name_or_path));
+  constexpr int64_t kPacked = 5;  // a packed file is about a fifth
+  std::error_code gone;
+  const auto plain = fs::file_size(folder / "tokenizer.json", gone);
+  if (!gone) return static_cast<int64_t>(plain);
+  const auto packed = fs::file_size(folder / "tokenizer.json.gz", gone);
+  return gone ? 0 : kPacked * static_cast<int64_t>(packed);
+}
+
+/// Tokens of the largest step. Completions of a prompt share it.
+int64_t step_tokens(const RunMemory& run) {
+  int64_t step = run.step_tokens > 0 ? run.step_tokens : run.rows * run.longest_row;
+  if (run.rollout) {
+    const int64_t group = run.rollout->num_generations;
+    const int64_t prompts = (run.rows + group - 1) / group;
+    step = std::min(step,
+                    prompts * run.longest_prompt + run.rows * run.rollout->max_completion_length);
+  }
+  return std::max(step, std::max<int64_t>(1, run.longest_row));
+}
+
+void take_reference(const RunMemory& run, bool adapted, MemoryRequest& request) {
+  request.reference = reference_role(run, adapted);
+  const bool table =
+      run.has_reference && run.fixed_reference && precomputes_reference(run.reference, adapted);
+  if (const auto& named = run.reference.ref_model_name_or_path; table && named) {
+    Folder read = read_folder(*named, ModelTask::language_model, 1);
+    request.table_reference =
+        HeldModel{.memory = frozen_model(std::move(read.config), element_of(run.common)),
+                  .stored = read.stored};
+  }
+  // A rollout's reference is asked before the update, in a phase of its own.
+  request.asks_reference = run.has_reference && run.fixed_reference && !table;
+}
+
+}  // namespace
+
+RunMemory run_memory(const SftConfig& config) {
+  RunMemory run = common_memory(config);
+  run.longest_row = config.sft.max_length.value_or(kAssumedLength);
+  return run;
+}
+
+RunMemory run_memory(const DpoConfig& config) {
+  RunMemory run = common_memory(config);
+  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.dpo.disable_dropout);
+  run.head = HeadUse::logprobs;
+  run.has_reference = uses_reference(config.dpo);
+  run.reference = config.dpo.reference;
+  run.fixed_reference = true;
+  run.longest_row = 2 * config.dpo.max_length.value_or(kAssumedLength);
+  return run;
+}
+
+RunMemory run_memory(const KtoConfig& config) {
+  RunMemory run = common_memory(config);
+  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.kto.disable_dropout);
+  run.head = HeadUse::logprobs;
+  run.has_reference = true;
+  run.reference = config.kto.reference;
+  run.fixed_reference = true;
+  run.longest_row = config.kto.max_length.value_or(kAssumedLength);
+  return run;
+}
+
+RunMemory run_memory(const RewardConfig& config) {
+  RunMemory run = common_memory(config);
+  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.reward.disable_dropout);
+  run.task = ModelTask::sequence_classification;
+  run.head = HeadUse::scores;
+  run.longest_row = 2 * config.reward.max_length.value_or(kAssumedLength);
+  return run;
+}
+
+RunMemory run_memory(const PrmConfig& config) {
+  RunMemory run = common_memory(config);
+  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.prm.disable_dropout);
+  run.task = ModelTask::token_classification;
+  run.labels = 2;
+  run.head = HeadUse::scores;
+  run.longest_row = config.prm.max_length.value_or(kAssumedLength);
+  return run;
+}
+
+RunMemory run_memory(const GrpoConfig& config) {
+  RunMemory run = rollout_memory(config, config.grpo.rollout);
+  run.has_reference = config.grpo.loss.beta > 0;
+  return run;
+}
+
+RunMemory run_memory(const RlooConfig& config) {
+  RunMemory run = rollout_memory(config, config.rloo.rollout);
+  run.has_reference = config.rloo.beta > 0;
+  return run;
+}
+
+RunMemory run_memory(const PpoConfig& config) {
+  RunMemory run = rollout_memory(config, config.ppo.rollout);
+  run.has_reference = config.ppo.kl_coef > 0;
+  run.critic = critic_folder(config);
+  run.rollout->steps_per_generation = 1;
+  run.common.training.per_device_train_batch_size = completions_per_step(config.training);
+  run.common.training.gradient_accumulation_steps = 1;
+  run.rows = std::max<int64_t>(1, run.rows / config.ppo.num_mini_batches);
+  return run;
+}
+
+void fit_rows(RunMemory& run, int64_t longest, const std::vector<int64_t>& lengths) {
+  constexpr int64_t kTokenBytes = 5;  // an id and a mark
+  run.longest_row = std::max<int64_t>(1, longest);
+  int64_t most = run.longest_row;
+  run.data_bytes = 0;
+  for (const int64_t length : lengths) {
+    most = std::max(most, length);
+    run.data_bytes += length * kTokenBytes;
+  }
+  run.step_tokens = run.rows * most;
+}
+
+std::string critic_folder(const PpoConfig& config) {
+  const PpoOptions& ppo = config.ppo;
+  // The critic reads the policy's ids: a reward model that is asked in text may have others.
+  const bool from_reward =
+      ppo.rollout.reward_model_name_or_path && !ppo.rollout.reward_model_reencode;
+  const std::string start =
+      from_reward ? *ppo.rollout.reward_model_name_or_path : *config.model.model_name_or_path;
+  return ppo.value_model_name_or_path.value_or(start);
+}
+
+MemoryRequest memory_request(const RunMemory& run) {
+  const TrainingOptions& training = run.common.training;
+  MemoryRequest request;
+  request.text_bytes = text_bytes(run.common);
+  request.data_bytes = run.data_bytes;
+  request.policy =
+      trained_role(run.common, *run.common.model.model_name_or_path, run.task, run.labels);
+  const ModelMemory& policy = request.policy.memory;
+  const bool adapted = policy.trained < policy.parameters;
+  request.head = run.head;
+  request.optimizer = optimizer_options(training);
+  request.dropout = run.common.lora.lora_dropout > 0.0;
+  request.checkpointing = training.gradient_checkpointing;
+  const int64_t step = step_tokens(run);
+  request.tokens = std::min(std::max(microbatch_tokens(training), run.longest_row), step);
+  request.step_tokens = step;
+  request.scored_share = run.scored_share;
+  request.keep_logits_bytes = kKeepLogitsBytes;
+  take_reference(run, adapted, request);
+  if (!run.rollout) return request;
+  const RolloutOptions& rollout = *run.rollout;
+  const auto& judge = rollout.reward_model_name_or_path ? rollout.reward_model_name_or_path
+                                                        : rollout.process_reward_model_name_or_path;
+  if (judge) request.judge = judge_role(run.common, adapted, *judge);
+  if (run.critic) request.critic = critic_role(run, request.policy);
+  const int64_t drawn = completions_per_generation(rollout, training);
+  request.rollout = {.prompt_tokens = run.longest_prompt,
+                     .new_tokens = rollout.max_completion_length,
+                     .prompts = std::max<int64_t>(1, drawn / rollout.num_generations),
+                     .generations = rollout.num_generations,
+                     .rows = rollout.rollout_rows,
+                     .cache_bytes = rollout_cache_bytes(rollout)};
+  return request;
+}
+
+std::vector<MemorySaving> memory_savings(const RunMemory& run) {
+  const int64_t now = plan_memory(memory_request(run)).bytes();
+  std::vector<MemorySaving> savings;
+  const auto offer = [&](std::string set, bool applies, const auto& change) {
+    if (!applies) return;
+    RunMemory other = run;
+    change(other);
+    try {
+      const int64_t saved = now - plan_memory(memory_request(other)).bytes();
+      if (saved > 0) savings.push_back({std::move(set), saved});
+    } catch (const UserError&) {
+      // A switch that the model has no use for (an architecture without default targets).
+    }
+  };
+  const auto& training = run.common.training;
+  const bool adapted = run.common.lora.use_peft;
+  const bool adamw = training.optim == OptimizerChoice::adamw_torch ||
+                     training.optim == OptimizerChoice::adamw_torch_fused;
+  const int64_t limit = microbatch_tokens(training);
+  offer("gradient_checkpointing: true", !training.gradient_checkpointing,
+        [](RunMemory& other) { other.common.training.gradient_checkpointing = true; });
+  offer("use_peft: true", !adapted, [](RunMemory& other) { other.common.lora.use_peft = true; });
+  offer("lora_dropout: 0", adapted && run.common.lora.lora_dropout > 0.0,
+        [](RunMemory& other) { other.common.lora.lora_dropout = 0.0; });
+  offer("optim: adafactor", adamw,
+        [](RunMemory& other) { other.common.training.optim = OptimizerChoice::adafactor; });
+  offer("optim: sgd", training.optim != OptimizerChoice::sgd, [](RunMemory& other) {
+    other.common.training.optim = OptimizerChoice::sgd;
+    other.common.training.optim_args.reset();
+  });
+  offer("dtype: bfloat16", element_of(run.common) == 4,
+        [](RunMemory& other) { other.common.model.dtype = Dtype::bfloat16; });
+  offer("precompute_ref_log_probs: true",
+        run.has_reference && run.fixed_reference && !run.reference.sync_ref_model &&
+            !precomputes_reference(run.reference, adapted),
+        [](RunMemory& other) { other.reference.precompute_ref_log_probs = true; });
+  offer(fmt::format("max_tokens_per_microbatch: {}", limit / 2), limit / 2 >= run.longest_row,
+        [&](RunMemory& other) { other.common.training.max_tokens_per_microbatch = limit / 2; });
+  if (run.rollout) {
+    const double half = run.rollout->rollout_cache_gib / 2;
+    offer(fmt::format("rollout_cache_gib: {}", half), true,
+          [&](RunMemory& other) { other.rollout->rollout_cache_gib = half; });
+  }
+  std::stable_sort(savings.begin(), savings.end(),
+                   [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+  return savings;
+}
+
+void check_memory(const RunMemory& run, bool on_cpu, const MachineMemory& machine) {
+  if (!on_cpu) return;
+  const int64_t planned = plan_memory(memory_request(run)).bytes();
+  log_info("[memory] a peak of about {} is planned; {} of it are in use, {} are free.",
+           bytes_text(planned), bytes_text(machine.used_here), bytes_text(machine.available));
+  const auto least = static_cast<int64_t>(static_cast<double>(planned) * (1.0 - kPlanError));
+  if (machine.available <= 0 || least - machine.used_here <= machine.available) return;
+  std::string hint;
+  const auto savings = memory_savings(run);
+  for (size_t i = 0; i < std::min<size_t>(3, savings.size()); ++i) {
+    hint += fmt::format("{}{} (saves {})", i == 0 ? "set " : " or ", savings[i].set,
+                        bytes_text(savings[i].bytes));
+  }
+  if (!hint.empty()) hint += "; ";
+  throw UserError(
+      "memory",
+      fmt::format("about {} were expected to be free, there are {}.",
+                  bytes_text(planned - machine.used_here), bytes_text(machine.available)),
+      hint + "rlhf plan shows all parts and switches.");
+}
+
+std::string bytes_text(int64_t bytes) {
+  constexpr double kMebibyte = 1048576.0;
+  constexpr double kGib = 1073741824.0;
+  const auto value = static_cast<double>(bytes);
+  return value >= kGib ? fmt::format("{:.2f} GiB", value / kGib)
+                       : fmt::format("{:.1f} MiB", value / kMebibyte);
+}
+
+}  // namespace rlhf

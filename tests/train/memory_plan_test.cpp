@@ -1,0 +1,219 @@
+// Byte counts worked by hand for a model of 1992 numbers.
+//
+//   V 100, C 8, L 2, H 2, K 1, D 4, F 16, tied.
+//   embedding 800; a layer: norms 8 + 8, q 64, k 32, v 32, o 64, gate, up and down 128 each: 592;
+//   last norm 8: 800 + 2 · 592 + 8 = 1992.
+#include "rlhf/train/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "rlhf/train/machine_memory.h"
+#include "rlhf/train/memory_run.h"
+#include "tests/models/temporary_folder.h"
+
+namespace rlhf {
+namespace {
+
+DecoderConfig tiny() {
+  const Json json = {{"model_type", "llama"},
+                     {"vocab_size", 100},
+                     {"hidden_size", 8},
+                     {"intermediate_size", 16},
+                     {"num_hidden_layers", 2},
+                     {"num_attention_heads", 2},
+                     {"num_key_value_heads", 1},
+                     {"head_dim", 4},
+                     {"max_position_embeddings", 64},
+                     {"rms_norm_eps", 1e-6},
+                     {"tie_word_embeddings", true}};
+  Problems problems;
+  DecoderConfig config = read_config(json, "config.json", problems);
+  problems.throw_if_any();
+  return config;
+}
+
+int64_t part(const MemoryPhase& phase, const std::string& name) {
+  for (const auto& one : phase.parts) {
+    if (one.name == name) return one.bytes;
+  }
+  return 0;
+}
+
+const MemoryPhase& phase(const MemoryPlan& plan, const std::string& name) {
+  for (const auto& one : plan.phases) {
+    if (one.name == name) return one;
+  }
+  throw std::runtime_error("no phase " + name);
+}
+
+MemoryRequest supervised() {
+  MemoryRequest request;
+  request.policy = {.memory = trained_model(tiny(), 4)};
+  request.head = HeadUse::supervised;
+  request.tokens = 10;
+  return request;
+}
+
+TEST(MemoryModel, CountsWeightsAndWhatALayerKeeps) {
+  const ModelMemory model = trained_model(tiny(), 4);
+  EXPECT_EQ(model.parameters, 1992);
+  EXPECT_EQ(model.trained, 1992);
+  // C + C + (H + 2K)D + HD + H + C + C + 3F + 2 = 8 + 8 + 16 + 8 + 2 + 8 + 8 + 48 + 2 = 108 numbers.
+  EXPECT_EQ(layer_bytes(model, 0), 432);
+  EXPECT_EQ(graph_bytes(model), 864);
+}
+
+TEST(MemoryModel, CountsAdapters) {
+  LoraConfig lora;
+  lora.r = 2;
+  lora.target_modules = {"all-linear"};
+  // r (in + out): q and o 32, k and v 24, gate, up and down 48: 256 a layer.
+  const ModelMemory all = adapted_model(tiny(), 4, lora);
+  EXPECT_EQ(all.adapter, 512);
+  EXPECT_EQ(all.trained, 0);
+  // Seven matrices keep A x, two numbers each, beside the 108.
+  EXPECT_EQ(layer_bytes(all, 1), (108 + 14) * 4);
+
+  // Queries and values: o, gate, up and down are frozen and keep no input (8 + 8 + 16 less), and two
+  // adapters keep two numbers.
+  lora.target_modules = {};
+  const ModelMemory few = adapted_model(tiny(), 4, lora);
+  EXPECT_EQ(few.adapter, 112);
+  EXPECT_EQ(layer_bytes(few, 0), (108 - 8 - 16 + 4) * 4);
+}
+
+TEST(MemoryModel, CountsBfloat16) {
+  // Norms keep their input in fp32 and the normed row: two of 8 · 4 + 8 · 2; inputs of the matrices
+  // two of 8 · 2; attention in fp32 (16 + 8 + 2) · 4 and its output once more 8 · 2; gate, its
+  // activation, up and the product 4 · 16 · 2; two inverse norms in fp32.
+  EXPECT_EQ(layer_bytes(trained_model(tiny(), 2), 0), 96 + 32 + 104 + 16 + 128 + 8);
+}
+
+TEST(MemoryPlan, CountsASupervisedStep) {
+  const MemoryPlan plan = plan_memory(supervised());
+  const MemoryPhase& update = phase(plan, "update");
+  EXPECT_EQ(part(update, "policy"), 1992 * 4);
+  EXPECT_EQ(part(update, "optimizer"), 2 * 1992 * 4);
+  // All ten tokens' graph; one chunk of logits 10 · 100 · 4 and three of the hidden rows' size 320;
+  // the tied head's gradient 100 · 8 · 4.
+  EXPECT_EQ(part(update, "activations"), 8640);
+  EXPECT_EQ(part(update, "head"), 4000 + 960);
+  EXPECT_EQ(part(update, "gradients"), 3200);
+  // A second micro-batch meets the gradients of the first.
+  MemoryRequest two = supervised();
+  two.step_tokens = 20;
+  EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200 + 7968);
+  // One of three tokens after it does not: 2592 + 7968 + … are less than the first one's.
+  two.step_tokens = 13;
+  EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200);
+}
+
+TEST(MemoryPlan, CheckpointingKeepsTheInputsOfLayers) {
+  MemoryRequest request = supervised();
+  request.checkpointing = true;
+  // 10 tokens · 2 layers · 8 numbers.
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "activations"), 640);
+}
+
+TEST(MemoryPlan, CountsOptimizers) {
+  MemoryRequest request = supervised();
+  request.optimizer.kind = OptimizerKind::sgd;
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "optimizer"), 0);
+  request.optimizer.momentum = 0.9;
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "optimizer"), 7968);
+  // Rows and columns: embedding 108; a layer 8 + 8 + q 16 + k 12 + v 12 + o 16 + three of 24 = 144;
+  // last norm 8.
+  request.optimizer.kind = OptimizerKind::adafactor;
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "optimizer"), (108 + 2 * 144 + 8) * 4);
+  // fp32 masters and two moments of bfloat16 weights.
+  request.optimizer.kind = OptimizerKind::adamw;
+  request.policy.memory = trained_model(tiny(), 2);
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "optimizer"), 3 * 7968);
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "policy"), 1992 * 2);
+}
+
+TEST(MemoryPlan, CountsKeysAndValues) {
+  MemoryRequest request = supervised();
+  request.head = HeadUse::logprobs;
+  request.rollout = RolloutMemory{.prompt_tokens = 20,
+                                  .new_tokens = 33,
+                                  .prompts = 3,
+                                  .generations = 4,
+                                  .rows = 128,
+                                  .cache_bytes = int64_t{1} << 30};
+  // A block of 16 tokens: 2 · 2 layers · 4 numbers · 16 · 4 bytes = 1024. Prompts take two blocks,
+  // answers two (their last token is never asked again).
+  const MemoryPhase rollout = phase(plan_memory(request), "rollout");
+  EXPECT_EQ(part(rollout, "keys and values"), (3 * 2 + 12 * 2) * 1024);
+  request.rollout->cache_bytes = 10 * 1024;
+  EXPECT_EQ(part(phase(plan_memory(request), "rollout"), "keys and values"), 10 * 1024);
+}
+
+TEST(MemoryPlan, TheLargestMicrobatchFitsAndTheNextDoesNot) {
+  MemoryRequest request = supervised();
+  const int64_t available = plan_memory(request).bytes() + 100'000;
+  const int64_t largest = largest_microbatch(request, available);
+  request.tokens = largest;
+  EXPECT_LE(plan_memory(request).bytes(), available);
+  ++request.tokens;
+  EXPECT_GT(plan_memory(request).bytes(), available);
+  EXPECT_EQ(largest_microbatch(request, 1000), 0);
+}
+
+class MemoryCheck : public ::testing::Test {
+ protected:
+  RunMemory run() const {
+    const std::string model = std::string(RLHF_FIXTURES) + "/train/model";
+    return run_memory(
+        read_sft_config(std::vector<std::string>{"--model_name_or_path", model, "--dataset_name",
+                                                 "d", "--gradient_checkpointing", "false"},
+                        nullptr));
+  }
+  int64_t planned() const { return plan_memory(memory_request(run())).bytes(); }
+};
+
+TEST_F(MemoryCheck, RefusesWhatDoesNotFitAndSaysWhatWould) {
+  try {
+    check_memory(run(), /*on_cpu=*/true, {.available = planned() / 2, .used_here = 0});
+    FAIL() << "a run of twice the memory was expected to be refused";
+  } catch (const UserError& error) {
+    const std::string text = error.problems().front().text();
+    EXPECT_NE(text.find("[memory] about "), std::string::npos) << text;
+    EXPECT_NE(text.find("HINT: set "), std::string::npos) << text;
+    EXPECT_NE(text.find("gradient_checkpointing: true (saves "), std::string::npos) << text;
+  }
+}
+
+TEST_F(MemoryCheck, LetsThroughWhatFitsWithinItsError) {
+  const int64_t within = planned() * 95 / 100;
+  EXPECT_NO_THROW(check_memory(run(), /*on_cpu=*/true, {.available = within, .used_here = 0}));
+  // What is in use already need not be free.
+  EXPECT_NO_THROW(
+      check_memory(run(), /*on_cpu=*/true, {.available = within / 2, .used_here = planned() / 2}));
+  EXPECT_NO_THROW(check_memory(run(), /*on_cpu=*/false, {.available = 1, .used_here = 0}));
+  EXPECT_NO_THROW(check_memory(run(), /*on_cpu=*/true, {.available = 0, .used_here = 0}));
+}
+
+TEST(MachineMemory, TakesTheTighterOfMachineAndControlGroup) {
+  const testing::TemporaryFolder temporary;
+  const auto root = temporary.path();
+  const auto write = [&](const std::string& name, const std::string& text) {
+    fs::create_directories((root / name).parent_path());
+    write_file(root / name, text);
+  };
+  write("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:    4000 kB\n");
+  write("proc/self/status", "Name:\trlhf\nVmRSS:\t  700 kB\n");
+  EXPECT_EQ(machine_memory(root).available, 4000 * 1024);
+  EXPECT_EQ(machine_memory(root).used_here, 700 * 1024);
+  // The group itself has no limit, the one around it leaves 1,000,000 − 600,000 + 50,000.
+  write("proc/self/cgroup", "0::/outer/inner\n");
+  write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
+  write("sys/fs/cgroup/outer/inner/memory.current", "500000\n");
+  write("sys/fs/cgroup/outer/memory.max", "1000000\n");
+  write("sys/fs/cgroup/outer/memory.current", "600000\n");
+  write("sys/fs/cgroup/outer/memory.stat", "anon 1\ninactive_file 50000\n");
+  EXPECT_EQ(machine_memory(root).available, 450000);
+}
+
+}  // namespace
+}  // namespace rlhf
