@@ -1,6 +1,6 @@
 #include "rlhf/train/memory_model.h"
 
-#include <ATen/ops/empty.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cstdlib>

@@ -19,10 +19,10 @@ constexpr int64_t kProgramBytes = 205 * kMebibyte;
 constexpr int64_t kTextFactor = 20;
 // Measured: freed blocks that no later request fits. Short-lived tensors lie between those that a
 // graph keeps; and the supervised head's buffer seldom finds its old place whole.
-constexpr int64_t kGraphHolesPercent = 25;
+constexpr int64_t kGraphFragmentationPercent = 25;
 // Masks of an adapter's inputs, and the masked inputs, leave more of them.
-constexpr int64_t kDropoutHolesPercent = 80;
-constexpr int64_t kBufferHolesPercent = 65;
+constexpr int64_t kDropoutFragmentationPercent = 80;
+constexpr int64_t kBufferFragmentationPercent = 65;
 
 constexpr int64_t kPrefillTokens = 4096;  // EngineOptions::prefill_tokens
 constexpr int64_t kJudgeTokens = 8192;    // ScoreOptions::max_tokens
@@ -104,7 +104,7 @@ int64_t tile_bytes(const ModelMemory& model, int64_t rows) {
 struct HeadMoment {
   int64_t most = 0;
   int64_t waits = 0;
-  int64_t holes = 0;
+  int64_t fragmentation = 0;
 };
 HeadMoment head_moment(const ModelMemory& model, HeadUse use, int64_t rows, int64_t keep_logits) {
   const DecoderConfig& config = model.config;
@@ -117,7 +117,7 @@ HeadMoment head_moment(const ModelMemory& model, HeadUse use, int64_t rows, int6
     const int64_t buffer = chunk * config.vocab_size * kFloat;
     return {.most = buffer + 3 * hidden + widened,
             .waits = 3 * hidden,
-            .holes = buffer * kBufferHolesPercent / 100};
+            .fragmentation = buffer * kBufferFragmentationPercent / 100};
   }
   if (!model.head_trains)
     return {.most = tile_bytes(model, rows) + 4 * hidden, .waits = 3 * hidden};
@@ -137,7 +137,7 @@ int64_t frozen_pass_bytes(const ModelMemory& model, int64_t tokens) {
 struct Graph {
   int64_t kept = 0;
   int64_t again = 0;
-  int64_t holes = 0;
+  int64_t fragmentation = 0;
 };
 Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t tokens) {
   Graph graph{.kept = tokens * graph_bytes(model)};
@@ -146,9 +146,9 @@ Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t t
     for (size_t i = 0; i < model.layers.size(); ++i)
       graph.again = std::max(graph.again, tokens * layer_bytes(model, i));
   }
-  const int64_t percent =
-      model.adapter > 0 && request.dropout ? kDropoutHolesPercent : kGraphHolesPercent;
-  graph.holes = (graph.kept + graph.again) * percent / 100;
+  const int64_t percent = model.adapter > 0 && request.dropout ? kDropoutFragmentationPercent
+                                                               : kGraphFragmentationPercent;
+  graph.fragmentation = (graph.kept + graph.again) * percent / 100;
   return graph;
 }
 
@@ -165,7 +165,7 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   put(at_head, "activations", graph.kept);
   put(at_head, "head", moment.most);
   put(at_head, "gradients", before + of_head);
-  put(at_head, "holes", graph.holes + moment.holes);
+  put(at_head, "fragmentation", graph.fragmentation + moment.fragmentation);
   moments.push_back(std::move(at_head));
   // 2. The backward enters the layers.
   Parts entry;
@@ -173,7 +173,7 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   put(entry, "recomputed layer", graph.again);
   put(entry, "backward", tokens * backward_bytes(model));
   put(entry, "gradients", before + of_head);
-  put(entry, "holes", graph.holes);
+  put(entry, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(entry));
   // 3. A reference is asked while the policy's graph waits.
   if (!request.asks_reference) return;
@@ -183,7 +183,7 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   put(reference, "head", moment.waits);
   put(reference, "reference pass", frozen_pass_bytes(asked, tokens));
   put(reference, "gradients", before);
-  put(reference, "holes", graph.holes);
+  put(reference, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(reference));
 }
 
