@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "rlhf/core/log.h"
 #include "rlhf/core/random.h"
 #include "rlhf/core/threads.h"
 
@@ -115,6 +116,12 @@ RowSet::RowSet(const DataSpec& spec, std::span<const RowType> wanted) {
                     "one row was expected at least, got none.");
   }
 
+  for (size_t s = 0; s < rows.size(); ++s) {
+    const DataSource& source = spec.sources[s];
+    if (!gives_rows(s) && source.weight > 0 && source.fraction.value_or(1.0) > 0)
+      log_warning("[{}] its share of the mixture is less than one row: it is left out.",
+                  source.path.string());
+  }
   schemas_.resize(spec.sources.size());
   std::vector<bool> known(spec.sources.size());
   for (const Block& block : blocks_) {
@@ -168,7 +175,18 @@ int64_t RowSet::blank_lines() const {
   return blank;
 }
 
-std::vector<Schema> RowSet::schemas() const { return schemas_; }
+bool RowSet::gives_rows(size_t source) const {
+  return std::any_of(blocks_.begin(), blocks_.end(),
+                     [&](const Block& block) { return block.source == source; });
+}
+
+std::vector<Schema> RowSet::schemas() const {
+  std::vector<Schema> found;
+  for (size_t s = 0; s < schemas_.size(); ++s) {
+    if (gives_rows(s)) found.push_back(schemas_[s]);
+  }
+  return found;
+}
 
 size_t RowSet::block_of(int64_t place) const {
   const auto after =

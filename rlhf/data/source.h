@@ -68,7 +68,7 @@ class RowSet {
   int64_t blank_lines() const;
   /// Schema of the source that row `row` belongs to.
   const Schema& schema(int64_t row) const;
-  /// Schema of each source.
+  /// Schema of each source that gives rows.
   std::vector<Schema> schemas() const;
   /// Ends of consecutive runs of rows that hold about `bytes` bytes of text each and `most` rows at
   /// most; the last is rows().
@@ -100,6 +100,7 @@ class RowSet {
   size_t block_of(int64_t place) const;
   uint64_t byte_position(int64_t place) const;
   void split(const DataSpec& spec);
+  bool gives_rows(size_t source) const;
 
   std::vector<Block> blocks_;
   std::vector<RowReshape> reshapes_;    // by source

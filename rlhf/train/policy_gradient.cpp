@@ -84,12 +84,12 @@ void check_template(const Judges& judges, const PromptDataset& data) {
 }
 
 /// UserError where prompt and completion would not fit the table of positions of who reads them.
-void check_positions(const RolloutOptions& rollout, const char* key, const DecoderConfig& reader,
+void check_positions(const RolloutOptions& rollout, const DecoderConfig& reader,
                      std::string_view name, int64_t longest_prompt) {
   const int64_t longest = longest_prompt + rollout.max_completion_length;
   if (reader.rope.width > 0 || longest <= reader.context) return;
   throw UserError(
-      key,
+      "max_completion_length",
       fmt::format("room for a prompt of {} tokens and a completion of {} was expected, the {} has "
                   "{} positions.",
                   longest_prompt, rollout.max_completion_length, name, reader.context),
@@ -97,27 +97,25 @@ void check_positions(const RolloutOptions& rollout, const char* key, const Decod
 }
 
 /// The policy's positions, and a warning where rows are longer than it was made for.
-void check_length(const RolloutOptions& rollout, const char* key, const Policy& policy,
-                  int64_t longest_prompt) {
-  check_positions(rollout, key, policy.config(), "model", longest_prompt);
-  check_rows_fit({.longest = longest_prompt + rollout.max_completion_length}, policy.config(), key);
+void check_length(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
+  check_positions(rollout, policy.config(), "model", longest_prompt);
+  check_rows_fit({.longest = longest_prompt + rollout.max_completion_length}, policy.config(),
+                 "max_completion_length");
 }
 
 /// The positions of the others who read the policy's ids.
-void check_readers(const RolloutOptions& rollout, const char* key,
-                   const PolicyGradientSetup& setup) {
+void check_readers(const RolloutOptions& rollout, const PolicyGradientSetup& setup) {
   if (!setup.data.train) return;
   const int64_t prompt = longest_row(*setup.data.train);
   if (setup.judges && setup.judges->model && !setup.judges->text) {
-    check_positions(rollout, key, setup.judges->model->decoder.config(), "reward model", prompt);
+    check_positions(rollout, setup.judges->model->decoder.config(), "reward model", prompt);
   }
   if (setup.critic)
-    check_positions(rollout, key, setup.critic->model().decoder.config(), "critic", prompt);
+    check_positions(rollout, setup.critic->model().decoder.config(), "critic", prompt);
 }
 
 /// UserError where the keys and values of one completion alone would not fit the budget.
-void check_cache(const RolloutOptions& rollout, const char* key, const Policy& policy,
-                 int64_t longest_prompt) {
+void check_cache(const RolloutOptions& rollout, const Policy& policy, int64_t longest_prompt) {
   const int64_t needed =
       cache_bytes_of_sample(policy.decoder(), longest_prompt, rollout.max_completion_length);
   if (needed <= rollout_cache_bytes(rollout)) return;
@@ -127,7 +125,7 @@ void check_cache(const RolloutOptions& rollout, const char* key, const Policy& p
                   "were expected at least, got {}.",
                   static_cast<double>(needed) / kGibibyte, longest_prompt,
                   rollout.max_completion_length, rollout.rollout_cache_gib),
-      fmt::format("raise it, or set max_prompt_length or {} lower.", key));
+      "raise it, or set max_prompt_length or max_completion_length lower.");
 }
 
 void read_rows(GrpoConfig& config, const PolicyGradientMethod& method, const TrainHooks& hooks,
@@ -156,8 +154,8 @@ void read_rows(GrpoConfig& config, const PolicyGradientMethod& method, const Tra
   if (!setup.policy) return;
   checks.attempt([&] {
     const int64_t prompt = longest_row(*setup.data.train);
-    check_length(rollout, method.length_key, *setup.policy, prompt);
-    check_cache(rollout, method.length_key, *setup.policy, prompt);
+    check_length(rollout, *setup.policy, prompt);
+    check_cache(rollout, *setup.policy, prompt);
   });
 }
 
@@ -192,7 +190,7 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
                            judged ? &*setup.judges->model : nullptr);
     });
   }
-  checks.attempt([&] { check_readers(rollout, method.length_key, setup); });
+  checks.attempt([&] { check_readers(rollout, setup); });
   checks.throw_if_any();
   return setup;
 }

@@ -48,7 +48,6 @@ struct PolicyGradientMethod {
   /// Reads what it needs beside model and data; a UserError is reported with all others. Empty:
   /// nothing.
   std::function<void()> read = {};
-  const char* length_key = "max_completion_length";  ///< what sets the longest completion
   /// What to do where there are fewer prompts than are drawn at once.
   const char* fewer_prompts =
       "lower prompts_per_step (or per_device_train_batch_size and steps_per_generation).";

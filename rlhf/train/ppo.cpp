@@ -218,7 +218,6 @@ TrainResult train_ppo(PpoConfig config, const TrainHooks& hooks) {
           [&](const GrpoStepResult& result) { return step_metrics(result, kl_weight()); },
       .kl_weight = kl_weight,
       .read = [&] { shaping = shaping_of(options); },
-      .length_key = "response_length",
       .fewer_prompts = "lower per_device_train_batch_size or gradient_accumulation_steps.",
       .state = [&] { return control.to_json(); },
       .set_state =

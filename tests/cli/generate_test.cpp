@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "program.h"
 
@@ -200,12 +201,27 @@ TEST_F(Generate, WorkersJudgeAndFailByName) {
                 .text.find("mine failed on 4 of 44 completions (0 for want of time), such as "
                            "ValueError: six"),
             std::string::npos);
-  const fs::path nothing = path("nothing.jsonl");
-  const auto stopped =
-      run(arguments + " --reward_failure_limit 0.05 --output " + nothing.string(), true);
+  const auto stopped = run(arguments + " --reward_failure_limit 0.05", /*messages=*/true);
   EXPECT_EQ(stopped.code, 1);
-  EXPECT_FALSE(fs::exists(nothing));
   EXPECT_NE(stopped.text.find("9% of the completions got no reward"), std::string::npos);
+}
+
+// Weights that are no numbers end it at the first token.
+TEST_F(Generate, AFailureBeforeTheFirstLineLeavesNoFile) {
+  const fs::path broken = path("broken");
+  fs::copy(kPolicy, broken);
+  std::string bytes = read_file(broken / "model.safetensors");
+  uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(sizeof(header) + header), bytes.end(),
+            '\xff');
+  write_file(broken / "model.safetensors", bytes);
+  const std::string out = path("nothing.jsonl");
+  const auto got = run(
+      fmt::format("generate --model {} --data {} --output {}", broken.string(), sums(), out), true);
+  EXPECT_EQ(got.code, 1);
+  EXPECT_NE(got.text.find("finite logits were expected"), std::string::npos) << got.text;
+  EXPECT_FALSE(fs::exists(out));
 }
 
 TEST_F(Generate, SaysWhatGaveNoRow) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "rlhf/core/random.h"
 #include "tests/data/data_setting.h"
 
@@ -162,6 +164,17 @@ TEST(Sft, MixturesAndSplits) {
   auto sorted = all;
   std::sort(sorted.begin(), sorted.end());
   EXPECT_EQ(both, sorted);
+}
+
+TEST(Sft, APartOfNoRowsAsksForNothing) {
+  Setting s;
+  const std::string chat =
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})"
+      "\n";
+  const DataSpec spec{.sources = {{.path = s.folder.write("chat.jsonl", chat)},
+                                  {.path = s.folder.write("few.jsonl", chat), .weight = 0.02}}};
+  EXPECT_EQ(RowSet(spec, std::array{RowType::language_modelling}).schemas(),
+            (std::vector<Schema>{{RowType::language_modelling, RowForm::messages}}));
 }
 
 TEST(Sft, GzipAndPlainGiveTheSameRowsInSeveralShards) {
