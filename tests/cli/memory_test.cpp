@@ -5,8 +5,10 @@
 namespace rlhf::testing {
 namespace {
 
-/// Beside the plan's own 10% stands what the libraries' build and threads add to so small a run.
-constexpr double kTolerance = 0.20;
+/// The plan's own error, and of so small a run the program's own size, which differs between
+/// machines: its libraries alone were measured from 135 to 205 MiB.
+constexpr double kShare = 0.10;
+constexpr double kProgram = 100.0 * 1024 * 1024;
 
 class Memory : public ProgramTest {
  protected:
@@ -55,7 +57,7 @@ class Memory : public ProgramTest {
     EXPECT_NE(trained.text.find("[memory] a peak of about"), std::string::npos) << trained.text;
     const auto lines = parse_lines(read_file(path(method + "/metrics.jsonl")));
     const auto measured = lines.back().at("peak_memory").get<double>();
-    EXPECT_NEAR(planned / measured, 1.0, kTolerance)
+    EXPECT_NEAR(planned, measured, kShare * measured + kProgram)
         << method << ": planned " << planned / 1e6 << " MB, measured " << measured / 1e6 << " MB";
   }
 };
