@@ -119,8 +119,8 @@ RowSet::RowSet(const DataSpec& spec, std::span<const RowType> wanted) {
   for (size_t s = 0; s < rows.size(); ++s) {
     const DataSource& source = spec.sources[s];
     if (!gives_rows(s) && source.weight > 0 && source.fraction.value_or(1.0) > 0)
-      log_warning("[{}] its share of the mixture is less than one row: it is left out.",
-                  source.path.string());
+      log_warning("[{}: {}] its share of the mixture is less than one row: it is left out.",
+                  source.path.string(), source.split);
   }
   schemas_.resize(spec.sources.size());
   std::vector<bool> known(spec.sources.size());

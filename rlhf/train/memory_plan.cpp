@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rlhf/generate/engine.h"
 #include "rlhf/generate/kv_cache.h"
+#include "rlhf/generate/score.h"
 #include "rlhf/math/head_tiles.h"
 
 namespace rlhf {
@@ -23,9 +25,6 @@ constexpr int64_t kGraphFragmentationPercent = 25;
 // Masks of an adapter's inputs, and the masked inputs, leave more of them.
 constexpr int64_t kDropoutFragmentationPercent = 80;
 constexpr int64_t kBufferFragmentationPercent = 65;
-
-constexpr int64_t kPrefillTokens = 4096;  // EngineOptions::prefill_tokens
-constexpr int64_t kJudgeTokens = 8192;    // ScoreOptions::max_tokens
 
 using Parts = std::vector<MemoryPart>;
 
@@ -282,8 +281,9 @@ Parts drawing_moment(const MemoryRequest& request) {
   const ModelMemory& model = request.policy.memory;
   const RolloutMemory& rollout = *request.rollout;
   const int64_t rows = std::min(rollout.rows, rollout.prompts * rollout.generations);
-  const int64_t prefill = std::max(
-      rollout.prompt_tokens, std::min(kPrefillTokens, rollout.prompts * rollout.prompt_tokens));
+  const int64_t prefill =
+      std::max(rollout.prompt_tokens,
+               std::min(EngineOptions().prefill_tokens, rollout.prompts * rollout.prompt_tokens));
   const int64_t logits = rows * model.config.vocab_size * (narrow(model) ? kFloat + 2 : kFloat);
   Parts drawing;
   put(drawing, "keys and values", cache_bytes(model, rollout));
@@ -293,7 +293,7 @@ Parts drawing_moment(const MemoryRequest& request) {
     const int64_t all =
         rollout.prompts * rollout.generations * (rollout.prompt_tokens + rollout.new_tokens);
     put(judging, "reward pass",
-        frozen_pass_bytes(request.judge->memory, std::min(kJudgeTokens, all)));
+        frozen_pass_bytes(request.judge->memory, std::min(ScoreOptions().max_tokens, all)));
   }
   return sum_of(judging) > sum_of(drawing) ? judging : drawing;
 }

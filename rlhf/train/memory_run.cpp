@@ -378,10 +378,9 @@ void check_memory(const RunMemory& run, bool on_cpu, const MachineMemory& machin
 
 std::string bytes_text(int64_t bytes) {
   constexpr double kMebibyte = 1048576.0;
-  constexpr double kGib = 1073741824.0;
   const auto value = static_cast<double>(bytes);
-  return value >= kGib ? fmt::format("{:.2f} GiB", value / kGib)
-                       : fmt::format("{:.1f} MiB", value / kMebibyte);
+  return value >= kGibibyte ? fmt::format("{:.2f} GiB", value / kGibibyte)
+                            : fmt::format("{:.1f} MiB", value / kMebibyte);
 }
 
 }  // namespace rlhf
