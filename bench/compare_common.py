@@ -19,6 +19,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -89,7 +90,7 @@ def fail(command: list[str], code: int, errors: str) -> None:
 
 
 def measured(command: list, threads: int, standard_input: pathlib.Path | None = None) -> tuple[str, dict]:
-    """Standard output, and peak resident bytes and seconds, of a child process."""
+    """Standard output, and what measure.py says with standard error, of a child process."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     launcher = [sys.executable, "-I", "-S", str(pathlib.Path(__file__).with_name("measure.py"))]
     command = [str(part) for part in command]
@@ -98,13 +99,20 @@ def measured(command: list, threads: int, standard_input: pathlib.Path | None = 
             subprocess.run([*launcher, usage.name, *command], stdin=source, stdout=out, stderr=errors, env=environment, check=True)
         figures = json.load(usage)
         out.seek(0)
+        errors.seek(0)
+        figures["errors"] = errors.read()
         if figures["code"] != 0:
-            errors.seek(0)
-            fail(command, figures["code"], errors.read())
+            fail(command, figures["code"], figures["errors"])
         return out.read(), figures
 
 
 # The program's side.
+
+
+def planned_bytes(log: str) -> float:
+    """The peak that the program announced before its first step."""
+    value, unit = re.search(r"a peak of about ([\d.]+) ([MG]iB) is planned", log).groups()
+    return float(value) * 2 ** {"MiB": 20, "GiB": 30}[unit]
 
 
 def run_rlhf(args, command: str, folder: pathlib.Path, options: dict) -> dict:
@@ -114,7 +122,7 @@ def run_rlhf(args, command: str, folder: pathlib.Path, options: dict) -> dict:
     _, usage = measured([args.rlhf, command, *flags(options), *args.extra.split()], args.threads)
     lines = inputs.read_rows(output / "metrics.jsonl")
     return {"times": [line["step_time"] for line in lines], "losses": [line["loss"] for line in lines],
-            "tokens": lines[-1].get("num_tokens", 0) / len(lines), "lines": lines, **usage,
+            "tokens": lines[-1].get("num_tokens", 0) / len(lines), "lines": lines, **usage, "planned": planned_bytes(usage["errors"]),
             "phases": {phase: [line.get(key, 0.0) for line in lines] for phase, key in PHASES.items() if key in lines[0]}}
 
 
@@ -240,6 +248,8 @@ def side_report(runs: list[dict], tokens: float, skipped: int, rest: str) -> dic
     report = {"seconds": spread(steps), "seconds_by_round": [figure(statistics.median(run["times"][skipped:])) for run in runs],
               "tokens_per_second": spread([tokens / s for s in steps]), "peak_gb": spread([run["peak"] / 1e9 for run in runs]),
               "wall_seconds": spread([run["wall"] for run in runs]), "others": spread([run["others"] for run in runs])}
+    if "planned" in runs[0]:
+        report["planned_gb"] = figure(runs[0]["planned"] / 1e9)
     if "lines" in runs[0]:  # a training run
         report["outside_seconds"] = spread([run["wall"] - sum(run["times"]) for run in runs])
         report["phases"] = phase_report(runs, skipped, rest)

@@ -54,13 +54,15 @@ def name(one: dict) -> str:
 
 
 def training(results: list[dict]) -> str:
-    columns = ["", "seconds a step", "TRL", "speed", "tokens a second", "TRL", "peak GB", "TRL", "of it", "of the product peak", "TRL"]
+    columns = ["", "seconds a step", "TRL", "speed", "tokens a second", "TRL", "peak GB", "TRL", "of it", "planned GB", "of the product peak",
+               "TRL"]
     rows = []
     for one in results:
         ours, theirs = sides(one)
         used = [percent(side["flop_utilisation"].get("step")) if side else "" for side in (ours, theirs)]
         cells = [cell(side, key) for key in ("seconds", "tokens_per_second", "peak_gb") for side in (ours, theirs)]
-        rows.append([name(one), *cells[:2], ratio(one, "speed_ratio", " ×"), *cells[2:], ratio(one, "memory_ratio"), *used])
+        rows.append([name(one), *cells[:2], ratio(one, "speed_ratio", " ×"), *cells[2:], ratio(one, "memory_ratio"),
+                     number(ours["planned_gb"]), *used])
     return markdown(columns, rows)
 
 

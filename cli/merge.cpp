@@ -162,11 +162,13 @@ void write_folder(const fs::path& target, const LoadedModel& loaded, const Model
   folder.commit();
 }
 
-/// A classifier's scores stand at the last id that is not `pad_token_id`; the one that training
-/// chose stands in the adapter's tokenizer files.
-void name_padding(const LoadedModel& loaded, Model& merged) {
-  if (!merged.decoder.config().is_classifier() || !loaded.text) return;
+/// What training chose stands in the adapter's tokenizer files: the token that ends a text, and the
+/// padding; a classifier's scores stand at the last id that is not `pad_token_id`.
+void name_tokens(const LoadedModel& loaded, Model& merged) {
+  if (!loaded.text) return;
   const auto& tokenizer = loaded.text->tokenizer;
+  if (const auto eos = tokenizer.eos_id()) align_eos(merged, *eos);
+  if (!merged.decoder.config().is_classifier()) return;
   if (const auto id = tokenizer.token_to_id(tokenizer.pad_token()))
     merged.config["pad_token_id"] = *id;
 }
@@ -198,7 +200,7 @@ int run_merge(std::span<const std::string> args) {
   if (options.data) {
     for (auto& row : completion_rows(loaded, inference)) rows.push_back(std::move(row.ids));
   }
-  name_padding(loaded, merged);
+  name_tokens(loaded, merged);
   const Json found =
       check_difference(loaded.model.decoder, merged.decoder, rows, options.max_difference);
   write_folder(options.output, loaded, merged, save);

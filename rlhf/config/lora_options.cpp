@@ -100,10 +100,12 @@ void validate(const LoraOptions& options, Problems& problems) {
     }
   } else if (options.adapter_name_or_path) {
     for (const auto& key : keys_of_a_new_adapter(options)) {
-      problems.add(key,
-                   fmt::format("training goes on with the adapter in {}, which says this itself.",
-                               *options.adapter_name_or_path),
-                   "remove the key; a new adapter starts from a model folder alone.");
+      problems.add(
+          key,
+          fmt::format("training goes on with the adapter in {}, which says this itself.",
+                      *options.adapter_name_or_path),
+          "remove the key; for a new adapter fold this one into its base first (rlhf merge), "
+          "and start from the merged folder.");
     }
   }
   if (options.adapter_name_or_path && options.adapter_name_or_path->empty()) {

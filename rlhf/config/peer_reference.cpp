@@ -34,7 +34,8 @@ the rows are completions: 128 prompts with 8 completions each are 1024, or `prom
 ## alignment-handbook
 
 Its recipes are TRL's keys, and run with `model_name_or_path` and the paths in their mixtures replaced: `rlhf sft --config sft.yaml`,
-`rlhf dpo --config dpo.yaml`, and for ORPO `rlhf dpo --config orpo.yaml --loss_type orpo`.
+`rlhf dpo --config dpo.yaml`, and for ORPO `rlhf dpo --config orpo.yaml --loss_type orpo --optim adamw_torch` (the recipe itself does not name
+its loss: without the flag it is DPO's `sigmoid`). A recipe that starts from an adapter and asks for a new one needs `rlhf merge` first.
 
 | key | here |
 |---|---|

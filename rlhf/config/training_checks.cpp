@@ -239,8 +239,8 @@ void resolve(TrainingOptions& options, ModelOptions& model, std::vector<std::str
   for (const auto& name : options.report_to) {
     if (!contains(other_services(), name)) continue;
     notes->push_back(fmt::format(
-        "[report_to] {} is not served: metrics.jsonl and TensorBoard files hold the same "
-        "metrics.",
+        "[report_to] {} is not served: metrics.jsonl holds the same metrics, and with report_to: "
+        "tensorboard so do TensorBoard's files.",
         name));
   }
 }

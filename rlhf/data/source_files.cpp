@@ -107,7 +107,8 @@ std::vector<fs::path> resolve_files(const DataSource& source) {
     throw UserError(folder.string(),
                     fmt::format("{0}.jsonl, {0}.jsonl.gz or {0}-*.jsonl was expected, found none.",
                                 source.split),
-                    "name the files by split, or list them in `data_files`.");
+                    "name the files by split, or say which split there is (dataset_train_split, "
+                    "dataset_test_split; in a mixture, split).");
   }
   return files;
 }

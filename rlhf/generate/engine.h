@@ -14,8 +14,8 @@
 // kRandomSampling, step, p, s): which rows share a batch, how large the cache is and how many
 // threads run changes results by rounding at most.
 //
-// The decode step goes through the decoder's ordinary forward, matrix products included. One row
-// alone is bound by memory; a product of its own for few rows would enter there (nn), not here.
+// The decode step goes through the decoder's ordinary forward; its matrices meet few rows, which
+// kernels/thin_product.h multiplies at the speed of memory, a row's bits the same in any company.
 #pragma once
 
 #include <cstdint>

@@ -59,30 +59,43 @@ void run_typed(simd::Gate kind, const at::Tensor& gradient, const at::Tensor& ga
 class Glu : public torch::autograd::Function<Glu> {
  public:
   static Variable forward(AutogradContext* ctx, const Variable& gate, const Variable& up,
-                          simd::Gate kind) {
-    auto out = at::empty(gate.sizes(), gate.options());
-    run_typed(kind, {}, gate, up, out, {});
+                          GluActivation activation) {
     ctx->save_for_backward({gate, up});
-    ctx->saved_data["silu"] = kind == simd::Gate::silu;
-    return out;
+    ctx->saved_data["activation"] = static_cast<int64_t>(activation);
+    return glu_forward(gate, up, activation);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto kind = ctx->saved_data["silu"].toBool() ? simd::Gate::silu : simd::Gate::gelu_tanh;
-    const auto d_gate = at::empty(saved[0].sizes(), saved[0].options());
-    const auto d_up = at::empty(saved[0].sizes(), saved[0].options());
-    run_typed(kind, grads[0].contiguous(), saved[0], saved[1], d_gate, d_up);
+    const auto activation = static_cast<GluActivation>(ctx->saved_data["activation"].toInt());
+    auto [d_gate, d_up] = glu_backward(grads[0], saved[0], saved[1], activation);
     return {d_gate, d_up, {}};
   }
 };
 
-bool fused(const at::Tensor& t, GluActivation activation) {
-  return activation != GluActivation::gelu && t.device().is_cpu() &&
-         (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
+simd::Gate gate_of(GluActivation activation) {
+  return activation == GluActivation::silu ? simd::Gate::silu : simd::Gate::gelu_tanh;
 }
 
 }  // namespace
+
+bool has_glu_kernel(const at::Tensor& gate, GluActivation activation) {
+  return activation != GluActivation::gelu && gate.device().is_cpu() &&
+         (gate.scalar_type() == at::kFloat || gate.scalar_type() == at::kDouble);
+}
+
+at::Tensor glu_forward(const at::Tensor& gate, const at::Tensor& up, GluActivation activation) {
+  auto out = at::empty(gate.sizes(), gate.options());
+  run_typed(gate_of(activation), {}, gate, up, out, {});
+  return out;
+}
+
+GluGradients glu_backward(const at::Tensor& gradient, const at::Tensor& gate, const at::Tensor& up,
+                          GluActivation activation) {
+  GluGradients out{at::empty(gate.sizes(), gate.options()), at::empty(up.sizes(), up.options())};
+  run_typed(gate_of(activation), gradient.contiguous(), gate, up, out.gate, out.up);
+  return out;
+}
 
 namespace reference {
 
@@ -105,11 +118,8 @@ at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, GluActivation activ
         "gate and up of one shape and type were expected, got {} ({}) and {} ({}).",
         toString(gate.scalar_type()), fmt::join(gate.sizes(), ", "), toString(up.scalar_type()),
         fmt::join(up.sizes(), ", "));
-  if (!fused(gate, activation)) {
-    return reference::glu(gate, up, activation);
-  }
-  return Glu::apply(gate, up,
-                    activation == GluActivation::silu ? simd::Gate::silu : simd::Gate::gelu_tanh);
+  if (!has_glu_kernel(gate, activation)) return reference::glu(gate, up, activation);
+  return Glu::apply(gate, up, activation);
 }
 
 }  // namespace rlhf

@@ -23,6 +23,18 @@ inline at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   return glu(gate, up, GluActivation::silu);
 }
 
+/// The two halves of glu's graph, for functions that make the product again in place of keeping it
+/// (nn/remade_input.h). Without a graph; where has_glu_kernel() says so.
+at::Tensor glu_forward(const at::Tensor& gate, const at::Tensor& up, GluActivation activation);
+struct GluGradients {
+  at::Tensor gate, up;
+};
+GluGradients glu_backward(const at::Tensor& gradient, const at::Tensor& gate, const at::Tensor& up,
+                          GluActivation activation);
+
+/// Whether glu() of such tensors runs in a kernel: fp32 or fp64 on the CPU, and no `gelu`.
+bool has_glu_kernel(const at::Tensor& gate, GluActivation activation);
+
 namespace reference {
 /// The same in plain torch operations, differentiated by autograd. Any device and floating type.
 at::Tensor glu(const at::Tensor& gate, const at::Tensor& up, GluActivation activation);

@@ -60,46 +60,58 @@ at::Tensor backward_rows(const at::Tensor& gradient, const at::Tensor& x, const 
 
 class RmsNorm : public torch::autograd::Function<RmsNorm> {
  public:
-  static Variable forward(AutogradContext* ctx, const Variable& x_in, const Variable& weight_in,
+  static Variable forward(AutogradContext* ctx, const Variable& x, const Variable& weight,
                           double eps, double offset) {
-    const auto x = x_in.contiguous();
-    const auto weight = weight_in.contiguous();
-    auto out = at::empty_like(x);
-    const auto inverse =
-        at::empty(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)), x.options());
-    if (x.scalar_type() == at::kFloat) {
-      forward_rows<float>(x, weight, eps, offset, out, inverse);
-    } else {
-      forward_rows<double>(x, weight, eps, offset, out, inverse);
-    }
-    ctx->save_for_backward({x_in, weight_in, inverse});
+    auto [y, inverse] = rms_norm_forward(x, weight, eps, offset);
+    ctx->save_for_backward({x, weight, inverse});
     ctx->saved_data["offset"] = offset;
-    return out;
+    return y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto x = saved[0].contiguous();
-    const auto weight = saved[1].contiguous();
-    const double offset = ctx->saved_data["offset"].toDouble();
-    const auto gradient = grads[0].contiguous();
-    const auto dx = at::empty_like(x);
-    const bool want_weight = ctx->needs_input_grad(1);
-    const auto dw =
-        x.scalar_type() == at::kFloat
-            ? backward_rows<float>(gradient, x, weight, saved[2], offset, want_weight, dx)
-            : backward_rows<double>(gradient, x, weight, saved[2], offset, want_weight, dx);
+    auto [dx, dw] =
+        rms_norm_backward(grads[0], saved[0], saved[1], saved[2],
+                          ctx->saved_data["offset"].toDouble(), ctx->needs_input_grad(1));
     return {dx, dw, {}, {}};
   }
 };
 
-bool fused(const at::Tensor& x, const at::Tensor& weight) {
+}  // namespace
+
+bool has_norm_kernel(const at::Tensor& x, const at::Tensor& weight) {
   return x.device().is_cpu() && weight.device().is_cpu() &&
          x.scalar_type() == weight.scalar_type() &&
          (x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble);
 }
 
-}  // namespace
+Normed rms_norm_forward(const at::Tensor& x_in, const at::Tensor& weight_in, double eps,
+                        double weight_offset) {
+  const auto x = x_in.contiguous();
+  const auto weight = weight_in.contiguous();
+  Normed out{at::empty_like(x),
+             at::empty(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)), x.options())};
+  if (x.scalar_type() == at::kFloat) {
+    forward_rows<float>(x, weight, eps, weight_offset, out.y, out.inverse);
+  } else {
+    forward_rows<double>(x, weight, eps, weight_offset, out.y, out.inverse);
+  }
+  return out;
+}
+
+NormGradients rms_norm_backward(const at::Tensor& gradient_in, const at::Tensor& x_in,
+                                const at::Tensor& weight_in, const at::Tensor& inverse,
+                                double weight_offset, bool want_weight) {
+  const auto x = x_in.contiguous();
+  const auto weight = weight_in.contiguous();
+  const auto gradient = gradient_in.contiguous();
+  NormGradients out{at::empty_like(x), {}};
+  out.weight =
+      x.scalar_type() == at::kFloat
+          ? backward_rows<float>(gradient, x, weight, inverse, weight_offset, want_weight, out.x)
+          : backward_rows<double>(gradient, x, weight, inverse, weight_offset, want_weight, out.x);
+  return out;
+}
 
 namespace reference {
 
@@ -121,8 +133,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
   check(x.dim() >= 1 && weight.dim() == 1 && x.size(-1) == weight.size(0), "rms_norm",
         "x (..., C) and weight (C) were expected, got ({}) and ({}).", fmt::join(x.sizes(), ", "),
         fmt::join(weight.sizes(), ", "));
-  return fused(x, weight) ? RmsNorm::apply(x, weight, eps, weight_offset)
-                          : reference::rms_norm(x, weight, eps, weight_offset);
+  return has_norm_kernel(x, weight) ? RmsNorm::apply(x, weight, eps, weight_offset)
+                                    : reference::rms_norm(x, weight, eps, weight_offset);
 }
 
 }  // namespace rlhf

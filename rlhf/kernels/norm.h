@@ -18,6 +18,24 @@ namespace rlhf {
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
                     double weight_offset = 0.0);
 
+/// The two halves of rms_norm's graph, for functions that make y again in place of keeping it
+/// (nn/remade_input.h). Without a graph; where has_norm_kernel() says so.
+struct Normed {
+  at::Tensor y;        ///< (..., C)
+  at::Tensor inverse;  ///< (...): r
+};
+Normed rms_norm_forward(const at::Tensor& x, const at::Tensor& weight, double eps,
+                        double weight_offset);
+struct NormGradients {
+  at::Tensor x, weight;  ///< the latter undefined where it is not wanted
+};
+NormGradients rms_norm_backward(const at::Tensor& gradient, const at::Tensor& x,
+                                const at::Tensor& weight, const at::Tensor& inverse,
+                                double weight_offset, bool want_weight);
+
+/// Whether rms_norm() of such tensors runs in a kernel: both fp32 or both fp64, on the CPU.
+bool has_norm_kernel(const at::Tensor& x, const at::Tensor& weight);
+
 namespace reference {
 /// The same in plain torch operations, differentiated by autograd. Any device and floating type.
 /// For types below fp32 it rounds where transformers does: before the weight with offset 0, after

@@ -193,6 +193,7 @@ struct Decoder::Impl {
     return hidden;
   }
 
+  /// Queries, keys and values of the normed x.
   Qkv project(const Layer& layer, const at::Tensor& x, const DropoutKey* dropout) const {
     const int64_t tokens = x.size(0);
     const int64_t dim = config.head_dim;
@@ -201,14 +202,14 @@ struct Decoder::Impl {
     };
     if (!layer.qkv.defined()) {
       const bool wide = config.row->qk_norm == QkNorm::width;
-      auto parts = apply_together({&layer.q, &layer.k, &layer.v}, x, dropout);
+      auto parts = apply_together(layer.attention_norm, {&layer.q, &layer.k, &layer.v}, x, dropout);
       if (wide) parts[0] = layer.q_norm(parts[0]), parts[1] = layer.k_norm(parts[1]);
       Qkv out{by_head(parts[0]), by_head(parts[1]), by_head(parts[2])};
       if (config.row->qk_norm == QkNorm::head)
         out.q = layer.q_norm(out.q), out.k = layer.k_norm(out.k);
       return out;
     }
-    const auto fused = layer.qkv(x, dropout);
+    const auto fused = apply_together(layer.attention_norm, {&layer.qkv}, x, dropout).front();
     if (config.row->fused_qkv == FusedQkv::interleaved) {
       const auto parts = fused.view({tokens, config.heads, 3, dim}).unbind(2);
       return {parts[0], parts[1], parts[2]};
@@ -246,13 +247,10 @@ struct Decoder::Impl {
       return config.residual_scale == 1.0 ? x + y : x + y * config.residual_scale;
     };
     const auto seen =
-        normed(layer.attention_post_norm,
-               attend(parts, i, normed(layer.attention_norm, hidden), rope, attention, dropout));
-    if (config.parallel_residual)
-      return layer.mlp(normed(layer.mlp_norm, hidden), dropout) + seen + hidden;
+        normed(layer.attention_post_norm, attend(parts, i, hidden, rope, attention, dropout));
+    if (config.parallel_residual) return layer.mlp(layer.mlp_norm, hidden, dropout) + seen + hidden;
     const auto middle = joined(hidden, seen);
-    return joined(middle,
-                  normed(layer.mlp_post_norm, layer.mlp(normed(layer.mlp_norm, middle), dropout)));
+    return joined(middle, normed(layer.mlp_post_norm, layer.mlp(layer.mlp_norm, middle, dropout)));
   }
 };
 

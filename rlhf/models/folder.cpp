@@ -1,5 +1,6 @@
 #include "rlhf/models/folder.h"
 
+#include <algorithm>
 #include <set>
 
 #include "rlhf/core/json_text.h"
@@ -15,6 +16,7 @@ constexpr const char* kConfig = "config.json";
 constexpr const char* kGenerationConfig = "generation_config.json";
 constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr const char* kEos = "eos_token_id";
 
 struct DtypeName {
   const char* name;
@@ -37,11 +39,7 @@ struct ParsedConfig {
 
 ParsedConfig parse_config(const fs::path& folder, const LoadOptions& options) {
   const auto path = folder / kConfig;
-  if (!fs::is_directory(folder)) {
-    throw UserError(
-        folder.string(), "a model folder was expected, it does not exist.",
-        "give the path of a folder with config.json and safetensors; nothing is downloaded.");
-  }
+  require_model_folder(folder);
   ParsedConfig parsed;
   parsed.json = parse_json_file(path);
   if (options.pad_id && parsed.json.is_object()) parsed.json["pad_token_id"] = *options.pad_id;
@@ -278,10 +276,45 @@ void write_shards(const fs::path& folder, std::vector<std::vector<TensorToStore>
   write_file(folder / kIndex, index.dump(2) + "\n");
 }
 
+/// A list of ids that has `id`: as it is where it does, else with it in front. `ids`: a list, a
+/// number or nothing.
+Json with_in_front(int64_t id, const Json& ids) {
+  Json list = ids.is_array() ? ids : ids.is_null() ? Json::array() : Json::array({ids});
+  if (std::find(list.begin(), list.end(), Json(id)) == list.end()) list.insert(list.begin(), id);
+  return list;
+}
+
 }  // namespace
+
+void require_model_folder(const fs::path& folder) {
+  if (fs::is_directory(folder)) return;
+  throw UserError(
+      folder.string(), "a model folder was expected, it does not exist.",
+      "give the path of a folder with config.json and safetensors; nothing is downloaded.");
+}
 
 DecoderConfig load_decoder_config(const fs::path& folder) {
   return parse_config(folder, {}).config;
+}
+
+Json generation_settings(const Model& model) {
+  if (model.generation_config.empty()) return Json::object();
+  Json settings = Json::parse(model.generation_config, nullptr, /*allow_exceptions=*/false);
+  if (!settings.is_object())
+    throw UserError((model.folder / kGenerationConfig).string(), "a JSON object was expected.");
+  return settings;
+}
+
+void align_eos(Model& model, int64_t id) {
+  Json& stored = model.config[kEos];
+  stored = stored.is_array() ? with_in_front(id, stored) : Json(id);
+  if (model.generation_config.empty()) return;
+  Json settings = generation_settings(model);
+  Json& ends = settings[kEos];
+  const Json aligned = with_in_front(id, ends);
+  if (ends == aligned || ends == Json(id)) return;
+  ends = aligned;
+  model.generation_config = settings.dump(2) + "\n";
 }
 
 Model load_model(const fs::path& folder, const LoadOptions& options,

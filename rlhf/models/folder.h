@@ -33,15 +33,18 @@ struct LoadOptions {
 /// A model with what its folder said, enough to write the same layout again.
 struct Model {
   Decoder decoder;
-  Json config;  ///< config.json as it will be written: as read but for task, pad_id and additions
+  Json config;  ///< config.json as it will be written: as read but for task, ids and additions
   std::map<std::string, at::ScalarType> stored_dtype;  ///< per tensor name
   fs::path folder;
-  /// generation_config.json as it was read, empty without one: kept, since a checkpoint that a run
-  /// goes on from may be gone when it is written.
+  /// generation_config.json as it was read but for align_eos, empty without one: kept, since a
+  /// checkpoint that a run goes on from may be gone when it is written.
   std::string generation_config{};
   /// Its tensors are what `folder` holds and stay so: other models may stand on them.
   bool frozen = false;
 };
+
+/// UserError where `folder` is none: what a path that was not downloaded gets.
+void require_model_folder(const fs::path& folder);
 
 /// Reads a folder. Where one of `held` is frozen and has the folder's weights in memory, in the type
 /// and on the device asked for, the new model stands on those tensors, with a score head of its own
@@ -52,6 +55,15 @@ struct Model {
 Model load_model(const fs::path& folder, const LoadOptions& options = {},
                  std::span<const Model* const> held = {});
 
+/// generation_config.json as an object, empty without one. UserError where it is none.
+Json generation_settings(const Model& model);
+
+/// Lets `id`, the EOS of the tokenizer written beside the model, end what the model generates:
+/// `eos_token_id` of config.json becomes it, or has it in front where that is a list; the one of
+/// generation_config.json gets it in front of those it has. Files that name it stay as they are. So
+/// does transformers' Trainer (align_special_tokens).
+void align_eos(Model& model, int64_t id);
+
 /// Only config.json, checked.
 DecoderConfig load_decoder_config(const fs::path& folder);
 
@@ -61,8 +73,8 @@ struct SaveOptions {
       5'000'000'000;  ///< files are split above it, with model.safetensors.index.json
 };
 
-/// Writes config.json and the weights into an existing folder (as a rule an AtomicFolder's). generation_config.json
-/// is written byte for byte as it was read; tokenizer files are the caller's.
+/// Writes config.json, the weights and `generation_config` into an existing folder (as a rule an
+/// AtomicFolder's); tokenizer files are the caller's.
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options = {});
 
 }  // namespace rlhf

@@ -25,11 +25,6 @@ struct Linear {
   at::Tensor operator()(const at::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };
 
-/// What several layers make of the same x, each the bits of its own call: together where sampling has
-/// few rows (kernels/thin_product.h).
-std::vector<at::Tensor> apply_together(std::initializer_list<const Linear*> layers,
-                                       const at::Tensor& x, const DropoutKey* dropout);
-
 /// The layer without its adapter, and without its bias where that is asked for.
 at::Tensor linear(const Linear& layer, const at::Tensor& x, bool with_bias = true);
 
@@ -50,6 +45,13 @@ struct Norm {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
+/// What several layers make of norm(x), or of x where `norm` has no weight; each the bits of its own
+/// call. Together where sampling has few rows (kernels/thin_product.h), and with norm(x) made again
+/// in the backward where it can be (nn/remade_input.h).
+std::vector<at::Tensor> apply_together(const Norm& norm,
+                                       std::initializer_list<const Linear*> layers,
+                                       const at::Tensor& x, const DropoutKey* dropout);
+
 /// Gated: down(act(gate x) · up x), with gate and up apart or one above the other in one matrix.
 /// Else down(act(up x)).
 struct Mlp {
@@ -59,8 +61,9 @@ struct Mlp {
   Linear down;
   GluActivation activation = GluActivation::silu;
 
-  /// x (T, C) to (T, C).
-  at::Tensor operator()(const at::Tensor& x, const DropoutKey* dropout = nullptr) const;
+  /// x (T, C), through `norm` where it has a weight, to (T, C).
+  at::Tensor operator()(const Norm& norm, const at::Tensor& x,
+                        const DropoutKey* dropout = nullptr) const;
 };
 
 }  // namespace rlhf

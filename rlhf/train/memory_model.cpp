@@ -76,6 +76,10 @@ struct Widths {
 
 bool present(const char* name) { return *name != '\0'; }
 
+bool is_gated(const DecoderConfig& config) {
+  return present(config.row->names.gate) || present(config.row->names.gate_up);
+}
+
 /// A norm over `width` numbers: its input, and what the plain form keeps beside.
 Numbers norm_keeps(const DecoderConfig& config, int64_t width, bool narrow, bool trains) {
   if (!narrow || config.row->norm == NormKind::layer) return {.own = width};
@@ -112,7 +116,7 @@ Numbers attention_keeps(const ModelMemory& model, const LayerTraining& layer, bo
   } else {
     kept.own += seen + width.queries;
   }
-  kept.wide += config.heads + 1;
+  kept.wide += config.heads + (narrow || layer.attention_in ? 1 : 0);
   if (present(names.attention_post_norm))
     add(kept, norm_keeps(config, width.hidden, narrow, trains));
   return kept;
@@ -132,11 +136,11 @@ Numbers mlp_keeps(const ModelMemory& model, const LayerTraining& layer, bool nar
   } else {
     kept.own += width.hidden;
   }
-  const bool gated = present(names.gate) || present(names.gate_up);
+  const bool gated = is_gated(config);
   const bool fused = !narrow && config.activation != GluActivation::gelu;
   kept.own += gated ? (fused ? 2 : 3) * width.inner : width.inner;
   if (layer.mlp_out) kept.own += width.inner;
-  kept.wide += 1;
+  if (narrow || layer.mlp_in) kept.wide += 1;
   if (present(names.mlp_post_norm)) add(kept, norm_keeps(config, width.hidden, narrow, trains));
   return kept;
 }
@@ -157,8 +161,14 @@ ModelMemory trained_model(DecoderConfig config, int64_t element) {
   model.trained = model.parameters;
   model.head_trains = !model.config.is_classifier();
   model.embedding_trains = true;
-  for (auto& layer : model.layers)
-    layer = {.attention_in = true, .attention_out = true, .mlp_in = true, .mlp_out = true};
+  // What nn/remade_input.h makes again is not kept.
+  const DecoderConfig& kept = model.config;
+  const bool kernels = element >= kFloat;
+  const bool norms = kernels && kept.row->norm == NormKind::rms;
+  const bool products = kernels && is_gated(kept) && kept.activation != GluActivation::gelu;
+  for (auto& layer : model.layers) {
+    layer = {.attention_in = !norms, .attention_out = true, .mlp_in = !norms, .mlp_out = !products};
+  }
   return model;
 }
 

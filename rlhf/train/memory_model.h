@@ -4,20 +4,17 @@
 // Letters as in CONTRIBUTING.md. What a layer's graph keeps of a token between forward and backward,
 // in numbers of the model's type where every matrix is trained (fp32, gated MLP, rotary):
 //
-//   C + C + (H + 2 K)·D + H·D + H + C + C + 3 F + 2
-//   |   |   |             |     |   |   |   |     '- inverse norms                   (kernels/norm)
-//   |   |   |             |     |   |   |   '- gate, up, their product    (kernels/glu, input of down)
-//   |   |   |             |     |   |   '- normed input of the MLP           (input of gate and up)
-//   |   |   |             |     |   '- input of the MLP's norm                       (kernels/norm)
-//   |   |   |             |     '- log-sum-exp                                  (kernels/attention)
-//   |   |   |             '- output of attention, which is the input of its last matrix
-//   |   |   '- rotated queries and keys, and values                             (kernels/attention)
-//   |   '- normed input of the layer                                      (input of q, k and v)
-//   '- input of the layer                                                            (kernels/norm)
+//   C + (H + 2 K)·D + H·D + H + C + 2 F
+//   |   |             |     |   |   '- gate and up                                      (kernels/glu)
+//   |   |             |     |   '- input of the MLP's norm                          (nn/remade_input)
+//   |   |             |     '- log-sum-exp                                        (kernels/attention)
+//   |   |             '- output of attention, which is the input of its last matrix
+//   |   '- rotated queries and keys, and values                                   (kernels/attention)
+//   '- input of the layer                                                         (nn/remade_input)
 //
-// A frozen matrix does not keep its input; an adapter keeps the input and r numbers (nn/lora). In
-// bfloat16 norm, gate and rotation are plain torch operations: their intermediates are kept, and
-// attention runs in fp32.
+// Both norms and the product of gate and up are made again in the backward. Where a matrix has an
+// adapter its input is kept, with r numbers (nn/lora) and the norm's inverse. In bfloat16 norm, gate
+// and rotation are plain torch operations: their intermediates are kept, and attention runs in fp32.
 #pragma once
 
 #include <cstdint>

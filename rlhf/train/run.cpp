@@ -115,6 +115,8 @@ Prepared prepare_run(CommonConfig& config,
   checks.attempt([&] { checkpoint = checkpoint_to_resume(training); });
   checks.attempt([&] { check_output_folder(training, checkpoint.has_value()); });
   checks.attempt([&] {
+    if (!config.tokenizer.tokenizer_name_or_path)
+      require_model_folder(*config.model.model_name_or_path);
     prepared.text = load_text_side(text_folder(config.tokenizer.tokenizer_name_or_path.value_or(
                                        *config.model.model_name_or_path)),
                                    config.tokenizer);
@@ -122,6 +124,8 @@ Prepared prepare_run(CommonConfig& config,
   checks.attempt([&] {
     const auto wanted = request(prepared.text ? &*prepared.text : nullptr);
     prepared.policy.emplace(load_policy(config, wanted, device, checkpoint));
+    if (!prepared.text) return;
+    if (const auto eos = prepared.text->eos_id()) align_eos(prepared.policy->model, *eos);
   });
   return prepared;
 }

@@ -51,7 +51,7 @@ bool Cadence::logs(int64_t step) const {
     case Interval::no:
       return false;
     case Interval::steps:
-      return step % logging_steps_ == 0;
+      return step % logging_steps_ == 0 || step == total_steps_;
     case Interval::epoch:
       return ends_epoch(step);
   }

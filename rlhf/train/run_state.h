@@ -30,7 +30,7 @@ struct RunState {
 };
 
 /// When things happen, in optimizer steps; transformers' rules (DefaultFlowCallback), the end of an
-/// epoch included.
+/// epoch included. The last step is logged too, so that no run ends without its numbers.
 class Cadence {
  public:
   Cadence(const TrainingOptions& options, int64_t steps_per_epoch, int64_t total_steps);

@@ -215,6 +215,10 @@ TextSide load_text_side(const fs::path& model_folder, const TokenizerOptions& op
   return side;
 }
 
+std::optional<int32_t> TextSide::eos_id() const {
+  return eos_token.empty() ? tokenizer.eos_id() : tokenizer.token_to_id(eos_token);
+}
+
 void TextSide::set_pad_token(const std::string& token) {
   Json config = tokenizer.config();
   for (const auto& [name, bytes] : files) {

@@ -59,6 +59,8 @@ struct TextSide {
   std::vector<std::pair<std::string, std::string>>
       files;  ///< name and bytes, as the folder holds them unless changed
 
+  /// The token that ends a text: `eos_token`, else the tokenizer's.
+  std::optional<int32_t> eos_id() const;
   /// Names another padding token in tokenizer_config.json.
   void set_pad_token(const std::string& token);
 };

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "rlhf/core/error.h"
-
 namespace rlhf {
 namespace {
 
@@ -21,15 +19,7 @@ std::vector<int32_t> eos_ids(const Json& config) {
 }  // namespace
 
 std::vector<int32_t> find_stop_ids(const Model& model, const Tokenizer* tokenizer) {
-  std::vector<int32_t> ids;
-  if (!model.generation_config.empty()) {
-    const Json config = Json::parse(model.generation_config, nullptr, /*allow_exceptions=*/false);
-    if (!config.is_object()) {
-      throw UserError((model.folder / "generation_config.json").string(),
-                      "a JSON object was expected.");
-    }
-    ids = eos_ids(config);
-  }
+  auto ids = eos_ids(generation_settings(model));
   if (ids.empty()) ids = eos_ids(model.config);
   if (tokenizer != nullptr) {
     if (const auto eos = tokenizer->eos_id();

@@ -38,6 +38,11 @@ expect_fault "a new folder was expected" "$rlhf" merge --adapter adapter --outpu
 for file in tokenizer.json tokenizer_config.json chat_template.jinja generation_config.json config.json; do
   cmp "merged/$file" "$base/$file"
 done
+# The tokenizer's EOS ends the merged model's text.
+cp -r adapter ended
+sed -i 's/"eos_token": "<eos>"/"eos_token": "<|im_end|>"/' ended/tokenizer_config.json
+"$rlhf" merge --adapter ended --output ended_merged --threads 1 2>log >/dev/null || { cat log; exit 1; }
+grep -q '"eos_token_id": 3' ended_merged/config.json
 for model in adapter merged; do "$rlhf" score --model $model --data "$data" --threads 1 --output $model.jsonl 2>log || { cat log; exit 1; }; done
 "$rlhf" score --model "$base" --data "$data" --threads 1 --output base.jsonl 2>log
 sums() { grep -o '"sum":[^,}]*' "$1" | cut -d: -f2; }

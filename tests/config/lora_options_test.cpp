@@ -42,8 +42,9 @@ TEST(LoraOptions, AStartAdapterSaysTheRestItself) {
   for (const auto& key : kNewAdapter) {
     rules.push_back({joined(key, {"--adapter_name_or_path", "adapter"}),
                      {fmt::format("[{}] training goes on with the adapter in adapter, which says "
-                                  "this itself. HINT: remove the key; a new adapter starts from a "
-                                  "model folder alone.",
+                                  "this itself. HINT: remove the key; for a new adapter fold this one "
+                                  "into its base first (rlhf merge), and start from the merged "
+                                  "folder.",
                                   key[0])}});
   }
   expect_rules<SftConfig>(rules);

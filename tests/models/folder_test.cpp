@@ -103,6 +103,42 @@ TEST_F(Folder, CutsShardsAndReadsThem) {
   }
 }
 
+// What transformers 5.24's align_special_tokens leaves of the same two files for an EOS of 3.
+TEST_F(Folder, AlignsTheEosAsTransformersDoes) {
+  const auto& one = find_case("llama");
+  const auto source = sub("source");
+  make_folder(one, source);
+  struct {
+    const char *config, *generation;  // as they stand in the folder
+    const char *config_after, *generation_after;
+  } const cases[] = {{"1", "1", "3", "[3, 1]"},
+                     {"1", "[1, 2]", "3", "[3, 1, 2]"},
+                     {"[1, 2]", "null", "[3, 1, 2]", "[3]"},
+                     {"3", "3", "3", "3"},
+                     {"[1, 3]", "[1, 3]", "[1, 3]", "[1, 3]"},
+                     {"null", "1", "3", "[3, 1]"}};
+  for (const auto& c : cases) {
+    Model model = load_model(source);
+    model.config["eos_token_id"] = Json::parse(c.config);
+    const std::string text = fmt::format("{{\"eos_token_id\":{},\"top_k\":5}}", c.generation);
+    model.generation_config = text;
+    align_eos(model, 3);
+    EXPECT_EQ(model.config["eos_token_id"], Json::parse(c.config_after)) << text;
+    const Json written = Json::parse(model.generation_config);
+    EXPECT_EQ(written, Json({{"eos_token_id", Json::parse(c.generation_after)}, {"top_k", 5}}))
+        << text;
+    const bool kept = std::string(c.generation) == c.generation_after;
+    EXPECT_EQ(model.generation_config == text, kept) << text;
+  }
+  Model bare = load_model(source);
+  bare.config.erase("eos_token_id");
+  align_eos(bare, 3);
+  EXPECT_EQ(bare.config["eos_token_id"], 3);
+  EXPECT_TRUE(bare.generation_config.empty());
+  bare.generation_config = "[";
+  EXPECT_THROW(align_eos(bare, 3), UserError);
+}
+
 TEST_F(Folder, ReadsAndWritesGpt2WithoutItsPrefix) {
   const auto& one = find_case("gpt2");
   const auto source = sub("source");

@@ -59,18 +59,18 @@ TEST(Mlp, FusedEqualsApartAndPlainHasNoGate) {
             .up = one(3),
             .down = one(5),
             .activation = GluActivation::silu};
-  expect_values(apart(x), {15 * silu(2)});
+  expect_values(apart({}, x), {15 * silu(2)});
   Mlp fused{.gate = {},
             .gate_up = {doubles({2, 3}).view({2, 1}), {}},
             .up = {},
             .down = one(5),
             .activation = GluActivation::silu};
-  expect_values(fused(x), {15 * silu(2)});
+  expect_values(fused({}, x), {15 * silu(2)});
   Mlp plain{
       .gate = {}, .gate_up = {}, .up = one(3), .down = one(5), .activation = GluActivation::silu};
-  expect_values(plain(x), {5 * silu(3)});
+  expect_values(plain({}, x), {5 * silu(3)});
   plain.activation = GluActivation::gelu;
-  expect_values(plain(x), {5 * 1.5 * (1 + std::erf(3 / std::sqrt(2.0)))});
+  expect_values(plain({}, x), {5 * 1.5 * (1 + std::erf(3 / std::sqrt(2.0)))});
 }
 
 TEST(Rope, PlainAndLinearByHand) {

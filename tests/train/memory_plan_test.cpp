@@ -58,9 +58,9 @@ TEST(MemoryModel, CountsWeightsAndWhatALayerKeeps) {
   const ModelMemory model = trained_model(tiny(), 4);
   EXPECT_EQ(model.parameters, 1992);
   EXPECT_EQ(model.trained, 1992);
-  // C + C + (H + 2K)D + HD + H + C + C + 3F + 2 = 8 + 8 + 16 + 8 + 2 + 8 + 8 + 48 + 2 = 108 numbers.
-  EXPECT_EQ(layer_bytes(model, 0), 432);
-  EXPECT_EQ(graph_bytes(model), 864);
+  // C + (H + 2K)D + HD + H + C + 2F = 8 + 16 + 8 + 2 + 8 + 32 = 74 numbers.
+  EXPECT_EQ(layer_bytes(model, 0), 296);
+  EXPECT_EQ(graph_bytes(model), 592);
 }
 
 TEST(MemoryModel, CountsAdapters) {
@@ -71,15 +71,16 @@ TEST(MemoryModel, CountsAdapters) {
   const ModelMemory all = adapted_model(tiny(), 4, lora);
   EXPECT_EQ(all.adapter, 512);
   EXPECT_EQ(all.trained, 0);
-  // Seven matrices keep A x, two numbers each, beside the 108.
+  // Beside the 74 both normed inputs with their inverse norms, and the product of gate and up: 8 + 8 +
+  // 2 + 16, together 108. Seven matrices keep A x, two numbers each.
   EXPECT_EQ(layer_bytes(all, 1), (108 + 14) * 4);
 
-  // Queries and values: o, gate, up and down are frozen and keep no input (8 + 8 + 16 less), and two
+  // Queries and values: o, gate, up and down are frozen and keep no input (8 + 1 + 16 less), and two
   // adapters keep two numbers.
   lora.target_modules = {};
   const ModelMemory few = adapted_model(tiny(), 4, lora);
   EXPECT_EQ(few.adapter, 112);
-  EXPECT_EQ(layer_bytes(few, 0), (108 - 8 - 16 + 4) * 4);
+  EXPECT_EQ(layer_bytes(few, 0), (108 - 8 - 1 - 16 + 4) * 4);
 }
 
 TEST(MemoryModel, CountsBfloat16) {
@@ -96,15 +97,15 @@ TEST(MemoryPlan, CountsASupervisedStep) {
   EXPECT_EQ(part(update, "optimizer"), 2 * 1992 * 4);
   // All ten tokens' graph; one chunk of logits 10 · 100 · 4 and three of the hidden rows' size 320;
   // the tied head's gradient 100 · 8 · 4.
-  EXPECT_EQ(part(update, "activations"), 8640);
+  EXPECT_EQ(part(update, "activations"), 5920);
   EXPECT_EQ(part(update, "head"), 4000 + 960);
   EXPECT_EQ(part(update, "gradients"), 3200);
   // A second micro-batch meets the gradients of the first.
   MemoryRequest two = supervised();
   two.step_tokens = 20;
   EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200 + 7968);
-  // One of three tokens after it does not: 2592 + 7968 + … are less than the first one's.
-  two.step_tokens = 13;
+  // One of two tokens after it does not: 1184 + 7968 + … are less than the first one's.
+  two.step_tokens = 12;
   EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200);
 }
 

@@ -140,6 +140,22 @@ TEST(SftRun, LeavesTheFolderThatTheContractNames) {
   EXPECT_EQ(resolved_yaml(read_sft_config(from_yaml, nullptr)), read_file(output / "config.yaml"));
 }
 
+// Whoever generates from the folder must stop where the rows ended.
+TEST(SftRun, TheModelEndsWithTheTokenItWasTrainedToEndWith) {
+  const fs::path output = testing::scratch("eos") / "run";
+  train_sft(testing::config_of(
+                output, "pairs",
+                {"--max_steps", "1", "--save_strategy", "steps", "--eos_token", "<|im_end|>"}),
+            {});
+  for (const fs::path& folder : {output, output / "checkpoint-1"}) {
+    const auto ends = [&](const char* name) {
+      return Json::parse(read_file(folder / name)).at("eos_token_id");
+    };
+    EXPECT_EQ(ends("config.json"), 3);
+    EXPECT_EQ(ends("generation_config.json"), Json({3, 1}));
+  }
+}
+
 // Text and tokenizer from the configuration: the same run as with both in the model folder.
 TEST(SftRun, TemplateAndTokenizerMayStandOutsideTheModelFolder) {
   const fs::path folder = testing::scratch("outside");
