@@ -1,6 +1,5 @@
 // rlhf: finds the command, runs it, and turns what goes wrong into a message and an exit code.
 #include <fmt/format.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #include <array>
@@ -54,19 +53,17 @@ std::string usage() {
   return text + "\nrlhf COMMAND --help shows a command's options.\n";
 }
 
-/// Fresh pages are dear, so blocks stay with the process; and idle threads sleep, which
-/// halves the harm of a busy neighbour, but for some microseconds first: while a token is
-/// sampled they are wanted again hundreds of times. This is read when libgomp loads: so the program
-/// starts itself once more.
+/// Fresh pages are dear, so mimalloc is to keep them (by its name of version 2.0, and by the later
+/// one); and idle threads sleep, which halves the harm of a busy neighbour, but for some microseconds
+/// first: while a token is sampled they are wanted again hundreds of times. All of it is read when
+/// the libraries load: so the program starts itself once more.
 void prepare_process(char** argv) {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
-  mallopt(M_TOP_PAD, 64 << 20);
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
-    ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/1);
-    ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
-    ::execv("/proc/self/exe", argv);
-  }
+  if (std::getenv("MIMALLOC_ALLOW_DECOMMIT") != nullptr) return;
+  ::setenv("MIMALLOC_ALLOW_DECOMMIT", "0", /*overwrite=*/0);
+  ::setenv("MIMALLOC_PURGE_DELAY", "-1", /*overwrite=*/0);
+  ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
+  ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
+  ::execv("/proc/self/exe", argv);
 }
 
 int run(const std::vector<std::string>& args) {

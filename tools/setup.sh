@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 TORCH_VERSION=2.13.0
 PACKAGES=(g++ cmake ninja-build ccache pkg-config nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev
-  libpcre2-dev libutf8proc-dev zlib1g-dev libxxhash-dev libhwy-dev libcpp-httplib-dev libedit-dev libgtest-dev libbenchmark-dev
+  libpcre2-dev libutf8proc-dev zlib1g-dev libxxhash-dev libhwy-dev libcpp-httplib-dev libedit-dev libmimalloc-dev libgtest-dev libbenchmark-dev
   libjs-chart.js python3-venv)
 
 say() { printf 'setup: %s\n' "$*" >&2; }

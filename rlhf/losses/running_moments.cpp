@@ -1,5 +1,7 @@
 #include "rlhf/losses/running_moments.h"
 
+#include <ATen/ATen.h>
+
 #include <utility>
 
 #include "rlhf/core/error.h"

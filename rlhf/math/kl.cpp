@@ -1,5 +1,7 @@
 #include "rlhf/math/kl.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <cmath>
 

@@ -1,5 +1,6 @@
 #include "rlhf/train/critic.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>

@@ -19,12 +19,8 @@ constexpr int64_t kFloat = 4;
 constexpr int64_t kProgramBytes = 205 * kMebibyte;
 // A tokenizer in memory beside its file, and the JSON that it was read from.
 constexpr int64_t kTextFactor = 20;
-// Measured: freed blocks that no later request fits. Short-lived tensors lie between those that a
-// graph keeps; and the supervised head's buffer seldom finds its old place whole.
-constexpr int64_t kGraphFragmentationPercent = 25;
-// Masks of an adapter's inputs, and the masked inputs, leave more of them.
-constexpr int64_t kDropoutFragmentationPercent = 80;
-constexpr int64_t kBufferFragmentationPercent = 65;
+// Measured: freed blocks that no later request fits, as a share of what a graph keeps.
+constexpr int64_t kFragmentationPercent = 15;
 
 using Parts = std::vector<MemoryPart>;
 
@@ -103,7 +99,6 @@ int64_t tile_bytes(const ModelMemory& model, int64_t rows) {
 struct HeadMoment {
   int64_t most = 0;
   int64_t waits = 0;
-  int64_t fragmentation = 0;
 };
 HeadMoment head_moment(const ModelMemory& model, HeadUse use, int64_t rows, int64_t keep_logits) {
   const DecoderConfig& config = model.config;
@@ -114,9 +109,7 @@ HeadMoment head_moment(const ModelMemory& model, HeadUse use, int64_t rows, int6
   if (use == HeadUse::supervised) {
     const int64_t chunk = head_chunk_rows(rows, config.vocab_size, kFloat, /*wanted=*/0);
     const int64_t buffer = chunk * config.vocab_size * kFloat;
-    return {.most = buffer + 3 * hidden + widened,
-            .waits = 3 * hidden,
-            .fragmentation = buffer * kBufferFragmentationPercent / 100};
+    return {.most = buffer + 3 * hidden + widened, .waits = 3 * hidden};
   }
   if (!model.head_trains)
     return {.most = tile_bytes(model, rows) + 4 * hidden, .waits = 3 * hidden};
@@ -145,9 +138,7 @@ Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t t
     for (size_t i = 0; i < model.layers.size(); ++i)
       graph.again = std::max(graph.again, tokens * layer_bytes(model, i));
   }
-  const int64_t percent = model.adapter > 0 && request.dropout ? kDropoutFragmentationPercent
-                                                               : kGraphFragmentationPercent;
-  graph.fragmentation = (graph.kept + graph.again) * percent / 100;
+  graph.fragmentation = (graph.kept + graph.again) * kFragmentationPercent / 100;
   return graph;
 }
 
@@ -164,7 +155,7 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   put(at_head, "activations", graph.kept);
   put(at_head, "head", moment.most);
   put(at_head, "gradients", before + of_head);
-  put(at_head, "fragmentation", graph.fragmentation + moment.fragmentation);
+  put(at_head, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(at_head));
   // 2. The backward enters the layers.
   Parts entry;

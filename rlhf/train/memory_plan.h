@@ -50,7 +50,6 @@ struct MemoryRequest {
   HeldModel policy;
   HeadUse head = HeadUse::supervised;
   OptimizerOptions optimizer;
-  bool dropout = false;           ///< of an adapter's inputs
   bool checkpointing = false;     ///< gradient_checkpointing
   int64_t tokens = 0;             ///< of the largest micro-batch
   int64_t step_tokens = 0;        ///< of a step; more than `tokens`: it has further micro-batches

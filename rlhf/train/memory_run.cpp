@@ -28,7 +28,6 @@ RunMemory rollout_memory(const CommonConfig& config, const RolloutOptions& rollo
   RunMemory run = common_memory(config);
   run.head = HeadUse::logprobs;
   run.reference = rollout.reference;
-  run.common.lora.lora_dropout = adapter_dropout(config.lora, rollout.disable_dropout);
   run.rollout = rollout;
   run.longest_prompt = rollout.max_prompt_length.value_or(kAssumedPrompt);
   run.longest_row = run.longest_prompt + rollout.max_completion_length;
@@ -188,7 +187,6 @@ RunMemory run_memory(const SftConfig& config) {
 
 RunMemory run_memory(const DpoConfig& config) {
   RunMemory run = common_memory(config);
-  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.dpo.disable_dropout);
   run.head = HeadUse::logprobs;
   run.has_reference = uses_reference(config.dpo);
   run.reference = config.dpo.reference;
@@ -199,7 +197,6 @@ RunMemory run_memory(const DpoConfig& config) {
 
 RunMemory run_memory(const KtoConfig& config) {
   RunMemory run = common_memory(config);
-  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.kto.disable_dropout);
   run.head = HeadUse::logprobs;
   run.has_reference = true;
   run.reference = config.kto.reference;
@@ -210,7 +207,6 @@ RunMemory run_memory(const KtoConfig& config) {
 
 RunMemory run_memory(const RewardConfig& config) {
   RunMemory run = common_memory(config);
-  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.reward.disable_dropout);
   run.task = ModelTask::sequence_classification;
   run.head = HeadUse::scores;
   run.longest_row = 2 * config.reward.max_length.value_or(kAssumedLength);
@@ -219,7 +215,6 @@ RunMemory run_memory(const RewardConfig& config) {
 
 RunMemory run_memory(const PrmConfig& config) {
   RunMemory run = common_memory(config);
-  run.common.lora.lora_dropout = adapter_dropout(config.lora, config.prm.disable_dropout);
   run.task = ModelTask::token_classification;
   run.labels = 2;
   run.head = HeadUse::scores;
@@ -283,7 +278,6 @@ MemoryRequest memory_request(const RunMemory& run) {
   const bool adapted = policy.trained < policy.parameters;
   request.head = run.head;
   request.optimizer = optimizer_options(training);
-  request.dropout = run.common.lora.lora_dropout > 0.0;
   request.checkpointing = training.gradient_checkpointing;
   const int64_t step = step_tokens(run);
   request.tokens = std::min(std::max(microbatch_tokens(training), run.longest_row), step);
@@ -329,8 +323,6 @@ std::vector<MemorySaving> memory_savings(const RunMemory& run) {
   offer("gradient_checkpointing: true", !training.gradient_checkpointing,
         [](RunMemory& other) { other.common.training.gradient_checkpointing = true; });
   offer("use_peft: true", !adapted, [](RunMemory& other) { other.common.lora.use_peft = true; });
-  offer("lora_dropout: 0", adapted && run.common.lora.lora_dropout > 0.0,
-        [](RunMemory& other) { other.common.lora.lora_dropout = 0.0; });
   offer("optim: adafactor", adamw,
         [](RunMemory& other) { other.common.training.optim = OptimizerChoice::adafactor; });
   offer("optim: sgd", training.optim != OptimizerChoice::sgd, [](RunMemory& other) {
