@@ -1,15 +1,14 @@
 // rlhf: finds the command, runs it, and turns what goes wrong into a message and an exit code.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <array>
-#include <cstdlib>
 #include <exception>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/process.h"
 #include "rlhf/core/error.h"
 
 namespace {
@@ -53,19 +52,6 @@ std::string usage() {
   return text + "\nrlhf COMMAND --help shows a command's options.\n";
 }
 
-/// Fresh pages are dear, so mimalloc is to keep them (by its name of version 2.0, and by the later
-/// one); and idle threads sleep, which halves the harm of a busy neighbour, but for some microseconds
-/// first: while a token is sampled they are wanted again hundreds of times. All of it is read when
-/// the libraries load: so the program starts itself once more.
-void prepare_process(char** argv) {
-  if (std::getenv("MIMALLOC_ALLOW_DECOMMIT") != nullptr) return;
-  ::setenv("MIMALLOC_ALLOW_DECOMMIT", "0", /*overwrite=*/0);
-  ::setenv("MIMALLOC_PURGE_DELAY", "-1", /*overwrite=*/0);
-  ::setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
-  ::setenv("GOMP_SPINCOUNT", "1000", /*overwrite=*/0);
-  ::execv("/proc/self/exe", argv);
-}
-
 int run(const std::vector<std::string>& args) {
   if (args.empty() || args[0] == "--help" || args[0] == "-h" || args[0] == "help") {
     fmt::print("{}", usage());
@@ -89,7 +75,7 @@ int run(const std::vector<std::string>& args) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  prepare_process(argv);
+  rlhf::cli::prepare_process(argv);
   try {
     return run(std::vector<std::string>(argv + 1, argv + argc));
   } catch (const rlhf::UserError& error) {

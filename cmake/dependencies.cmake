@@ -14,9 +14,9 @@ pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)
 if(RLHF_BUILD_CLI)
   pkg_check_modules(LIBEDIT REQUIRED IMPORTED_TARGET libedit)
-  if(NOT RLHF_SANITIZE)  # which brings an allocator of its own
-    find_package(mimalloc 2.0 REQUIRED)
-  endif()
+endif()
+if((RLHF_BUILD_CLI OR RLHF_BUILD_BENCH) AND NOT RLHF_SANITIZE)  # which brings an allocator of its own
+  find_package(mimalloc 2.0 REQUIRED)
 endif()
 if(RLHF_BUILD_TESTS)
   find_package(GTest REQUIRED)
