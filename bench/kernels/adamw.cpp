@@ -8,6 +8,8 @@
 #include <cmath>
 
 #include "bench/kernels/bench.h"
+#include "rlhf/kernels/adamw_8bit.h"
+#include "rlhf/kernels/quantise.h"
 
 namespace rlhf::bench {
 namespace {
@@ -50,6 +52,42 @@ Pair update_pair() {
           }};
 }
 
+struct State8bit {
+  at::Tensor parameter, gradient;
+  Moments8bit moments;
+
+  static State8bit make() {
+    const State wide = State::make();
+    const auto zeros = [] { return at::zeros({kWeights}, at::kByte); };
+    const auto factors = [] { return at::zeros({quantised_blocks(kWeights)}); };
+    const Moments8bit moments{zeros(), factors(), zeros(), factors()};
+    quantise_blockwise(signed_dynamic_map(), wide.exp_avg, moments.exp_avg, moments.exp_avg_absmax);
+    quantise_blockwise(unsigned_dynamic_map(), wide.exp_avg_sq, moments.exp_avg_sq,
+                       moments.exp_avg_sq_absmax);
+    return {wide.parameter, wide.gradient, moments};
+  }
+  State8bit copy() const {
+    return {parameter.clone(),
+            gradient,
+            {moments.exp_avg.clone(), moments.exp_avg_absmax.clone(), moments.exp_avg_sq.clone(),
+             moments.exp_avg_sq_absmax.clone()}};
+  }
+};
+
+// Codes may differ where the forms' roundings lie on two sides of a bound; the first update is made
+// before them.
+Pair pair_8bit() {
+  const State8bit a = State8bit::make(), b = a.copy();
+  return {[a] {
+            adamw_8bit_step(a.parameter, a.gradient, a.moments, update());
+            return Tensors{a.parameter};
+          },
+          [b] {
+            reference::adamw_8bit_step(b.parameter, b.gradient, b.moments, update());
+            return Tensors{b.parameter};
+          }};
+}
+
 AdamWStep clipped(double norm) {
   AdamWStep step = update();
   step.grad_scale = std::min(1.0, 1.0 / (norm + 1e-6));
@@ -81,6 +119,8 @@ Pair squares_pair() {
 void add_adamw() {
   // Parameter, m and v read and written, the gradient read; with clipping read twice.
   add({"adamw/update", floats_moved(7 * kSize), kTolerance, update_pair});
+  // In 8 bits m and v are four bytes, read and written.
+  add({"adamw/8bit", floats_moved(4 * kSize), kTolerance, pair_8bit});
   add({"adamw/clipped", floats_moved(8 * kSize), kTolerance, clipped_pair});
   add({"adamw/sum_of_squares", floats_moved(kSize), kTolerance, squares_pair});
 }

@@ -34,7 +34,7 @@ the rows are completions: 128 prompts with 8 completions each are 1024, or `prom
 ## alignment-handbook
 
 Its recipes are TRL's keys, and run with `model_name_or_path` and the paths in their mixtures replaced: `rlhf sft --config sft.yaml`,
-`rlhf dpo --config dpo.yaml`, and for ORPO `rlhf dpo --config orpo.yaml --loss_type orpo --optim adamw_torch` (the recipe itself does not name
+`rlhf dpo --config dpo.yaml`, and for ORPO `rlhf dpo --config orpo.yaml --loss_type orpo` (the recipe itself does not name
 its loss: without the flag it is DPO's `sigmoid`). A recipe that starts from an adapter and asks for a new one needs `rlhf merge` first.
 
 | key | here |
@@ -45,7 +45,7 @@ its loss: without the flag it is DPO's `sigmoid`). A recipe that starts from an 
 | `torch_dtype`, `max_seq_length`, `preprocessing_num_workers`, `evaluation_strategy` | read by their names today, with a note |
 | `packing_strategy: ffd` | read as `bfd` |
 | `optim: paged_adamw_32bit` | read as `adamw_torch`, which computes the same |
-| `optim: adamw_bnb_8bit` | refused: write `adamw_torch` (32-bit moments) or `adafactor` |
+| `optim: adamw_bnb_8bit`, `paged_adamw_8bit` | read as `adamw_8bit`: codes in blocks of 256, 32 bits for embeddings and below 4096 numbers |
 | `load_in_4bit`, `load_in_8bit` | refused: weights are held in `dtype` |
 | `max_prompt_length`, `padding_free`, `use_liger_kernel`, `attn_implementation`, `gradient_checkpointing_kwargs`, `ddp_timeout`, `push_to_hub`, `hub_*`, `report_to: wandb` and others | no effect, with a note that says why |
 

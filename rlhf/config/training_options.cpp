@@ -100,13 +100,17 @@ void declare_batches(OptionSet& set, TrainingOptions& options) {
 
 void declare_optimizer(OptionSet& set, TrainingOptions& options) {
   set.group("Optimiser");
-  set.add("optim", options.optim, "Optimiser. Both adamw are the same fused step here.")
+  set.add("optim", options.optim,
+          "Optimiser. Both adamw_torch are the same fused step here; adamw_8bit keeps moments as "
+          "8-bit codes, but for embeddings and tensors below 4096 numbers.")
       .spelling("adamw_hf", "adamw_torch")
       .spelling("paged_adamw", "adamw_torch")
       .spelling("paged_adamw_32bit", "adamw_torch")
+      .spelling("adamw_bnb_8bit", "adamw_8bit")
+      .spelling("paged_adamw_8bit", "adamw_8bit")
       .advice(
-          "in place of AdamW in 8 or 4 bits write adamw_torch, whose moments have 32 bits, or "
-          "adafactor, which keeps the smallest state; low-rank optimisers are not offered.");
+          "in place of AdamW in 4 bits write adamw_8bit, or adafactor, which keeps the smallest "
+          "state; low-rank optimisers are not offered.");
   set.add("optim_args", options.optim_args, "For sgd: momentum=0.9,dampening=0,nesterov=true.");
   set.add("learning_rate", options.learning_rate, "Peak learning rate.").at_least(0).written("η");
   set.add("weight_decay", options.weight_decay, "Decoupled weight decay; not on biases and norms.")

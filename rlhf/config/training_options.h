@@ -53,11 +53,12 @@ struct EnumNames<Scheduler> {
                                                              "greedy"};
 };
 
-enum class OptimizerChoice { adamw_torch, adamw_torch_fused, sgd, adafactor };
+// A checkpoint holds the number: new ones come last.
+enum class OptimizerChoice { adamw_torch, adamw_torch_fused, sgd, adafactor, adamw_8bit };
 template <>
 struct EnumNames<OptimizerChoice> {
-  static constexpr std::array<std::string_view, 4> names = {"adamw_torch", "adamw_torch_fused",
-                                                            "sgd", "adafactor"};
+  static constexpr std::array<std::string_view, 5> names = {"adamw_torch", "adamw_torch_fused",
+                                                            "sgd", "adafactor", "adamw_8bit"};
 };
 
 enum class SamplingStrategy { random, sequential, group_by_length };

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "rlhf/core/error.h"
-#include "rlhf/kernels/elementwise_simd.h"
+#include "rlhf/kernels/adamw_args.h"
 
 namespace rlhf {
 namespace {
@@ -39,18 +39,11 @@ template <class T>
 void adamw_fused(const at::Tensor& target, const at::Tensor& gradient, const at::Tensor& exp_avg,
                  const at::Tensor& exp_avg_sq, const AdamWStep& step) {
   const auto g = gradient.to(target.scalar_type()).contiguous();
-  const simd::AdamWArgs<T> args{target.data_ptr<T>(),
-                                g.data_ptr<T>(),
-                                exp_avg.data_ptr<T>(),
-                                exp_avg_sq.data_ptr<T>(),
-                                static_cast<T>(step.grad_scale),
-                                static_cast<T>(1.0 - step.lr * step.weight_decay),
-                                static_cast<T>(1.0 - step.beta1),
-                                static_cast<T>(step.beta2),
-                                static_cast<T>(1.0 - step.beta2),
-                                static_cast<T>(step.eps),
-                                static_cast<T>(step.lr / step.bias_correction1),
-                                static_cast<T>(std::sqrt(step.bias_correction2))};
+  auto args = adamw_args<T>(step);
+  args.parameter = target.data_ptr<T>();
+  args.gradient = g.data_ptr<T>();
+  args.exp_avg = exp_avg.data_ptr<T>();
+  args.exp_avg_sq = exp_avg_sq.data_ptr<T>();
   at::parallel_for(0, target.numel(), kBlock,
                    [&](int64_t begin, int64_t end) { simd::adamw(args, begin, end); });
 }

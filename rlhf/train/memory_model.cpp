@@ -7,8 +7,10 @@
 #include <string>
 
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/quantise.h"
 #include "rlhf/models/adapter_targets.h"
 #include "rlhf/models/tensor_specs.h"
+#include "rlhf/train/optimizer.h"
 
 namespace rlhf {
 namespace {
@@ -26,6 +28,15 @@ int64_t factored_numbers(at::IntArrayRef shape) {
   const int64_t count = numbers_of(shape);
   if (shape.size() < 2) return count;
   return count / shape.back() + count / shape[shape.size() - 2];
+}
+
+/// Counts what the moments of a trained tensor would be.
+void note_moments(const std::string& name, at::IntArrayRef shape, ModelMemory& model) {
+  const int64_t count = numbers_of(shape);
+  model.factored += factored_numbers(shape);
+  if (!quantises_moments(name, count)) return;
+  model.quantised += count;
+  model.quantised_blocks += quantised_blocks(count);
 }
 
 /// The decoder without memory behind its tensors: names and shapes.
@@ -156,8 +167,7 @@ ModelMemory frozen_model(DecoderConfig config, int64_t element) {
 
 ModelMemory trained_model(DecoderConfig config, int64_t element) {
   ModelMemory model = frozen_model(std::move(config), element);
-  for (const auto& spec : tensor_specs(model.config))
-    model.factored += factored_numbers(spec.shape);
+  for (const auto& spec : tensor_specs(model.config)) note_moments(spec.name, spec.shape, model);
   model.trained = model.parameters;
   model.head_trains = !model.config.is_classifier();
   model.embedding_trains = true;
@@ -185,7 +195,9 @@ ModelMemory adapted_model(DecoderConfig config, int64_t element, LoraConfig lora
     const int64_t in = linear.weight.size(linear.transposed ? 0 : 1);
     const int64_t dora = lora.dora ? out : 0;
     model.adapter += lora.r * (in + out) + dora;
-    model.factored += lora.r * 2 + in + out + dora;
+    note_moments(module, {lora.r, in}, model);
+    note_moments(module, {out, lora.r}, model);
+    note_moments(module, {dora}, model);
     note_module(module, lora.r, dora, model);
   }
   const auto& names = model.config.row->names;
@@ -193,7 +205,7 @@ ModelMemory adapted_model(DecoderConfig config, int64_t element, LoraConfig lora
     const auto found = tensors.find(name);
     if (found == tensors.end()) continue;
     model.trained += found->second.numel();
-    model.factored += factored_numbers(found->second.sizes());
+    note_moments(name, found->second.sizes(), model);
     if (name == std::string(names.base) + names.embedding + ".weight")
       model.embedding_trains = true;
     if (name == std::string(head_module(model.config)) + ".weight") model.head_trains = true;

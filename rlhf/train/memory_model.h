@@ -37,11 +37,13 @@ struct LayerTraining {
 /// One model as memory sees it. Counts are numbers, not bytes.
 struct ModelMemory {
   DecoderConfig config;
-  int64_t element = 4;     ///< bytes of a number: 4 in fp32, 2 in bfloat16
-  int64_t parameters = 0;  ///< of all tensors, tied ones once
-  int64_t factored = 0;    ///< row and column sums of all trained tensors (Adafactor's state)
-  int64_t trained = 0;     ///< of the model's own type
-  int64_t adapter = 0;     ///< trained in fp32, beside the model's own
+  int64_t element = 4;           ///< bytes of a number: 4 in fp32, 2 in bfloat16
+  int64_t parameters = 0;        ///< of all tensors, tied ones once
+  int64_t factored = 0;          ///< row and column sums of all trained tensors (Adafactor's state)
+  int64_t quantised = 0;         ///< of the trained tensors that AdamW in 8 bits keeps as codes
+  int64_t quantised_blocks = 0;  ///< of those, 256 numbers each
+  int64_t trained = 0;           ///< of the model's own type
+  int64_t adapter = 0;           ///< trained in fp32, beside the model's own
   bool head_trains = false;
   bool embedding_trains = false;
   std::vector<LayerTraining> layers;  ///< (L)

@@ -52,6 +52,9 @@ int64_t optimizer_bytes(const ModelMemory& model, const OptimizerOptions& option
   switch (options.kind) {
     case OptimizerKind::adamw:
       return masters + 2 * trained * kFloat;
+    case OptimizerKind::adamw_8bit:
+      return masters + 2 * (trained - model.quantised + model.quantised_blocks) * kFloat +
+             2 * model.quantised;
     case OptimizerKind::sgd:
       return masters + (options.momentum != 0.0 ? trained * kFloat : 0);
     case OptimizerKind::adafactor:
@@ -71,6 +74,7 @@ int64_t update_bytes(const ModelMemory& model, const OptimizerOptions& options) 
                           kFloat;
   switch (options.kind) {
     case OptimizerKind::adamw:
+    case OptimizerKind::adamw_8bit:
       return 0;
     case OptimizerKind::sgd:
       return 2 * largest;

@@ -323,7 +323,9 @@ std::vector<MemorySaving> memory_savings(const RunMemory& run) {
   offer("gradient_checkpointing: true", !training.gradient_checkpointing,
         [](RunMemory& other) { other.common.training.gradient_checkpointing = true; });
   offer("use_peft: true", !adapted, [](RunMemory& other) { other.common.lora.use_peft = true; });
-  offer("optim: adafactor", adamw,
+  offer("optim: adamw_8bit", adamw,
+        [](RunMemory& other) { other.common.training.optim = OptimizerChoice::adamw_8bit; });
+  offer("optim: adafactor", adamw || training.optim == OptimizerChoice::adamw_8bit,
         [](RunMemory& other) { other.common.training.optim = OptimizerChoice::adafactor; });
   offer("optim: sgd", training.optim != OptimizerChoice::sgd, [](RunMemory& other) {
     other.common.training.optim = OptimizerChoice::sgd;

@@ -7,6 +7,9 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/adamw.h"
+#include "rlhf/kernels/adamw_8bit.h"
+#include "rlhf/kernels/quantise.h"
+#include "rlhf/models/arch.h"
 
 namespace rlhf {
 namespace {
@@ -30,6 +33,19 @@ bool decays(const std::string& tensor_name, int64_t dimensions) {
          tensor_name.ends_with(".lora_magnitude_vector");
 }
 
+bool quantises_moments(const std::string& tensor_name, int64_t numbers) {
+  constexpr int64_t kFewest = 4096;
+  const auto names = [&](const char* module) {
+    if (*module == '\0') return false;
+    const auto name = std::string(module) + ".weight";
+    return tensor_name == name || tensor_name.ends_with("." + name);
+  };
+  const auto& rows = architectures();
+  return numbers >= kFewest && std::none_of(rows.begin(), rows.end(), [&](const auto& row) {
+           return names(row.names.embedding) || names(row.names.positions);
+         });
+}
+
 Optimizer::Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors)
     : options_(options) {
   const at::NoGradGuard no_grad;
@@ -46,6 +62,16 @@ Optimizer::Optimizer(OptimizerOptions options, std::vector<NamedTensor> tensors)
 void Optimizer::make_moments(Slot& slot) const {
   const auto like = (slot.master.defined() ? slot.master : slot.weight).detach();
   switch (options_.kind) {
+    case OptimizerKind::adamw_8bit:
+      if (like.scalar_type() == at::kFloat && quantises_moments(slot.name, like.numel())) {
+        const int64_t blocks = quantised_blocks(like.numel());
+        for (const std::string moment : {"exp_avg", "exp_avg_sq"}) {
+          slot.moments[moment] = at::zeros(like.sizes(), like.options().dtype(at::kByte));
+          slot.moments[moment + "_absmax"] = at::zeros({blocks}, like.options());
+        }
+        break;
+      }
+      [[fallthrough]];
     case OptimizerKind::adamw:
       slot.moments["exp_avg"] = at::zeros_like(like);
       slot.moments["exp_avg_sq"] = at::zeros_like(like);
@@ -78,7 +104,7 @@ void Optimizer::step(double learning_rate, double gradient_scale) {
   for (auto& slot : slots_) {
     const auto gradient = slot.weight.grad();
     if (!gradient.defined()) continue;
-    if (options_.kind == OptimizerKind::adamw) {
+    if (options_.kind == OptimizerKind::adamw || options_.kind == OptimizerKind::adamw_8bit) {
       update_adamw(slot, gradient, learning_rate, gradient_scale);
     } else {
       const auto scaled =
@@ -103,8 +129,18 @@ void Optimizer::update_adamw(Slot& slot, const at::Tensor& gradient, double lear
                        .bias_correction1 = 1.0 - std::pow(options_.beta1, t),
                        .bias_correction2 = 1.0 - std::pow(options_.beta2, t),
                        .grad_scale = scale};
-  adamw_step(slot.weight, gradient, slot.moments.at("exp_avg"), slot.moments.at("exp_avg_sq"), step,
-             slot.master);
+  const auto& moments = slot.moments;
+  if (moments.contains("exp_avg_absmax")) {
+    adamw_8bit_step(slot.weight, gradient,
+                    {.exp_avg = moments.at("exp_avg"),
+                     .exp_avg_absmax = moments.at("exp_avg_absmax"),
+                     .exp_avg_sq = moments.at("exp_avg_sq"),
+                     .exp_avg_sq_absmax = moments.at("exp_avg_sq_absmax")},
+                    step, slot.master);
+  } else {
+    adamw_step(slot.weight, gradient, moments.at("exp_avg"), moments.at("exp_avg_sq"), step,
+               slot.master);
+  }
 }
 
 void Optimizer::update_sgd(Slot& slot, at::Tensor gradient, double learning_rate) const {
@@ -154,8 +190,9 @@ void Optimizer::set_state(const std::map<std::string, at::Tensor>& state, int64_
   const auto restore = [&](const std::string& name, at::Tensor& into) {
     const auto found = state.find(name);
     check(found != state.end(), "Optimizer", "the checkpoint has no {}.", name);
-    check(found->second.sizes() == into.sizes(), "Optimizer",
-          "{} has the wrong shape in the checkpoint.", name);
+    check(
+        found->second.sizes() == into.sizes() && found->second.scalar_type() == into.scalar_type(),
+        "Optimizer", "{} has the wrong shape or type in the checkpoint.", name);
     into.copy_(found->second);
     ++used;
   };

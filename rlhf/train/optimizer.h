@@ -1,9 +1,11 @@
 // AdamW, SGD and Adafactor over named tensors, with fp32 masters where the weights are narrower.
 //
-// AdamW: Loshchilov and Hutter (arXiv 1711.05101), as torch.optim.AdamW computes it. SGD:
-// torch.optim.SGD with momentum. Adafactor: Shazeer and Stern (arXiv 1804.04235) as transformers
-// calls it (scale_parameter and relative_step off). State is named by the tensor's name in the
-// model folder and travels in one safetensors file.
+// AdamW: Loshchilov and Hutter (arXiv 1711.05101), as torch.optim.AdamW computes it. In 8 bits:
+// Dettmers et al. (arXiv 2110.02861), its moments as codes (kernels/adamw_8bit.h) but for small
+// tensors and embeddings, as transformers calls bitsandbytes. SGD: torch.optim.SGD with momentum.
+// Adafactor: Shazeer and Stern (arXiv 1804.04235) as transformers calls it (scale_parameter and
+// relative_step off). State is named by the tensor's name in the model folder and travels in one
+// safetensors file.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,7 +19,7 @@
 
 namespace rlhf {
 
-enum class OptimizerKind { adamw, sgd, adafactor };
+enum class OptimizerKind { adamw, sgd, adafactor, adamw_8bit };
 
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::adamw;
@@ -36,6 +38,11 @@ struct OptimizerOptions {
 /// Whether weight decay acts on a tensor: not on biases, not on norms (transformers' rule).
 bool decays(const std::string& tensor_name, int64_t dimensions);
 
+/// Whether AdamW in 8 bits keeps the moments of a tensor as codes: not below 4096 numbers
+/// (bitsandbytes' min_8bit_size), not of embeddings of tokens and positions (transformers' rule; why:
+/// kernels/adamw_8bit.h). A head tied to the embedding is the embedding.
+bool quantises_moments(const std::string& tensor_name, int64_t numbers);
+
 class Optimizer {
  public:
   /// The tensors are the model's own and are changed in place. Those narrower than fp32 get an fp32
@@ -52,9 +59,10 @@ class Optimizer {
   /// Updates done.
   int64_t steps() const { return steps_; }
 
-  /// Moments and masters by name (`exp_avg.<tensor>`, `master.<tensor>`, …) for a checkpoint.
+  /// Moments and masters by name (`exp_avg.<tensor>`, `master.<tensor>`, …) for a checkpoint. In 8
+  /// bits `exp_avg.<tensor>` are codes (uint8), `exp_avg_absmax.<tensor>` the factors of their blocks.
   std::map<std::string, at::Tensor> state() const;
-  /// Error when a part is missing, unknown or mis-shaped.
+  /// Error when a part is missing, unknown, mis-shaped or of another type.
   void set_state(const std::map<std::string, at::Tensor>& state, int64_t steps);
 
   /// Bytes of moments and masters.

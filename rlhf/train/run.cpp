@@ -81,6 +81,7 @@ OptimizerOptions optimizer_options(const TrainingOptions& options) {
                         .epsilon = options.adam_epsilon,
                         .weight_decay = options.weight_decay};
   if (options.optim == OptimizerChoice::adafactor) made.kind = OptimizerKind::adafactor;
+  if (options.optim == OptimizerChoice::adamw_8bit) made.kind = OptimizerKind::adamw_8bit;
   if (options.optim == OptimizerChoice::sgd) {
     Problems problems;
     const SgdOptions sgd = sgd_options(options, problems);

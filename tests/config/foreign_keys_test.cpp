@@ -328,7 +328,7 @@ TEST_F(ForeignKeysTest, AValueOfAnotherCommandNamesIt) {
 
 TEST_F(ForeignKeysTest, AFlagTakesThePlaceOfWhatAFileMayNotSay) {
   const auto file = write(
-      "model_name_or_path: m\ndataset_name: d\nload_in_4bit: true\noptim: adamw_bnb_8bit\n"
+      "model_name_or_path: m\ndataset_name: d\nload_in_4bit: true\noptim: adamw_torch_4bit\n"
       "dataset_mixer: {a: 1.0}\nlr_scheduler_type: cosine_with_min_lr\n"
       "lr_scheduler_kwargs: {min_lr: 1e-7}\n");
   const auto config =

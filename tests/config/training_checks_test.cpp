@@ -127,7 +127,10 @@ TEST(Optimiser, ArgumentsOfSgd) {
   EXPECT_EQ(problems_of({"--optim", "sgd", "--optim_args", "momentum=-1,x=2,y"}).size(), 3U);
   EXPECT_EQ(problems_of({"--optim", "sgd", "--optim_args", "nesterov=true"}).size(), 1U);
   EXPECT_EQ(problems_of({"--optim_args", "momentum=0.9"}).size(), 1U);
-  EXPECT_EQ(problems_of({"--optim", "adamw_bnb_8bit"}).size(), 1U);
+  EXPECT_EQ(problems_of({"--optim", "adamw_torch_4bit"}).size(), 1U);
+  EXPECT_EQ(problems_of({"--optim", "adamw_8bit", "--optim_args", "momentum=0.9"}).size(), 1U);
+  for (const char* name : {"adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"})
+    EXPECT_EQ(config_of({"--optim", name}).training.optim, OptimizerChoice::adamw_8bit) << name;
   EXPECT_EQ(problems_of({"--optim", "adamw_hf"}), Texts{});
 }
 

@@ -134,6 +134,47 @@ TEST(MemoryPlan, CountsOptimizers) {
   EXPECT_EQ(part(phase(plan_memory(request), "update"), "policy"), 1992 * 2);
 }
 
+// The tiny model with F 600 and V 520: gate, up and down have 4800 numbers each, 19 blocks, the
+// embedding 4160 and 32-bit moments. In all 4160 + 8 + 2 · (592 − 384 + 14400).
+TEST(MemoryPlan, CountsAdamwIn8Bits) {
+  MemoryRequest request = supervised();
+  DecoderConfig config = tiny();
+  config.vocab_size = 520;
+  config.inner = 600;
+  request.optimizer.kind = OptimizerKind::adamw_8bit;
+  for (const int64_t element : {4, 2}) {
+    request.policy.memory = trained_model(config, element);
+    ASSERT_EQ(request.policy.memory.trained, 33384);
+    EXPECT_EQ(request.policy.memory.quantised, 6 * 4800);
+    EXPECT_EQ(request.policy.memory.quantised_blocks, 6 * 19);
+    const int64_t masters = element == 2 ? 33384 * 4 : 0;
+    EXPECT_EQ(part(phase(plan_memory(request), "update"), "optimizer"),
+              masters + 2 * (6 * (4800 + 19 * 4) + (33384 - 6 * 4800) * 4));
+  }
+  // An adapter of r 8: A (8, 600) of down and B (600, 8) of gate and up, 4800 numbers each; the
+  // other tensors have at most 8 · 16. r (in + out): q and o 128, k and v 96, three of 4864: 15040.
+  LoraConfig lora;
+  lora.r = 8;
+  lora.target_modules = {"all-linear"};
+  request.policy.memory = adapted_model(config, 4, lora);
+  ASSERT_EQ(request.policy.memory.adapter, 2 * 15040);
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "optimizer"),
+            2 * (6 * (4800 + 19 * 4) + (2 * 15040 - 6 * 4800) * 4));
+}
+
+// What the plan counts is what the optimizer holds.
+TEST(MemoryPlan, Adamw8bitIsWhatTheOptimizerTakes) {
+  DecoderConfig config = tiny();
+  config.inner = 600;
+  MemoryRequest request = supervised();
+  request.optimizer.kind = OptimizerKind::adamw_8bit;
+  request.policy.memory = trained_model(config, 4);
+  const Decoder decoder = Decoder::random(config, 1, at::kFloat, at::kCPU);
+  const Optimizer optimizer(request.optimizer, decoder.trainable());
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "optimizer"),
+            static_cast<int64_t>(optimizer.state_bytes()));
+}
+
 TEST(MemoryPlan, CountsKeysAndValues) {
   MemoryRequest request = supervised();
   request.head = HeadUse::logprobs;
@@ -194,6 +235,25 @@ TEST_F(MemoryCheck, LetsThroughWhatFitsWithinItsError) {
       check_memory(run(), /*on_cpu=*/true, {.available = within / 2, .used_here = planned() / 2}));
   EXPECT_NO_THROW(check_memory(run(), /*on_cpu=*/false, {.available = 1, .used_here = 0}));
   EXPECT_NO_THROW(check_memory(run(), /*on_cpu=*/true, {.available = 0, .used_here = 0}));
+}
+
+// The fixture's tensors are below 4096 numbers but for those of an adapter of r 128: 128 · 32.
+TEST_F(MemoryCheck, Offers8BitsWhereTheySave) {
+  const auto saving = [](const RunMemory& asked, const std::string& set) -> int64_t {
+    for (const auto& one : memory_savings(asked)) {
+      if (one.set == set) return one.bytes;
+    }
+    return 0;
+  };
+  EXPECT_EQ(saving(run(), "optim: adamw_8bit"), 0);
+  RunMemory adapted = run();
+  adapted.common.lora.use_peft = true;
+  adapted.common.lora.lora_r = 128;
+  EXPECT_GT(saving(adapted, "optim: adamw_8bit"), 0);
+  EXPECT_GT(saving(adapted, "optim: adafactor"), saving(adapted, "optim: adamw_8bit"));
+  adapted.common.training.optim = OptimizerChoice::adamw_8bit;
+  EXPECT_EQ(saving(adapted, "optim: adamw_8bit"), 0);
+  EXPECT_GT(saving(adapted, "optim: adafactor"), 0);
 }
 
 TEST(MachineMemory, TakesTheTighterOfMachineAndControlGroup) {

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "rlhf/core/error.h"
+#include "rlhf/models/safetensors.h"
 #include "rlhf/train/checkpoint.h"
 #include "sft_case.h"
 
@@ -68,6 +69,57 @@ INSTANTIATE_TEST_SUITE_P(
                                   "reduce_lr_on_plateau", "--metric_for_best_model", "loss"},
                                  5}),
     [](const auto& param) { return param.param.name; });
+
+// The tiny model with F 128: gate, up and down have 128 · 32 = 4096 numbers, the fewest that AdamW
+// in 8 bits keeps as codes.
+fs::path wider_model(const fs::path& folder) {
+  fs::copy(testing::fixtures() / "model", folder);
+  fs::remove(folder / "model.safetensors");
+  Json config = Json::parse(read_file(folder / "config.json"));
+  config["intermediate_size"] = 128;
+  write_file(folder / "config.json", config.dump());
+  return folder;
+}
+
+TEST(SftRun, CodesOfMomentsContinueBitForBit) {
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    const fs::path folder = testing::scratch(std::string("resume_8bit_") + dtype);
+    const auto shared = Arguments{"--model_name_or_path",
+                                  wider_model(folder / "model").string(),
+                                  "--from_scratch",
+                                  "true",
+                                  "--optim",
+                                  "adamw_bnb_8bit",
+                                  "--dtype",
+                                  dtype,
+                                  "--max_steps",
+                                  "7",
+                                  "--save_strategy",
+                                  "steps",
+                                  "--save_steps",
+                                  "1"};
+    train_sft(testing::config_of(folder / "straight", "pairs", shared), {});
+    int64_t steps = 0;
+    const TrainHooks stop{.on_progress = [&](const Progress& p) { steps = p.step; },
+                          .on_log = {},
+                          .on_text = {},
+                          .should_stop = [&] { return steps == 3; }};
+    train_sft(testing::config_of(folder / "halves", "pairs", shared), stop);
+    const auto resumed = with(shared, {"--resume_from_checkpoint", "true"});
+    train_sft(testing::config_of(folder / "halves", "pairs", resumed), {});
+    testing::expect_same_bits(folder / "straight", folder / "halves");
+    const fs::path state = fs::path("checkpoint-7") / "optimizer.safetensors";
+    EXPECT_EQ(read_file(folder / "straight" / state), read_file(folder / "halves" / state));
+    EXPECT_EQ(comparable(folder / "straight"), comparable(folder / "halves"));
+    const SafetensorsFile stored(folder / "straight" / state);
+    int64_t codes = 0;
+    for (const auto& tensor : stored.tensors()) codes += tensor.dtype == at::kByte ? 1 : 0;
+    EXPECT_EQ(codes, 2 * 2 * 3);  // moments of two layers' gate, up and down
+
+    const auto other = with(resumed, {"--optim", "adamw_torch"});
+    EXPECT_THROW(train_sft(testing::config_of(folder / "halves", "pairs", other), {}), UserError);
+  }
+}
 
 TEST(SftRun, BestModelIsKeptAndEndsOnTop) {
   const fs::path output = testing::scratch("best") / "run";
