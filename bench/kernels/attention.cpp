@@ -20,10 +20,6 @@
 namespace rlhf::bench {
 namespace {
 
-constexpr int64_t kHeads = 9;     // H
-constexpr int64_t kKeyHeads = 3;  // K
-constexpr int64_t kWidth = 64;    // D
-
 // Sums of up to 4,096 products in two orders, 6e-8 each; gradients sum twice.
 constexpr double kTolerance = 2e-5;
 
@@ -44,7 +40,7 @@ struct Workload {
       if (s.prefix >= 0)
         pairs += n * static_cast<double>(segments[static_cast<size_t>(s.prefix)].length);
     }
-    return pairs * static_cast<double>(kHeads * kWidth) * 2;
+    return pairs * static_cast<double>(kHeads * kHeadDim) * 2;
   }
 };
 
@@ -85,10 +81,10 @@ struct Operands {
   at::Tensor q, k, v, grad_out;
 
   explicit Operands(const Workload& w)
-      : q(at::randn({w.tokens(), kHeads, kWidth})),
-        k(at::randn({w.tokens(), kKeyHeads, kWidth})),
-        v(at::randn({w.tokens(), kKeyHeads, kWidth})),
-        grad_out(at::randn({w.tokens(), kHeads, kWidth})) {}
+      : q(at::randn({w.tokens(), kHeads, kHeadDim})),
+        k(at::randn({w.tokens(), kKeyHeads, kHeadDim})),
+        v(at::randn({w.tokens(), kKeyHeads, kHeadDim})),
+        grad_out(at::randn({w.tokens(), kHeads, kHeadDim})) {}
 };
 
 // The stock kernel on each segment; an answer repeats its prompt and leaves the prompt's own

@@ -20,6 +20,11 @@ class State;
 
 namespace rlhf::bench {
 
+// Heads of the model whose shapes are measured, a Llama of 135M.
+inline constexpr int64_t kHeads = 9;     // H
+inline constexpr int64_t kKeyHeads = 3;  // K
+inline constexpr int64_t kHeadDim = 64;  // D
+
 /// GFLOP/s of products and GB/s read, as `rlhf env` says; measured at the first call.
 struct Peaks {
   double gflops;

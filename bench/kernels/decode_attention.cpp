@@ -11,10 +11,6 @@
 namespace rlhf::bench {
 namespace {
 
-constexpr int64_t kHeads = 9;     // H
-constexpr int64_t kKeyHeads = 3;  // K
-constexpr int64_t kWidth = 64;    // D
-
 // Sums of up to 1,100 products in two orders, 6e-8 each, add up like a walk.
 constexpr double kTolerance = 1e-5;
 
@@ -33,7 +29,7 @@ struct Shape {
 class Cache {
  public:
   explicit Cache(const Shape& shape)
-      : q_(at::randn({shape.rows, kHeads, kWidth})),
+      : q_(at::randn({shape.rows, kHeads, kHeadDim})),
         layers_(shape.layers()),
         cache_(config(layers_), at::kFloat, at::kCPU,
                shape.prompts * blocks_for(shape.prompt_tokens) +
@@ -57,7 +53,7 @@ class Cache {
     config.layers = layers;
     config.heads = kHeads;
     config.key_heads = kKeyHeads;
-    config.head_dim = kWidth;
+    config.head_dim = kHeadDim;
     return config;
   }
 
@@ -66,8 +62,8 @@ class Cache {
     std::vector<CacheSlot> slots;
     append_slots(lists_.back(), slots);
     for (int64_t layer = 0; layer < layers_; ++layer) {
-      store_tokens(cache_, layer, at::randn({tokens, kKeyHeads, kWidth}),
-                   at::randn({tokens, kKeyHeads, kWidth}), slots);
+      store_tokens(cache_, layer, at::randn({tokens, kKeyHeads, kHeadDim}),
+                   at::randn({tokens, kKeyHeads, kHeadDim}), slots);
     }
   }
 
@@ -84,7 +80,7 @@ void add_decode_attention() {
   for (const Shape& shape : {Shape{"lone1000", 1, 1, 900, 100}, Shape{"own200x16", 16, 16, 150, 50},
                              Shape{"shared1000x16", 16, 1, 1000, 100}}) {
     add({fmt::format("decode_attention/{}", shape.name),
-         floats_moved(static_cast<double>(2 * shape.cached() * kKeyHeads * kWidth)), kTolerance,
+         floats_moved(static_cast<double>(2 * shape.cached() * kKeyHeads * kHeadDim)), kTolerance,
          [shape]() -> Pair {
            const auto cache = std::make_shared<const Cache>(shape);
            const auto calls = [cache](decltype(&decode_attention) form) {

@@ -9,14 +9,12 @@ namespace rlhf::bench {
 namespace {
 
 constexpr int64_t kTokens = 8192;  // T
-constexpr int64_t kHeads = 9;      // H
-constexpr int64_t kWidth = 64;     // D
 
 // Two products and a sum of numbers near 1, 6e-8 each.
 constexpr double kTolerance = 1e-6;
 
 void add_pairs(const char* name, RotaryPairs pairs) {
-  const Work work = floats_moved(kTokens * kWidth * (2.0 * kHeads + 1));  // x, y; cos, sin
+  const Work work = floats_moved(kTokens * kHeadDim * (2.0 * kHeads + 1));  // x, y; cos, sin
   add(Differentiable{
       .name = name,
       .forward = work,
@@ -26,8 +24,8 @@ void add_pairs(const char* name, RotaryPairs pairs) {
       .leaves = 1,
       .inputs =
           [] {
-            const auto angle = at::rand({kTokens, kWidth / 2}) * 6.28;
-            return Tensors{at::randn({kTokens, kHeads, kWidth}), angle.cos(), angle.sin()};
+            const auto angle = at::rand({kTokens, kHeadDim / 2}) * 6.28;
+            return Tensors{at::randn({kTokens, kHeads, kHeadDim}), angle.cos(), angle.sin()};
           },
       .kernel = [=](const Tensors& in) { return rotary(in[0], in[1], in[2], pairs); },
       .torch = [=](const Tensors& in) { return reference::rotary(in[0], in[1], in[2], pairs); }});
