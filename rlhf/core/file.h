@@ -71,6 +71,9 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  /// Takes the pages out of this process; the system keeps them as long as it has no better use for
+  /// the memory, and the next read finds them there or in the file.
+  void let_go() const;
 
  private:
   const std::byte* data_ = nullptr;

@@ -1,7 +1,7 @@
 // A row of x is a lane, an element of the matrix is broadcast to all of them: every sum is one chain
 // in the order of k, whatever the width of the vectors, and nothing is folded at the end. The matrix
 // is read once, from one end to the other, while the next tile is asked for; x, laid out in the order
-// it is read, streams from the second-level cache.
+// it is read, streams from the second-level cache. A single row takes columns as lanes.
 #include "rlhf/kernels/thin_product_simd.h"
 
 #include <algorithm>
@@ -11,7 +11,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "rlhf/kernels/thin_product_simd.cpp"
 #include "hwy/foreach_target.h"
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 // clang-format on
 
@@ -35,6 +34,10 @@ struct Panel {
   int64_t lanes;
   int64_t width() const { return vectors * lanes; }
 };
+
+// Asks for a line of the matrix, into the second-level cache: the first has no more outstanding
+// requests than a tile itself needs (docs/negative-results.md).
+HWY_INLINE void ask_for(const float* line) { __builtin_prefetch(line, /*rw=*/0, /*locality=*/2); }
 
 // What takes the first of `rows` rows: narrow vectors for few, as their lanes would be read for nothing.
 Panel panel_of(int64_t rows) {
@@ -109,6 +112,66 @@ void Pack(const ThinProduct& product, float* HWY_RESTRICT packed) {
   });
 }
 
+#if HWY_TARGET != HWY_SCALAR
+// In block b of 128 bits the four floats at from + 4 b · stride.
+template <class D>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const float* HWY_RESTRICT from, int64_t stride) {
+  constexpr auto kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
+  if constexpr (kLanes == 4) {
+    return hn::LoadU(d, from);
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, load_blocks(half, from + kLanes / 2 * stride, stride),
+                       load_blocks(half, from, stride));
+  }
+}
+
+// A single row against kVectors · kWhole columns from `column`: columns are the lanes, as squares of
+// four by four elements are turned over in the registers. The chains of thin_tile(): the same bits.
+template <int kVectors>
+HWY_INLINE void single_tile(const ThinProduct& product, const float* HWY_RESTRICT x,
+                            float* HWY_RESTRICT out, int64_t column) {
+  const hn::CappedTag<float, kWhole> d;
+  const hn::Repartition<uint64_t, decltype(d)> pairs;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t kColumns = kVectors * kWhole;
+  const int64_t stride = product.weight_stride;
+  const float* HWY_RESTRICT w = product.weight + column * stride;
+  const float* next = w + kColumns * stride;
+  V sums[kVectors];
+  for (V& sum : sums) sum = hn::Zero(d);
+  int64_t k = 0;
+  for (; k + 4 <= product.depth; k += 4) {
+    constexpr int kLine = 64 / sizeof(float);
+    for (int i = 0; i < 4 * kColumns; i += kLine) ask_for(next + i);
+    next += 4 * kColumns;
+    for (int v = 0; v < kVectors; ++v) {
+      const float* HWY_RESTRICT from = w + v * kWhole * stride + k;
+      const V a = load_blocks(d, from, stride);
+      const V b = load_blocks(d, from + stride, stride);
+      const V c = load_blocks(d, from + 2 * stride, stride);
+      const V e = load_blocks(d, from + 3 * stride, stride);
+      const auto low_ab = hn::BitCast(pairs, hn::InterleaveLower(d, a, b));
+      const auto low_ce = hn::BitCast(pairs, hn::InterleaveLower(d, c, e));
+      const auto high_ab = hn::BitCast(pairs, hn::InterleaveUpper(d, a, b));
+      const auto high_ce = hn::BitCast(pairs, hn::InterleaveUpper(d, c, e));
+      const V turned[4] = {hn::BitCast(d, hn::InterleaveLower(pairs, low_ab, low_ce)),
+                           hn::BitCast(d, hn::InterleaveUpper(pairs, low_ab, low_ce)),
+                           hn::BitCast(d, hn::InterleaveLower(pairs, high_ab, high_ce)),
+                           hn::BitCast(d, hn::InterleaveUpper(pairs, high_ab, high_ce))};
+      for (int i = 0; i < 4; ++i) sums[v] = hn::MulAdd(hn::Set(d, x[k + i]), turned[i], sums[v]);
+    }
+  }
+  for (; k < product.depth; ++k) {
+    HWY_ALIGN float weights[kColumns];
+    for (int64_t c = 0; c < kColumns; ++c) weights[c] = w[c * stride + k];
+    for (int v = 0; v < kVectors; ++v)
+      sums[v] = hn::MulAdd(hn::Set(d, x[k]), hn::Load(d, weights + v * kWhole), sums[v]);
+  }
+  for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, out + column + v * kWhole);
+}
+#endif
+
 // Rows [row, row + kVectors · kLanes) against kColumns columns from `column`.
 template <int kLanes, int kVectors, int kColumns>
 HWY_INLINE void thin_tile(const ThinProduct& product, const float* HWY_RESTRICT x, int64_t row,
@@ -134,7 +197,7 @@ HWY_INLINE void thin_tile(const ThinProduct& product, const float* HWY_RESTRICT 
   for (; k + 2 <= product.depth; k += 2) {
     // Rows of the matrix are too short for the processor to see the next ones coming.
     constexpr int kLine = 64 / sizeof(float);
-    for (int i = 0; i < 2 * kColumns; i += kLine) hwy::Prefetch(next + i);
+    for (int i = 0; i < 2 * kColumns; i += kLine) ask_for(next + i);
     next += 2 * kColumns;
     step(k);
     step(k + 1);
@@ -161,6 +224,17 @@ void thin_rows(const ThinProduct& product, const float* x, int64_t row, int64_t 
   for (; column < end; ++column) thin_tile<kLanes, kVectors, 1>(product, x, row, column);
 }
 
+void single_row(const ThinProduct& product, const float* x, int64_t row, int64_t begin,
+                int64_t end) {
+  int64_t column = begin;
+#if HWY_TARGET != HWY_SCALAR
+  float* const out = product.out + row * product.columns;
+  for (; column + 2 * kWhole <= end; column += 2 * kWhole) single_tile<2>(product, x, out, column);
+  for (; column + kWhole <= end; column += kWhole) single_tile<1>(product, x, out, column);
+#endif
+  thin_rows<1, 1>(product, x, row, column, end);
+}
+
 void thin_panel(const ThinProduct& product, Panel panel, const float* x, int64_t row, int64_t begin,
                 int64_t end) {
   if (panel.vectors == 3) return thin_rows<kWhole, 3>(product, x, row, begin, end);
@@ -172,14 +246,16 @@ void thin_panel(const ThinProduct& product, Panel panel, const float* x, int64_t
   if constexpr (kWhole > 4) {
     if (panel.lanes == 4) return thin_rows<4, 1>(product, x, row, begin, end);
   }
-  thin_rows<1, 1>(product, x, row, begin, end);
+  single_row(product, x, row, begin, end);
 }
 
 void ThinProductOf(const ThinProduct& product, const float* packed, int64_t begin, int64_t end) {
   // Rows of the matrix that wait in the second-level cache for the next panel.
   constexpr int64_t kFloats = 32768;
+  const bool one_panel = product.rows <= panel_of(product.rows).width();
   const int64_t block =
-      std::max(kThinColumns, kFloats / product.depth / kThinColumns * kThinColumns);
+      one_panel ? std::max<int64_t>(1, end - begin)
+                : std::max(kThinColumns, kFloats / product.depth / kThinColumns * kThinColumns);
   for (int64_t column = begin; column < end; column += block) {
     for_panels(product, [&](Panel panel, int64_t row, int64_t before) {
       thin_panel(product, panel, packed + before, row, column, std::min(column + block, end));

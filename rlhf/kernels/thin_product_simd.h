@@ -17,8 +17,9 @@ struct ThinProduct {
   int64_t depth;
 };
 
-/// Columns that go through the registers together divide this: cut the work at its multiples.
-inline constexpr int64_t kThinColumns = 24;
+/// Tiles of columns, whatever the machine and the rows, fill this without a rest: cut the work at its
+/// multiples.
+inline constexpr int64_t kThinColumns = 48;
 
 /// Floats that thin_pack writes.
 int64_t thin_packed_floats(const ThinProduct& product);

@@ -94,8 +94,15 @@ std::vector<fs::path> shards_of_index(const fs::path& folder,
   return shards;
 }
 
+/// What a model is built from.
+struct Weights {
+  std::map<std::string, at::Tensor> tensors;
+  std::map<std::string, at::ScalarType> stored;       ///< their types in the folder
+  std::vector<std::weak_ptr<const MappedFile>> maps;  ///< that tensors lie in
+};
+
 /// Every tensor of the folder as a view into its file.
-std::map<std::string, at::Tensor> map_tensors(const fs::path& folder) {
+Weights weights_in(const fs::path& folder) {
   std::map<std::string, std::string> file_of;
   std::vector<fs::path> files{folder / kWeights};
   if (!fs::exists(files.front())) {
@@ -111,10 +118,11 @@ std::map<std::string, at::Tensor> map_tensors(const fs::path& folder) {
     files = shards_of_index(folder, file_of);
   }
   Problems problems;
-  std::map<std::string, at::Tensor> tensors;
+  Weights weights;
   for (const auto& path : files) {
     try {
       const SafetensorsFile file(path);
+      weights.maps.push_back(file.map());
       for (const auto& stored : file.tensors()) {
         const auto listed = file_of.find(stored.name);
         if (!file_of.empty() && (listed == file_of.end() || listed->second != path.filename())) {
@@ -123,7 +131,8 @@ std::map<std::string, at::Tensor> map_tensors(const fs::path& folder) {
               fmt::format("it was expected {} by {}.",
                           listed == file_of.end() ? "in no file" : "in " + listed->second, kIndex));
         }
-        tensors[stored.name] = file.view(stored);
+        weights.tensors[stored.name] = file.view(stored);
+        weights.stored[stored.name] = stored.dtype;
       }
     } catch (const UserError& error) {
       problems.add(error);
@@ -131,13 +140,13 @@ std::map<std::string, at::Tensor> map_tensors(const fs::path& folder) {
   }
   if (problems.empty()) {
     for (const auto& [name, file] : file_of) {
-      if (!tensors.contains(name))
+      if (!weights.tensors.contains(name))
         problems.add(fmt::format("{}: {}", kIndex, name),
                      fmt::format("{} has no such tensor.", file));
     }
   }
   problems.throw_if_any();
-  return tensors;
+  return weights;
 }
 
 std::string generation_config_of(const fs::path& folder) {
@@ -161,18 +170,6 @@ void say_new_head(const fs::path& folder, const DecoderConfig& config) {
   log_info("[{}] a language model as {}: {} is new, {} label{}, normal(0, {}).", folder.string(),
            config.row->class_for(config.task), score_module(config), config.labels,
            config.labels == 1 ? "" : "s", config.initializer_range);
-}
-
-/// What a model is built from.
-struct Weights {
-  std::map<std::string, at::Tensor> tensors;
-  std::map<std::string, at::ScalarType> stored;  ///< their types in the folder
-};
-
-Weights weights_in(const fs::path& folder) {
-  Weights weights{.tensors = map_tensors(folder), .stored = {}};
-  for (const auto& [name, view] : weights.tensors) weights.stored[name] = view.scalar_type();
-  return weights;
 }
 
 bool is_score_head(const DecoderConfig& config, const std::string& name) {
@@ -341,7 +338,14 @@ Model load_model(const fs::path& folder, const LoadOptions& options,
           .stored_dtype = std::move(stored_dtype),
           .folder = folder,
           .generation_config = generation_config_of(folder),
-          .frozen = !options.trainable};
+          .frozen = !options.trainable,
+          .maps = std::move(weights.maps)};
+}
+
+void let_go(const Model& model) {
+  for (const auto& map : model.maps) {
+    if (const auto file = map.lock()) file->let_go();
+  }
 }
 
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options) {

@@ -3,9 +3,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "rlhf/core/file.h"
 #include "rlhf/core/json.h"
@@ -41,7 +43,14 @@ struct Model {
   std::string generation_config{};
   /// Its tensors are what `folder` holds and stay so: other models may stand on them.
   bool frozen = false;
+  /// The folder's files, as long as tensors lie in their maps.
+  std::vector<std::weak_ptr<const MappedFile>> maps{};
 };
+
+/// Takes tensors that lie mapped in files out of this process's memory; the next pass maps them
+/// again. For a model that is asked now and then: what it takes between is the system's to give away.
+/// Nothing where tensors were copied or converted.
+void let_go(const Model& model);
 
 /// UserError where `folder` is none: what a path that was not downloaded gets.
 void require_model_folder(const fs::path& folder);

@@ -39,6 +39,8 @@ class SafetensorsFile {
   /// A read-only view into the map (writing to it is a crash); a copy where the bytes are not
   /// aligned for their type.
   at::Tensor view(const StoredTensor& tensor) const;
+  /// The map that views lie in.
+  std::weak_ptr<const MappedFile> map() const { return file_; }
 
  private:
   std::shared_ptr<MappedFile> file_;

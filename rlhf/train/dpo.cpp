@@ -89,19 +89,23 @@ bool make_references(const DpoConfig& config, DpoSetup& setup, const TrainHooks&
                         eval_rows, references.eval);
 }
 
-/// One pass over a batch of pairs.
+/// The reference's log-probabilities of each batch; undefined where the loss has none.
+std::vector<at::Tensor> fixed_logprobs(const std::optional<Reference>& reference,
+                                       const std::vector<AnswerBatch>& batches) {
+  return reference ? reference->logprobs(batches) : std::vector<at::Tensor>(batches.size());
+}
+
+/// One pass over a batch of pairs, whose reference log-probabilities are `fixed`.
 struct PairPass {
   RowLogprobs policy;
   PairScores scores;
 };
 PairPass pass_over(const DpoConfig& config, const Policy& policy, const PairDataset& data,
-                   const AnswerBatch& batch, const std::optional<Reference>& reference,
+                   const AnswerBatch& batch, const at::Tensor& fixed,
                    const ForwardOptions& forward) {
   PairPass pass{.policy = batch_logprobs(policy.decoder(), batch.packed,
                                          head_options(config.dpo, kKeepLogitsBytes), forward),
                 .scores = {}};
-  at::Tensor fixed;
-  if (reference) fixed = reference->logprobs(batch.packed, batch.rows);
   pass.scores = pair_scores(config.dpo, data, batch, pass.policy, fixed);
   return pass;
 }
@@ -117,17 +121,17 @@ struct StepResult {
 /// second.
 std::vector<PairScores> whole_step_gradient(const DpoConfig& config, const Policy& policy,
                                             const PairDataset& data,
-                                            const std::vector<AnswerBatch>& batches, int64_t step,
-                                            const std::optional<Reference>& reference,
+                                            const std::vector<AnswerBatch>& batches,
+                                            const std::vector<at::Tensor>& fixed, int64_t step,
                                             StepResult& result) {
   std::vector<PairScores> parts;
   {
     const at::NoGradGuard no_grad;
     int64_t first_token = 0;
-    for (const auto& batch : batches) {
+    for (size_t i = 0; i < batches.size(); ++i) {
       const auto forward = policy.training_pass(config.training, step, first_token);
-      first_token += batch.packed.tokens();
-      parts.push_back(pass_over(config, policy, data, batch, reference, forward).scores);
+      first_token += batches[i].packed.tokens();
+      parts.push_back(pass_over(config, policy, data, batches[i], fixed[i], forward).scores);
     }
   }
   PairScores joined = join_scores(parts);
@@ -171,13 +175,14 @@ StepResult accumulate_gradients(const DpoConfig& config, const Policy& policy,
   const auto batches =
       pair_batches(data, rows, microbatch_tokens(config.training),
                    policy.config().shared_prefix_limit(), scores_prompts(config.dpo));
+  const auto fixed = fixed_logprobs(reference, batches);
   std::vector<PairScores> gradients;
   if (needs_whole_step(config.dpo) && batches.size() > 1)
-    gradients = whole_step_gradient(config, policy, data, batches, step, reference, result);
+    gradients = whole_step_gradient(config, policy, data, batches, fixed, step, result);
   int64_t first_token = 0;
   for (size_t i = 0; i < batches.size(); ++i) {
     const auto& batch = batches[i];
-    const auto pass = pass_over(config, policy, data, batch, reference,
+    const auto pass = pass_over(config, policy, data, batch, fixed[i],
                                 policy.training_pass(config.training, step, first_token));
     first_token += batch.packed.tokens();
     if (gradients.empty()) {
@@ -206,12 +211,14 @@ StepResult evaluate(const DpoConfig& config, const Policy& policy, const PairDat
     const auto some = std::span(rows).subspan(
         static_cast<size_t>(begin), static_cast<size_t>(std::min(at_once, data.rows() - begin)));
     const auto counts = PairCounts::of(data, some);
+    const auto batches =
+        pair_batches(data, some, microbatch_tokens(config.training),
+                     policy.config().shared_prefix_limit(), scores_prompts(config.dpo));
+    const auto fixed = fixed_logprobs(reference, batches);
     std::vector<PairScores> parts;
-    for (const auto& batch :
-         pair_batches(data, some, microbatch_tokens(config.training),
-                      policy.config().shared_prefix_limit(), scores_prompts(config.dpo))) {
-      const auto pass = pass_over(config, policy, data, batch, reference, {});
-      result.metrics.add(config.dpo, batch, pass.scores, pass.policy);
+    for (size_t i = 0; i < batches.size(); ++i) {
+      const auto pass = pass_over(config, policy, data, batches[i], fixed[i], {});
+      result.metrics.add(config.dpo, batches[i], pass.scores, pass.policy);
       parts.push_back(pass.scores);
     }
     const auto loss = dpo_objective(config.dpo, join_scores(parts), counts).item<double>();

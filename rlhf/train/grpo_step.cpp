@@ -42,7 +42,8 @@ struct StepSums {
   double policy = 0.0;
   double entropy = 0.0;            ///< Σ over tokens that count
   double effective_entropy = 0.0;  ///< Σ over those above the quantile
-  bool backward = false;           ///< some row had one
+  double rows = 0.0;               ///< completions of the step
+  double forward_only = 0.0;       ///< of them, those without a backward pass
 };
 
 LogprobOptions head_options(const StepContext& context, bool gradients) {
@@ -112,7 +113,9 @@ void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& bat
                       masked_sum(logprobs.entropy, effective);
   }
   if (gradients) loss.backward();
-  sums.backward = sums.backward || gradients;
+  const auto rows = static_cast<double>(batch.rows.size());
+  sums.rows += rows;
+  sums.forward_only += gradients ? 0.0 : rows;
   sums.metrics.add(result.metrics);
   sums.policy += policy;
   sums.loss += loss.item<double>();
@@ -188,6 +191,7 @@ Metrics metrics_of(const GrpoConfig& config, const StepSums& sums) {
   Metrics metrics;
   if (loss.beta > 0) metrics.emplace_back("kl", found.kl / tokens);
   metrics.emplace_back("entropy", sums.entropy / tokens);
+  metrics.emplace_back("frac_forward_only", sums.forward_only / std::max(1.0, sums.rows));
   if (clips_ratio(loss.loss_type) || loss.loss_type == PolicyLoss::gmpo) {
     metrics.emplace_back("clip_ratio/low_mean", found.low / ratios);
     metrics.emplace_back("clip_ratio/high_mean", found.high / ratios);
@@ -250,7 +254,7 @@ GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& poli
   StepSums sums;
   for (const auto& [slice, batch, gradients] : batches)
     pass_over(context, *slice, batch, gradients, sums);
-  if (!sums.backward) set_zero_gradients(policy);
+  if (sums.forward_only == sums.rows) set_zero_gradients(policy);
   return {.loss = sums.loss,
           .metrics = metrics_of(config, sums),
           .entropy = sums.effective_entropy / std::max(1.0, context.effective),
@@ -263,6 +267,7 @@ void add_reference(const GrpoConfig& config, const Policy& policy, const Referen
   for (const auto& batch :
        batches_of(rows, microbatch_tokens(config.training), policy.config().shared_prefix_limit()))
     note_values(batch, reference.logprobs(batch.packed, {}), &Sample::ref_logprobs);
+  reference.let_go();
 }
 
 void add_old_logprobs(const GrpoConfig& config, const Policy& policy,

@@ -103,7 +103,7 @@ class KtoTrainer {
     double loss = 0.0;
     int64_t tokens = 0;
   };
-  /// One pass over a batch of answers.
+  /// One pass over a batch of answers, whose reference log-probabilities are `fixed`.
   struct Pass {
     RowLogprobs policy;
     at::Tensor logps;       // (B)
@@ -113,9 +113,11 @@ class KtoTrainer {
 
   void pair_answers();
   std::vector<AnswerBatch> batches(const Side& side, const std::vector<int64_t>& rows) const;
-  Pass pass_over(const Side& side, const AnswerBatch& batch, const ForwardOptions& forward) const;
+  Pass pass_over(const Side& side, const AnswerBatch& batch, const at::Tensor& fixed,
+                 const ForwardOptions& forward) const;
   double mismatched_mean(const Side& side, const std::vector<int64_t>& rows) const;
-  std::optional<Pass> update_running_mean(const std::vector<AnswerBatch>& batches);
+  std::optional<Pass> update_running_mean(const std::vector<AnswerBatch>& batches,
+                                          const std::vector<at::Tensor>& fixed);
   double anchor(const Side& side, const std::vector<int64_t>& rows) const;
   void take(const Pass& pass, const AnswerBatch& batch, Sums& sums) const;
   Metrics metrics_of(const Sums& sums, double anchor, const std::string& prefix) const;
@@ -182,13 +184,13 @@ std::vector<AnswerBatch> KtoTrainer::batches(const Side& side,
 }
 
 KtoTrainer::Pass KtoTrainer::pass_over(const Side& side, const AnswerBatch& batch,
+                                       const at::Tensor& fixed,
                                        const ForwardOptions& forward) const {
   Pass pass;
   pass.policy = batch_logprobs(
       policy_.decoder(), batch.packed,
       {.entropy = true, .mean_logit = true, .keep_logits_bytes = kKeepLogitsBytes}, forward);
   const auto sequence = sequence_of(batch.packed, pass.policy.logprobs.device());
-  const auto fixed = side.reference->logprobs(batch.packed, batch.rows);
   pass.logps = sequence_logps(pass.policy.logprobs, sequence, batch.size()).sums;
   pass.log_ratios =
       pass.logps -
@@ -204,15 +206,17 @@ KtoTrainer::Pass KtoTrainer::pass_over(const Side& side, const AnswerBatch& batc
 double KtoTrainer::mismatched_mean(const Side& side, const std::vector<int64_t>& rows) const {
   const at::NoGradGuard no_grad;
   const auto pairs = side.mismatched.of_block(rows);
+  const auto batches = answer_batches(
+      pairs, microbatch_tokens(config_.training),
+      [&](int64_t pair, int64_t number) { return side.mismatched.pack(pair, number); });
+  const auto fixed = side.mismatched_reference->logprobs(batches);
   std::vector<at::Tensor> ratios;
-  for (const auto& batch : answer_batches(
-           pairs, microbatch_tokens(config_.training),
-           [&](int64_t pair, int64_t number) { return side.mismatched.pack(pair, number); })) {
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const auto& batch = batches[i];
     const auto policy = batch_logprobs(policy_.decoder(), batch.packed, {}).logprobs;
     const auto sequence = sequence_of(batch.packed, policy.device());
-    const auto fixed = side.mismatched_reference->logprobs(batch.packed, batch.rows);
     ratios.push_back(
-        sequence_logps(policy - fixed.to(policy.options()), sequence, batch.size()).sums);
+        sequence_logps(policy - fixed[i].to(policy.options()), sequence, batch.size()).sums);
   }
   return kto_reference_point(at::cat(ratios));
 }
@@ -220,16 +224,16 @@ double KtoTrainer::mismatched_mean(const Side& side, const std::vector<int64_t>&
 /// Takes the step's rewards into δ. A step of one batch gives its pass back for the backward; of
 /// several, each has a first look without gradients, with the dropout of its second.
 std::optional<KtoTrainer::Pass> KtoTrainer::update_running_mean(
-    const std::vector<AnswerBatch>& batches) {
+    const std::vector<AnswerBatch>& batches, const std::vector<at::Tensor>& fixed) {
   const bool one = batches.size() == 1;
   const at::AutoGradMode with_gradients(one);
   std::optional<Pass> kept;
   std::vector<at::Tensor> rewards;
   int64_t first_token = 0;
-  for (const auto& batch : batches) {
-    auto pass =
-        pass_over(train_, batch, policy_.training_pass(config_.training, run_.step(), first_token));
-    first_token += batch.packed.tokens();
+  for (size_t i = 0; i < batches.size(); ++i) {
+    auto pass = pass_over(train_, batches[i], fixed[i],
+                          policy_.training_pass(config_.training, run_.step(), first_token));
+    first_token += batches[i].packed.tokens();
     rewards.push_back(pass.log_ratios.detach() * config_.kto.loss.beta);
     if (one) kept = std::move(pass);
   }
@@ -300,19 +304,20 @@ Metrics KtoTrainer::metrics_of(const Sums& sums, double anchor, const std::strin
 
 KtoTrainer::Result KtoTrainer::step(const std::vector<int64_t>& rows) {
   const auto cut = batches(train_, rows);
+  const auto fixed = train_.reference->logprobs(cut);
   std::optional<Pass> kept;
-  if (needs_running_mean(config_.kto.loss_type)) kept = update_running_mean(cut);
+  if (needs_running_mean(config_.kto.loss_type)) kept = update_running_mean(cut, fixed);
   const double shift = anchor(train_, rows);
   Sums sums;
-  for (const auto& batch : cut) {
+  for (size_t i = 0; i < cut.size(); ++i) {
     const auto pass =
         kept ? *kept
-             : pass_over(train_, batch,
+             : pass_over(train_, cut[i], fixed[i],
                          policy_.training_pass(config_.training, run_.step(), sums.tokens));
     const auto loss = loss_of(pass, shift, std::ssize(rows));
     loss.backward();
     sums.loss += loss.item<double>();
-    take(pass, batch, sums);
+    take(pass, cut[i], sums);
   }
   return {.loss = sums.loss, .metrics = metrics_of(sums, shift, ""), .tokens = sums.tokens};
 }
@@ -328,10 +333,11 @@ void KtoTrainer::evaluate_and_note() {
     const auto cut = batches(eval_, block);
     const double shift = anchor(eval_, block);
     anchors += shift * static_cast<double>(block.size()) / static_cast<double>(total);
-    for (const auto& batch : cut) {
-      const auto pass = pass_over(eval_, batch, {});
+    const auto fixed = eval_.reference->logprobs(cut);
+    for (size_t i = 0; i < cut.size(); ++i) {
+      const auto pass = pass_over(eval_, cut[i], fixed[i], {});
       sums.loss += loss_of(pass, shift, total).item<double>();
-      take(pass, batch, sums);
+      take(pass, cut[i], sums);
     }
   }
   Metrics metrics = {{"eval_loss", sums.loss}};

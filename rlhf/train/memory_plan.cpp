@@ -98,28 +98,21 @@ int64_t tile_bytes(const ModelMemory& model, int64_t rows) {
   return std::min(chunk, rows) * columns * kFloat + widened;
 }
 
-/// What the head holds at its widest moment, its weight's gradient apart, and what of it waits for
-/// the backward.
-struct HeadMoment {
-  int64_t most = 0;
-  int64_t waits = 0;
-};
-HeadMoment head_moment(const ModelMemory& model, HeadUse use, int64_t rows, int64_t keep_logits) {
+/// What the head holds at its widest moment, its weight's gradient apart.
+int64_t head_bytes(const ModelMemory& model, HeadUse use, int64_t rows, int64_t keep_logits) {
   const DecoderConfig& config = model.config;
   const int64_t hidden = rows * config.width * kFloat;
   const int64_t widened =
       narrow(model) && model.head_trains ? model.vocabulary_numbers() * kFloat : 0;
-  if (use == HeadUse::scores) return {.most = 2 * hidden, .waits = 2 * hidden};
+  if (use == HeadUse::scores) return 2 * hidden;
   if (use == HeadUse::supervised) {
     const int64_t chunk = head_chunk_rows(rows, config.vocab_size, kFloat, /*wanted=*/0);
     const int64_t buffer = chunk * config.vocab_size * kFloat;
-    return {.most = buffer + 3 * hidden + widened, .waits = 3 * hidden};
+    return buffer + 3 * hidden + widened;
   }
-  if (!model.head_trains)
-    return {.most = tile_bytes(model, rows) + 4 * hidden, .waits = 3 * hidden};
+  if (!model.head_trains) return tile_bytes(model, rows) + 4 * hidden;
   const int64_t kept = std::min(rows * config.vocab_size * kFloat, keep_logits);
-  return {.most = kept + tile_bytes(model, rows) + 3 * hidden + widened,
-          .waits = kept + 2 * hidden};
+  return kept + tile_bytes(model, rows) + 3 * hidden + widened;
 }
 
 /// A pass of a frozen model up to the log-probabilities of its rows, or to its scores.
@@ -153,11 +146,10 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   const Graph graph = graph_of(request, model, tokens);
   const auto rows =
       static_cast<int64_t>(std::ceil(static_cast<double>(tokens) * request.scored_share));
-  const HeadMoment moment = head_moment(model, head, rows, request.keep_logits_bytes);
   // 1. The head: all activations wait, its own gradient is made.
   Parts at_head;
   put(at_head, "activations", graph.kept);
-  put(at_head, "head", moment.most);
+  put(at_head, "head", head_bytes(model, head, rows, request.keep_logits_bytes));
   put(at_head, "gradients", before + of_head);
   put(at_head, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(at_head));
@@ -169,16 +161,6 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   put(entry, "gradients", before + of_head);
   put(entry, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(entry));
-  // 3. A reference is asked while the policy's graph waits.
-  if (!request.asks_reference) return;
-  const ModelMemory& asked = request.reference ? request.reference->memory : model;
-  Parts reference;
-  put(reference, "activations", graph.kept);
-  put(reference, "head", moment.waits);
-  put(reference, "reference pass", frozen_pass_bytes(asked, tokens));
-  put(reference, "gradients", before);
-  put(reference, "fragmentation", graph.fragmentation);
-  moments.push_back(std::move(reference));
 }
 
 /// The backward ends with the embedding: the gradient of a tied head has waited for it, and from the
@@ -226,8 +208,10 @@ Parts program_parts(const MemoryRequest& request) {
 Residents residents_of(const MemoryRequest& request) {
   Residents held{.parts = program_parts(request)};
   put(held.parts, "policy", weight_bytes(request.policy));
-  if (request.reference) put(held.parts, "reference", weight_bytes(*request.reference));
-  if (request.judge) put(held.parts, "reward model", weight_bytes(*request.judge));
+  if (request.reference && !request.reference->mapped())
+    put(held.parts, "reference", weight_bytes(*request.reference));
+  if (request.judge && !request.judge->mapped())
+    put(held.parts, "reward model", weight_bytes(*request.judge));
   put(held.parts, "optimizer", optimizer_bytes(request.policy.memory, request.optimizer));
   if (request.critic) {
     put(held.parts, "critic", weight_bytes(*request.critic));
@@ -244,10 +228,8 @@ MemoryPhase load_phase(const MemoryRequest& request) {
   int64_t held = 0;
   int64_t peak = 0;
   const auto load = [&](const HeldModel& model) {
-    const bool mapped =
-        model.memory.trained < model.memory.parameters && model.stored == model.memory.element;
     const bool read = !model.on_policy;
-    const int64_t file = read && !mapped ? model.memory.parameters * model.stored : 0;
+    const int64_t file = read && !model.mapped() ? model.memory.parameters * model.stored : 0;
     held += weight_bytes(model);
     peak = std::max(peak, held + file);
   };
@@ -287,6 +269,7 @@ Parts drawing_moment(const MemoryRequest& request) {
   if (request.judge) {
     const int64_t all =
         rollout.prompts * rollout.generations * (rollout.prompt_tokens + rollout.new_tokens);
+    if (request.judge->mapped()) put(judging, "reward model", weight_bytes(*request.judge));
     put(judging, "reward pass",
         frozen_pass_bytes(request.judge->memory, std::min(ScoreOptions().max_tokens, all)));
   }
@@ -304,6 +287,10 @@ Parts policy_and_critic(const MemoryRequest& request) {
 
 }  // namespace
 
+bool HeldModel::mapped() const {
+  return !on_policy && !moves && memory.trained < memory.parameters && stored == memory.element;
+}
+
 int64_t MemoryPhase::bytes() const { return sum_of(parts); }
 
 const MemoryPhase& MemoryPlan::peak() const {
@@ -316,14 +303,16 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   MemoryPlan plan;
   const Residents held = residents_of(request);
   plan.phases.push_back(load_phase(request));
-  if (request.table_reference) {
-    Parts table;
-    put(table, "reference", weight_bytes(*request.table_reference));
-    put(table, "reference pass",
-        frozen_pass_bytes(request.table_reference->memory, request.tokens));
-    plan.phases.push_back(held.phase("reference", std::move(table)));
-  }
   if (request.rollout) plan.phases.push_back(held.phase("rollout", drawing_moment(request)));
+  const auto& asked = request.table_reference ? request.table_reference : request.reference;
+  if (asked || request.asks_reference) {
+    Parts asking;
+    if (request.table_reference || (asked && asked->mapped()))
+      put(asking, "reference", weight_bytes(*asked));
+    put(asking, "reference pass",
+        frozen_pass_bytes(asked ? asked->memory : request.policy.memory, request.tokens));
+    plan.phases.push_back(held.phase("reference", std::move(asking)));
+  }
   plan.phases.push_back(held.phase("update", policy_and_critic(request)));
   return plan;
 }

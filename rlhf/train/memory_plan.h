@@ -31,6 +31,10 @@ struct HeldModel {
   ModelMemory memory;
   int64_t stored = 4;      ///< bytes of a number in its folder
   bool on_policy = false;  ///< it stands on the policy's frozen weights and adds an adapter
+  bool moves = false;      ///< its weights change, so that they are copied
+
+  /// Its weights are views of its files: in memory while it is asked, and gone between.
+  bool mapped() const;
 };
 
 /// How completions are drawn.
@@ -55,8 +59,8 @@ struct MemoryRequest {
   int64_t step_tokens = 0;        ///< of a step; more than `tokens`: it has further micro-batches
   double scored_share = 1.0;      ///< of the micro-batch's tokens, those that reach the head
   int64_t keep_logits_bytes = 0;  ///< run.h's kKeepLogitsBytes
-  bool asks_reference = false;    ///< within a step, behind the policy's own pass
-  std::optional<HeldModel> reference = std::nullopt;  ///< a model of its own, alive all the run
+  bool asks_reference = false;  ///< the policy's own base or start answers within the run
+  std::optional<HeldModel> reference = std::nullopt;  ///< a model of its own, asked all the run
   std::optional<HeldModel> table_reference =
       std::nullopt;  ///< the same, gone before the first step
   std::optional<HeldModel> judge = std::nullopt;

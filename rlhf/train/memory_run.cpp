@@ -126,7 +126,8 @@ std::optional<HeldModel> reference_role(const RunMemory& run, bool adapted) {
   Folder read =
       read_folder(named ? fs::path(*named) : base_folder(run.common), ModelTask::language_model, 1);
   return HeldModel{.memory = frozen_model(std::move(read.config), element_of(run.common)),
-                   .stored = read.stored};
+                   .stored = read.stored,
+                   .moves = run.reference.sync_ref_model};
 }
 
 HeldModel critic_role(const RunMemory& run, const HeldModel& policy) {

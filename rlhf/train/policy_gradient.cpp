@@ -369,7 +369,7 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     // 3. Move the weight of the entropy bonus; clip, update, and say what happened.
     entropy.follow(grpo, result.entropy);
     if (grpo.has_entropy_bonus()) metrics.emplace_back("entropy_coef", entropy.coefficient);
-    metrics.emplace_back("time/update", seconds_since(start));
+    metrics.emplace_back(kTimeUpdate, seconds_since(start));
     run.update(result.loss, metrics, {tokens, tokens_of(slices)}, hold);
     if (run.logged() && grpo.rollout.log_completions && hooks.on_text)
       hooks.on_text(source.shown());

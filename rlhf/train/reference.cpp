@@ -11,7 +11,6 @@
 #include "rlhf/core/log.h"
 #include "rlhf/core/threads.h"
 #include "rlhf/models/adapter.h"
-#include "rlhf/train/answer_batch.h"
 
 namespace rlhf {
 namespace {
@@ -177,12 +176,24 @@ Reference Reference::from_adapter(Decoder& policy, int adapter, double temperatu
 
 Reference Reference::from_model(std::shared_ptr<const Model> model, double temperature) {
   Reference reference;
+  reference.model_ = model;
   reference.answer_ = [model = std::move(model), temperature](const PackedBatch& packed,
                                                               std::span<const int64_t>) {
     const at::NoGradGuard no_grad;
     return batch_logprobs(model->decoder, packed, {.temperature = temperature}).logprobs;
   };
   return reference;
+}
+
+std::vector<at::Tensor> Reference::logprobs(std::span<const AnswerBatch> batches) const {
+  std::vector<at::Tensor> found;
+  for (const auto& batch : batches) found.push_back(logprobs(batch.packed, batch.rows));
+  let_go();
+  return found;
+}
+
+void Reference::let_go() const {
+  if (model_ != nullptr) rlhf::let_go(*model_);
 }
 
 at::Tensor Reference::logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const {

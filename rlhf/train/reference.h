@@ -28,6 +28,7 @@
 #include "rlhf/data/cache.h"
 #include "rlhf/models/folder.h"
 #include "rlhf/nn/packed_batch.h"
+#include "rlhf/train/answer_batch.h"
 #include "rlhf/train/setup.h"
 
 namespace rlhf {
@@ -73,9 +74,16 @@ class Reference {
   /// (R) for the scored positions of `packed`, on its model's device; no gradient. `rows` are the
   /// data set's, in the order of the batch.
   at::Tensor logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const;
+  /// The same of each of `batches`, then let_go(). Asked before the policy's own passes: a model and
+  /// their graphs are not in memory together.
+  std::vector<at::Tensor> logprobs(std::span<const AnswerBatch> batches) const;
+  /// Until it is asked again: a model whose weights lie mapped in files leaves memory. For behind the
+  /// last of several batches.
+  void let_go() const;
 
  private:
   std::function<at::Tensor(const PackedBatch&, std::span<const int64_t>)> answer_;
+  std::shared_ptr<const Model> model_;  // where it is one of its own
 };
 
 /// reference ← (1 − α)·reference + α·policy, tensor by tensor.

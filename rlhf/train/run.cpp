@@ -17,7 +17,7 @@ constexpr int kStateFormat = 2;
 
 /// Matrix products no longer gain from more rows, and the activations of so many tokens stay small
 /// beside weights and moments.
-constexpr int64_t kMicrobatchTokens = 1024;
+constexpr int64_t kMicrobatchTokens = 768;
 
 SchedulePlan schedule_plan(const TrainingOptions& options, int64_t total_steps) {
   return {.type = options.lr_scheduler_type,
@@ -228,6 +228,7 @@ std::vector<int64_t> TrainRun::rows_of_run() {
 
 void TrainRun::update(double loss, const Metrics& metrics, StepTokens tokens, bool hold) {
   const auto& training = parts_.training;
+  const auto update_begin = Clock::now();
   const double norm = optimizer_->gradient_norm();
   if (!std::isfinite(norm)) {
     // Before the update: the weights and the last checkpoint are still whole.
@@ -246,11 +247,22 @@ void TrainRun::update(double loss, const Metrics& metrics, StepTokens tokens, bo
 
   if (std::isfinite(loss) || !training.logging_nan_inf_filter) state_.window.add("loss", loss);
   for (const auto& [name, value] : metrics) state_.window.add(name, value);
+  note_phases(metrics, update_begin);
   state_.window_seconds += seconds_since(step_begin_);
   state_.window_tokens += tokens.trained;
   ++state_.window_steps;
   if (cadence_->logs(state_.step)) log_window(norm, learning_rate);
   report_progress(loss, tokens.trained);
+}
+
+void TrainRun::note_phases(const Metrics& metrics, Clock::time_point update_begin) {
+  const bool timed = std::any_of(metrics.begin(), metrics.end(),
+                                 [](const auto& metric) { return metric.first == kTimeUpdate; });
+  if (!timed) {
+    state_.window.add(kTimeUpdate,
+                      std::chrono::duration<double>(update_begin - step_begin_).count());
+  }
+  state_.window.add("time/optimizer", seconds_since(update_begin));
 }
 
 void TrainRun::log_window(double gradient_norm, double learning_rate) {

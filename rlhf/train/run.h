@@ -48,6 +48,10 @@ int64_t microbatch_tokens(const TrainingOptions& options);
 /// How the run's optimizer, and that of any other model it trains, updates.
 OptimizerOptions optimizer_options(const TrainingOptions& options);
 
+/// The metric of the seconds that a step's forward and backward passes took. A method that does more
+/// in a step gives it itself; else it is all of the step before its update.
+inline constexpr const char* kTimeUpdate = "time/update";
+
 /// Logits of a micro-batch up to this size wait for the backward in place of being computed twice.
 inline constexpr int64_t kKeepLogitsBytes = int64_t{256} << 20;
 
@@ -143,6 +147,7 @@ class TrainRun {
   using Clock = std::chrono::steady_clock;
 
   void resume(CheckpointState& checkpoint);
+  void note_phases(const Metrics& metrics, Clock::time_point update_begin);
   void log_window(double gradient_norm, double learning_rate);
   void write_line(Json line);
   void report_progress(double loss, int64_t tokens);

@@ -79,8 +79,10 @@ TEST(Rewards, TakeTheLastTokenEvenIfItIsThePad) {
   const auto scores =
       decoder.score(decoder.forward(packed.ids, packed.positions, attention));  // (T, 1)
   const auto found = rewards(decoder, std::vector<PackPrompt>{whole(row)});
-  EXPECT_EQ(found.front(), scores[-1][0].item<float>());
-  EXPECT_NE(found.front(), scores[-2][0].item<float>());
+  // One row goes through the head here and all of them there: on some CPUs such products sum in
+  // another order.
+  EXPECT_NEAR(found.front(), scores[-1][0].item<float>(), 1e-6);
+  EXPECT_GT(std::abs(found.front() - scores[-2][0].item<float>()), 1e-3);
 }
 
 TEST(StepRewards, AreProbabilitiesOfLabelOneAtTheEnds) {

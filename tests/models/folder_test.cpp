@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
 
 #include "rlhf/core/error.h"
 #include "rlhf/models/safetensors.h"
@@ -178,6 +179,35 @@ TEST_F(Folder, TrainableTensorsAreCopiesFrozenOnesAreMapped) {
   EXPECT_TRUE(load_model(sub("source"))
                   .decoder.tensors()[0]
                   .tensor.equal(frozen.decoder.tensors()[0].tensor));
+}
+
+/// KiB of a file's maps that are in this process's memory.
+int64_t resident(const fs::path& file) {
+  std::ifstream maps("/proc/self/smaps");
+  int64_t found = 0;
+  bool own = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') < line.find(' ')) own = line.ends_with(file.string());
+    if (own && line.starts_with("Rss:")) found += std::stoll(line.substr(4));
+  }
+  return found;
+}
+
+TEST_F(Folder, AMappedModelLeavesMemoryUntilItIsAsked) {
+  const auto& one = find_case("llama");
+  make_folder(one, sub("source"));
+  const fs::path file = fs::canonical(sub("source") / "model.safetensors");
+  const auto model = load_model(sub("source"));
+  const auto rows = pack(ids_of(one));
+  const auto before = at::cat(score(model.decoder, rows));
+  EXPECT_GT(resident(file), 0);
+  let_go(model);
+  EXPECT_EQ(resident(file), 0);
+  EXPECT_TRUE(at::cat(score(model.decoder, rows)).equal(before));
+  // Copies stay where they are.
+  const auto trained = load_model(sub("source"), {.dtype = {}, .trainable = true});
+  let_go(trained);
+  EXPECT_TRUE(at::cat(score(trained.decoder, rows)).equal(before));
 }
 
 TEST_F(Folder, StartsFromScratchWithAConfigAlone) {

@@ -175,6 +175,25 @@ TEST(MemoryPlan, Adamw8bitIsWhatTheOptimizerTakes) {
             static_cast<int64_t>(optimizer.state_bytes()));
 }
 
+// A reference whose file holds the type it is asked in is mapped, and leaves memory between; one that
+// is converted or follows the policy is a copy.
+TEST(MemoryPlan, AMappedReferenceIsThereWhileItIsAsked) {
+  MemoryRequest request = supervised();
+  request.head = HeadUse::logprobs;
+  request.reference = {.memory = frozen_model(tiny(), 4), .stored = 4};
+  const auto held = [&](const char* name) {
+    return part(phase(plan_memory(request), name), "reference");
+  };
+  EXPECT_EQ(held("reference"), 7968);
+  EXPECT_EQ(held("update"), 0);
+  request.reference->stored = 2;
+  EXPECT_EQ(held("reference"), 7968);
+  EXPECT_EQ(held("update"), 7968);
+  request.reference->stored = 4;
+  request.reference->moves = true;
+  EXPECT_EQ(held("update"), 7968);
+}
+
 TEST(MemoryPlan, CountsKeysAndValues) {
   MemoryRequest request = supervised();
   request.head = HeadUse::logprobs;

@@ -11,17 +11,9 @@ namespace rlhf {
 namespace {
 
 using testing::Arguments;
+using testing::comparable;
 using testing::sampling;
 using testing::with;
-
-std::vector<Json> lines_of(const fs::path& run) {
-  auto lines = testing::comparable(run);
-  for (auto& line : lines) {
-    for (const char* name : {"time/rollout", "time/reward", "time/reference", "time/update"})
-      line.erase(name);
-  }
-  return lines;
-}
 
 /// What a reward model says of one completion.
 float rewards_of_alone(const Model& model, const std::vector<PackPrompt>& prompts) {
@@ -53,7 +45,7 @@ TEST_P(PolicyResume, ContinuesBitForBit) {
   EXPECT_EQ(run("halves", {}, stop).end, TrainEnd::interrupted);
   EXPECT_EQ(run("halves", {"--resume_from_checkpoint", "true"}, {}).end, TrainEnd::done);
   testing::expect_same_bits(folder / "straight", folder / "halves");
-  EXPECT_EQ(lines_of(folder / "straight"), lines_of(folder / "halves"));
+  EXPECT_EQ(comparable(folder / "straight"), comparable(folder / "halves"));
   EXPECT_EQ(read_file(folder / "straight" / "completions.jsonl"),
             read_file(folder / "halves" / "completions.jsonl"));
 }
@@ -103,7 +95,7 @@ TEST(PolicyRun, AStopWithinADrawLeavesTheLastWholeStep) {
   EXPECT_TRUE(fs::exists(folder / "halves" / "checkpoint-2"));
   EXPECT_EQ(run("halves", {"--resume_from_checkpoint", "true"}, {}).end, TrainEnd::done);
   testing::expect_same_bits(folder / "straight", folder / "halves");
-  EXPECT_EQ(lines_of(folder / "straight"), lines_of(folder / "halves"));
+  EXPECT_EQ(comparable(folder / "straight"), comparable(folder / "halves"));
   EXPECT_EQ(read_file(folder / "straight" / "completions.jsonl"),
             read_file(folder / "halves" / "completions.jsonl"));
 }
@@ -282,6 +274,30 @@ TEST(PolicyRun, DynamicSamplingKeepsGroupsThatDiffer) {
   ASSERT_EQ(lines.size(), 32U);
   for (size_t i = 0; i < lines.size(); i += 2)
     EXPECT_NE(lines[i].at("reward"), lines[i + 1].at("reward")) << i;
+}
+
+// Groups of two that were paid the same have advantages of 0, and no backward pass; with a KL term
+// each has one.
+TEST(PolicyRun, SaysWhatHadNoBackwardPass) {
+  const fs::path folder = testing::scratch("policy_forward_only");
+  const Arguments options = {"--num_generations", "2", "--max_completion_length", "4",
+                             "--max_steps",       "4"};
+  testing::train_grpo_with(sampling(folder, "run", options));
+  const auto steps = testing::metrics_of(folder / "run");
+  const auto lines = completions_of(folder / "run");
+  ASSERT_EQ(lines.size(), 8 * steps.size());
+  double alike = 0.0;
+  for (size_t step = 0; step < steps.size(); ++step) {
+    double own = 0.0;
+    for (size_t i = 8 * step; i < 8 * (step + 1); i += 2)
+      own += lines[i].at("reward") == lines[i + 1].at("reward") ? 0.25 : 0.0;
+    EXPECT_EQ(steps[step].at("frac_forward_only").get<double>(), own) << step;
+    alike += own;
+  }
+  EXPECT_GT(alike, 0.0);
+  testing::train_grpo_with(sampling(folder, "kl", with(options, {"--beta", "0.1"})));
+  for (const Json& line : testing::metrics_of(folder / "kl"))
+    EXPECT_EQ(line.at("frac_forward_only").get<double>(), 0.0);
 }
 
 TEST(PolicyRun, ARewardModelJudgesBesideARule) {

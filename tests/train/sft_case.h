@@ -93,7 +93,8 @@ inline std::vector<Json> comparable(const fs::path& run) {
   auto lines = metrics_of(run);
   for (auto& line : lines) {
     for (const char* name : {"step_time", "tokens_per_second", "peak_memory", "eval_runtime",
-                             "eval_samples_per_second"}) {
+                             "eval_samples_per_second", "time/rollout", "time/reward",
+                             "time/reference", "time/update", "time/optimizer"}) {
       line.erase(name);
     }
   }

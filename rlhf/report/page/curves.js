@@ -262,7 +262,7 @@ function filterCurves(text) {
 
 // ---- phases of a step ----
 
-const kPhases = ['time/rollout', 'time/reward', 'time/reference', 'time/update'];
+const kPhases = ['time/rollout', 'time/reward', 'time/reference', 'time/update', 'time/optimizer'];
 const kMostBars = 80;
 const phaseCards = [];
 
