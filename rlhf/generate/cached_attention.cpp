@@ -44,41 +44,29 @@ void attend_siblings(const simd::BlockCache& cache, std::span<const CachedSequen
   const int64_t group = heads / cache.key_heads;
   const simd::ScoreTransform transform{static_cast<float>(options.scale),
                                        static_cast<float>(options.softcap)};
+  const auto first_visible = [&](int64_t row) {
+    const int64_t tokens = sequences[static_cast<size_t>(row)].tokens();
+    return options.window > 0 ? std::max<int64_t>(0, tokens - options.window) : 0;
+  };
   std::vector<simd::QueryState> states;
   for (int64_t row = run.begin; row < run.end; ++row) {
     for (int64_t h = key_head * group; h < (key_head + 1) * group; ++h) {
       const int64_t at = (row * heads + h) * cache.head_dim;
       std::fill_n(out + at, cache.head_dim, 0.0f);
-      states.push_back({q + at, out + at, -std::numeric_limits<float>::infinity(), 0.0f});
+      states.push_back(
+          {q + at, out + at, -std::numeric_limits<float>::infinity(), 0.0f, first_visible(row)});
     }
   }
-  const auto first_visible = [&](int64_t row) {
-    const int64_t tokens = sequences[static_cast<size_t>(row)].tokens();
-    return options.window > 0 ? std::max<int64_t>(0, tokens - options.window) : 0;
-  };
-  const auto state_of = [&](int64_t row, int64_t i) -> simd::QueryState& {
-    return states[static_cast<size_t>((row - run.begin) * group + i)];
-  };
   const BlockView prompt = sequences[static_cast<size_t>(run.begin)].prompt;
-  for (int64_t begin = 0; begin < prompt.tokens;
-       begin += kBlockTokens) {  // a block stays in cache for all siblings
-    const int64_t end = std::min(begin + kBlockTokens, prompt.tokens);
-    for (int64_t row = run.begin; row < run.end; ++row) {
-      const int64_t first = std::max(begin, first_visible(row));
-      for (int64_t i = 0; first < end && i < group; ++i) {
-        simd::attend_run(cache, key_head, {prompt.blocks, first, end}, transform, state_of(row, i));
-      }
-    }
-  }
+  simd::attend_run(cache, key_head, {prompt.blocks, prompt.tokens}, transform, states);
   for (int64_t row = run.begin; row < run.end; ++row) {
     const BlockView answer = sequences[static_cast<size_t>(row)].answer;
-    const int64_t first = std::max<int64_t>(0, first_visible(row) - prompt.tokens);
-    for (int64_t i = 0; i < group; ++i) {
-      simd::QueryState& state = state_of(row, i);
-      simd::attend_run(cache, key_head, {answer.blocks, first, answer.tokens}, transform, state);
-      for (int64_t c = 0; c < cache.head_dim; ++c) {
-        state.acc[c] /= state.sum;
-      }
+    const auto own = std::span(states).subspan(static_cast<size_t>((row - run.begin) * group),
+                                               static_cast<size_t>(group));
+    for (auto& state : own) state.first = std::max<int64_t>(0, state.first - prompt.tokens);
+    simd::attend_run(cache, key_head, {answer.blocks, answer.tokens}, transform, own);
+    for (auto& state : own) {
+      for (int64_t c = 0; c < cache.head_dim; ++c) state.acc[c] /= state.sum;
     }
   }
 }

@@ -59,37 +59,82 @@ double row_weights(const float* HWY_RESTRICT z, int64_t n, float max, float* HWY
 }
 
 using BlockTag = hn::CappedTag<float, kBlockTokens>;
+constexpr int64_t kBlockLanes = static_cast<int64_t>(hn::MaxLanes(BlockTag()));
 
-/// scores[t] = transform(q · key t) for all tokens of a block; those outside [begin, end) are −∞.
-/// Returns the largest.
-HWY_INLINE float block_scores(const float* HWY_RESTRICT keys, const float* HWY_RESTRICT q,
-                              int64_t head_dim, int64_t begin, int64_t end,
-                              const ScoreTransform& transform, float* HWY_RESTRICT scores) {
+// Queries that meet a block together: their sums and what they are made of fit 16 registers.
+constexpr int kQueries = 3;
+
+/// The same row of numbers for each of some queries.
+struct BlockRows {
+  HWY_ALIGN float of[kQueries][kBlockTokens];
+};
+
+/// One block of one key head: keys (D, kBlockTokens), values (kBlockTokens, D), of which the first
+/// `tokens` are written.
+struct Block {
+  const float* keys;
+  const float* values;
+  int64_t head_dim;
+  int64_t tokens;
+};
+
+/// Asks for a block ahead of its use: they lie anywhere, and each is too short for the processor to
+/// see the rest coming.
+HWY_INLINE void ask_for(const Block& block) {
+  constexpr int64_t kLine = 64 / sizeof(float);
+  for (int64_t i = 0; i < block.head_dim * kBlockTokens; i += kLine) {
+    __builtin_prefetch(block.keys + i, /*rw=*/0, /*locality=*/2);
+    __builtin_prefetch(block.values + i, /*rw=*/0, /*locality=*/2);
+  }
+}
+
+/// scores[q][t] = q · key t · scale of kCount queries and kVectors vectors of tokens from `t`; two
+/// chains each, over even and odd elements.
+template <int kCount, int kVectors>
+HWY_INLINE void block_products(const Block& block, const QueryState* HWY_RESTRICT states, int64_t t,
+                               float scale, BlockRows& scores) {
+  const BlockTag d;
+  using V = hn::Vec<BlockTag>;
+  V even[kCount][kVectors];
+  V odd[kCount][kVectors];
+  for (int q = 0; q < kCount; ++q) {
+    for (int v = 0; v < kVectors; ++v) even[q][v] = odd[q][v] = hn::Zero(d);
+  }
+  const auto step = [&](int64_t c, V(&sums)[kCount][kVectors]) HWY_ATTR {
+    V keys[kVectors];
+    for (int v = 0; v < kVectors; ++v)
+      keys[v] = hn::LoadU(d, block.keys + c * kBlockTokens + t + v * kBlockLanes);
+    for (int q = 0; q < kCount; ++q) {
+      const V own = hn::Set(d, states[q].q[c]);
+      for (int v = 0; v < kVectors; ++v) sums[q][v] = hn::MulAdd(own, keys[v], sums[q][v]);
+    }
+  };
+  int64_t c = 0;
+  for (; c + 2 <= block.head_dim; c += 2) {
+    step(c, even);
+    step(c + 1, odd);
+  }
+  if (c < block.head_dim) step(c, even);
+  for (int q = 0; q < kCount; ++q) {
+    for (int v = 0; v < kVectors; ++v) {
+      hn::Store(hn::Mul(hn::Add(even[q][v], odd[q][v]), hn::Set(d, scale)), d,
+                scores.of[q] + t + v * kBlockLanes);
+    }
+  }
+}
+
+/// Caps scores[t], and sets those outside [begin, end) to −∞. Returns the largest.
+HWY_INLINE float mask_scores(float softcap, int64_t begin, int64_t end,
+                             float* HWY_RESTRICT scores) {
   const BlockTag d;
   const auto lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
   const auto first = hn::Set(d, static_cast<float>(begin));
   const auto last = hn::Set(d, static_cast<float>(end));
   auto top = lowest;
-  for (int64_t t = 0; t < kBlockTokens; t += static_cast<int64_t>(hn::Lanes(d))) {
-    const auto term = [&](int64_t c, auto sum) HWY_ATTR {
-      return hn::MulAdd(hn::Set(d, q[c]), hn::LoadU(d, keys + c * kBlockTokens + t), sum);
-    };
-    auto sum0 = hn::Zero(d);  // four chains: one alone waits for each of its own sums
-    auto sum1 = hn::Zero(d);
-    auto sum2 = hn::Zero(d);
-    auto sum3 = hn::Zero(d);
-    int64_t c = 0;
-    for (; c + 4 <= head_dim; c += 4) {
-      sum0 = term(c, sum0);
-      sum1 = term(c + 1, sum1);
-      sum2 = term(c + 2, sum2);
-      sum3 = term(c + 3, sum3);
-    }
-    for (; c < head_dim; ++c) sum0 = term(c, sum0);
-    auto score =
-        hn::Mul(hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3)), hn::Set(d, transform.scale));
-    if (transform.softcap > 0.0f) {
-      const auto cap = hn::Set(d, transform.softcap);
+  for (int64_t t = 0; t < kBlockTokens; t += kBlockLanes) {
+    auto score = hn::Load(d, scores + t);
+    if (softcap > 0.0f) {
+      const auto cap = hn::Set(d, softcap);
       score = hn::Mul(cap, hn::Tanh(d, hn::Div(score, cap)));
     }
     // Tokens not written yet hold anything, NaN too: they are replaced, not multiplied by 0.
@@ -101,55 +146,105 @@ HWY_INLINE float block_scores(const float* HWY_RESTRICT keys, const float* HWY_R
   return hn::GetLane(hn::MaxOfLanes(d, top));
 }
 
-/// weights[t] = exp(scores[t] − max), 0 for those outside the block's tokens. Returns their sum.
-HWY_INLINE float block_weights(const float* HWY_RESTRICT scores, float max,
-                               float* HWY_RESTRICT weights) {
+/// scores[t] := exp(scores[t] − max), 0 for −∞. Returns their sum.
+HWY_INLINE float block_weights(float max, float* HWY_RESTRICT scores) {
   const BlockTag d;
   const auto lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
   auto sum = hn::Zero(d);
-  for (int64_t t = 0; t < kBlockTokens; t += static_cast<int64_t>(hn::Lanes(d))) {
+  for (int64_t t = 0; t < kBlockTokens; t += kBlockLanes) {
     const auto score = hn::Load(d, scores + t);
     const auto x = hn::Max(hn::Sub(score, hn::Set(d, max)), hn::Set(d, kLowest));
     const auto weight = hn::IfThenElseZero(hn::Gt(score, lowest), hn::Exp(d, x));
     sum = hn::Add(sum, weight);
-    hn::Store(weight, d, weights + t);
+    hn::Store(weight, d, scores + t);
   }
   return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
-void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
-                const ScoreTransform& transform, QueryState& state) {
-  const int64_t block_size = cache.head_dim * kBlockTokens;
-  HWY_ALIGN float scores[kBlockTokens];
-  HWY_ALIGN float weights[kBlockTokens];
-  for (int64_t b = run.begin / kBlockTokens; b * kBlockTokens < run.end; ++b) {
-    const int64_t at = (run.blocks[b] * cache.key_heads + head) * block_size;
-    const int64_t begin = std::max<int64_t>(run.begin - b * kBlockTokens, 0);
-    const int64_t end = std::min(run.end - b * kBlockTokens, kBlockTokens);
+/// acc[c] = acc[c] · shrink + Σ_t weight_t value_t[c] of kCount queries and kVectors vectors of
+/// columns from `c`; two chains each, over even and odd tokens.
+template <int kCount, int kVectors, class D>
+HWY_INLINE void add_values(D d, const Block& block, const BlockRows& weights,
+                           const float* HWY_RESTRICT shrink, int64_t c, QueryState* states) {
+  using V = hn::Vec<D>;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  V even[kCount][kVectors];
+  V odd[kCount][kVectors];
+  for (int q = 0; q < kCount; ++q) {
+    for (int v = 0; v < kVectors; ++v) {
+      even[q][v] = hn::Mul(hn::LoadU(d, states[q].acc + c + v * lanes), hn::Set(d, shrink[q]));
+      odd[q][v] = hn::Zero(d);
+    }
+  }
+  const auto step = [&](int64_t t, V(&sums)[kCount][kVectors]) HWY_ATTR {
+    V values[kVectors];
+    for (int v = 0; v < kVectors; ++v)
+      values[v] = hn::LoadU(d, block.values + t * block.head_dim + c + v * lanes);
+    for (int q = 0; q < kCount; ++q) {
+      const V weight = hn::Set(d, weights.of[q][t]);
+      for (int v = 0; v < kVectors; ++v) sums[q][v] = hn::MulAdd(weight, values[v], sums[q][v]);
+    }
+  };
+  int64_t t = 0;
+  for (; t + 2 <= block.tokens; t += 2) {
+    step(t, even);
+    step(t + 1, odd);
+  }
+  if (t < block.tokens) step(t, even);
+  for (int q = 0; q < kCount; ++q) {
+    for (int v = 0; v < kVectors; ++v)
+      hn::StoreU(hn::Add(even[q][v], odd[q][v]), d, states[q].acc + c + v * lanes);
+  }
+}
+
+/// Takes block number `b` of a run into kCount queries.
+template <int kCount>
+void meet_block(const Block& block, int64_t b, const ScoreTransform& transform,
+                QueryState* states) {
+  constexpr int kTogether = kBlockTokens > kBlockLanes ? 2 : 1;
+  BlockRows rows;
+  float shrink[kCount];
+  for (int64_t t = 0; t < kBlockTokens; t += kTogether * kBlockLanes)
+    block_products<kCount, kTogether>(block, states, t, transform.scale, rows);
+  for (int q = 0; q < kCount; ++q) {
+    QueryState& state = states[q];
     const float top =
-        block_scores(cache.keys + at, state.q, cache.head_dim, begin, end, transform, scores);
-    float shrink = 1.0f;
+        mask_scores(transform.softcap, state.first - b * kBlockTokens, block.tokens, rows.of[q]);
+    shrink[q] = 1.0f;
     if (top > state.max) {
-      shrink = std::exp(std::max(state.max - top, kLowest));
+      shrink[q] = std::exp(std::max(state.max - top, kLowest));
       state.max = top;
     }
-    state.sum = state.sum * shrink + block_weights(scores, state.max, weights);
-    const float* HWY_RESTRICT values = cache.values + at;
-    for_lanes<float>(cache.head_dim, [&](auto d, int64_t c) HWY_ATTR {
-      const auto term = [&](int64_t t, auto sum) HWY_ATTR {
-        return hn::MulAdd(hn::Set(d, weights[t]), hn::LoadU(d, values + t * cache.head_dim + c),
-                          sum);
-      };
-      auto even = hn::Mul(hn::LoadU(d, state.acc + c), hn::Set(d, shrink));
-      auto odd = hn::Zero(d);
-      int64_t t = begin;
-      for (; t + 2 <= end; t += 2) {
-        even = term(t, even);
-        odd = term(t + 1, odd);
-      }
-      if (t < end) even = term(t, even);
-      hn::StoreU(hn::Add(even, odd), d, state.acc + c);
-    });
+    state.sum = state.sum * shrink[q] + block_weights(state.max, rows.of[q]);
+  }
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t c = 0;
+  for (; c + 2 * lanes <= block.head_dim; c += 2 * lanes)
+    add_values<kCount, 2>(d, block, rows, shrink, c, states);
+  for (; c + lanes <= block.head_dim; c += lanes)
+    add_values<kCount, 1>(d, block, rows, shrink, c, states);
+  for (; c < block.head_dim; ++c)
+    add_values<kCount, 1>(hn::CappedTag<float, 1>(), block, rows, shrink, c, states);
+}
+
+void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
+                const ScoreTransform& transform, std::span<QueryState> states) {
+  const int64_t size = cache.head_dim * kBlockTokens;
+  const auto block_at = [&](int64_t b) {
+    const int64_t at = (run.blocks[b] * cache.key_heads + head) * size;
+    return Block{cache.keys + at, cache.values + at, cache.head_dim,
+                 std::min(run.tokens - b * kBlockTokens, kBlockTokens)};
+  };
+  int64_t first = run.tokens;
+  for (const auto& state : states) first = std::min(first, state.first);
+  for (int64_t b = first / kBlockTokens; b * kBlockTokens < run.tokens; ++b) {
+    const Block block = block_at(b);
+    if ((b + 1) * kBlockTokens < run.tokens) ask_for(block_at(b + 1));
+    size_t i = 0;
+    for (; i + kQueries <= states.size(); i += kQueries)
+      meet_block<kQueries>(block, b, transform, states.data() + i);
+    for (; i < states.size(); ++i) meet_block<1>(block, b, transform, states.data() + i);
   }
 }
 
@@ -168,8 +263,8 @@ double row_weights(const float* z, int64_t n, float max, float* weights) {
   return HWY_DYNAMIC_DISPATCH(row_weights)(z, n, max, weights);
 }
 void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
-                const ScoreTransform& transform, QueryState& state) {
-  HWY_DYNAMIC_DISPATCH(attend_run)(cache, head, run, transform, state);
+                const ScoreTransform& transform, std::span<QueryState> states) {
+  HWY_DYNAMIC_DISPATCH(attend_run)(cache, head, run, transform, states);
 }
 
 }  // namespace rlhf::simd

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace rlhf::simd {
 
@@ -16,11 +17,10 @@ double row_weights(const float* z, int64_t n, float max, float* weights);
 /// Tokens in a block of the cache. The scores of one block are one vector of AVX-512, two of AVX2.
 constexpr int64_t kBlockTokens = 16;
 
-/// The keys and values one query head sees in a run of blocks of one key head.
+/// Tokens that lie in a run of blocks.
 struct BlockRun {
   const int32_t* blocks;  ///< block numbers, in order of position
-  int64_t begin;          ///< first visible token of the run, counted from the run's first block
-  int64_t end;            ///< one past the last
+  int64_t tokens;
 };
 
 /// One layer's cache: keys[block][K][D][kBlockTokens], values[block][K][kBlockTokens][D]. Keys lie
@@ -43,11 +43,13 @@ struct QueryState {
   float* acc;
   float max;
   float sum;
+  int64_t first;  ///< the first token of the run that it sees
 };
 
-/// Takes the tokens [run.begin, run.end) of key head `head` into `state`. Blocks are met in order,
-/// whatever else is computed beside: a query's result does not depend on its neighbours.
+/// Takes the tokens of key head `head` that each of `states` sees into it. A block is read once for
+/// all of them. Blocks are met in order, and a query's sums have one order whatever is computed
+/// beside: its result does not depend on its neighbours.
 void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
-                const ScoreTransform& transform, QueryState& state);
+                const ScoreTransform& transform, std::span<QueryState> states);
 
 }  // namespace rlhf::simd
