@@ -342,10 +342,37 @@ Model load_model(const fs::path& folder, const LoadOptions& options,
           .maps = std::move(weights.maps)};
 }
 
-void let_go(const Model& model) {
-  for (const auto& map : model.maps) {
-    if (const auto file = map.lock()) file->let_go();
+bool is_mapped(const Model& model) {
+  const auto lies_in = [&](const at::Tensor& tensor) {
+    return std::any_of(model.maps.begin(), model.maps.end(), [&](const auto& map) {
+      const auto file = map.lock();
+      if (file == nullptr) return false;
+      const auto* begin = static_cast<const std::byte*>(tensor.const_data_ptr());
+      const auto bytes = file->bytes();
+      return begin >= bytes.data() && begin + tensor.nbytes() <= bytes.data() + bytes.size();
+    });
+  };
+  return std::all_of(model.decoder.tensors().begin(), model.decoder.tensors().end(),
+                     [&](const auto& named) { return lies_in(named.tensor); });
+}
+
+Decoder read_from_maps(const Model& model, at::ScalarType dtype) {
+  constexpr size_t kAtOnce = size_t{64} << 20;
+  std::map<std::string, at::Tensor> tensors;
+  size_t read = 0;
+  const auto let_go = [&] {
+    for (const auto& map : model.maps) {
+      if (const auto file = map.lock()) file->let_go();
+    }
+    read = 0;
+  };
+  for (const auto& [name, tensor] : model.decoder.tensors()) {
+    tensors[name] = tensor.to(dtype, /*non_blocking=*/false, /*copy=*/true);
+    read += tensor.nbytes();
+    if (read >= kAtOnce) let_go();
   }
+  let_go();
+  return Decoder(model.decoder.config(), std::move(tensors));
 }
 
 void save_model(const Model& model, const fs::path& folder, const SaveOptions& options) {

@@ -47,10 +47,12 @@ struct Model {
   std::vector<std::weak_ptr<const MappedFile>> maps{};
 };
 
-/// Takes tensors that lie mapped in files out of this process's memory; the next pass maps them
-/// again. For a model that is asked now and then: what it takes between is the system's to give away.
-/// Nothing where tensors were copied or converted.
-void let_go(const Model& model);
+/// Whether every tensor of the model lies in a map of its folder's files.
+bool is_mapped(const Model& model);
+
+/// A mapped model in memory, in `dtype`; its files leave this process's memory as they are read. For
+/// a model that is asked now and then: between, it takes nothing.
+Decoder read_from_maps(const Model& model, at::ScalarType dtype);
 
 /// UserError where `folder` is none: what a path that was not downloaded gets.
 void require_model_folder(const fs::path& folder);

@@ -253,7 +253,6 @@ void Judging::judge_by_model(std::vector<Group>& groups) const {
     prompts = shared_prompts(groups, passes.max_tokens, samples);
   }
   const auto scores = rlhf::rewards(judges_.model->decoder, prompts, passes);
-  let_go(*judges_.model);
   for (size_t i = 0; i < samples.size(); ++i) {
     const double score = scores.at(i);
     const bool finite = std::isfinite(score);

@@ -208,10 +208,9 @@ Parts program_parts(const MemoryRequest& request) {
 Residents residents_of(const MemoryRequest& request) {
   Residents held{.parts = program_parts(request)};
   put(held.parts, "policy", weight_bytes(request.policy));
-  if (request.reference && !request.reference->mapped())
+  if (request.reference && !request.reference->comes_and_goes)
     put(held.parts, "reference", weight_bytes(*request.reference));
-  if (request.judge && !request.judge->mapped())
-    put(held.parts, "reward model", weight_bytes(*request.judge));
+  if (request.judge) put(held.parts, "reward model", weight_bytes(*request.judge));
   put(held.parts, "optimizer", optimizer_bytes(request.policy.memory, request.optimizer));
   if (request.critic) {
     put(held.parts, "critic", weight_bytes(*request.critic));
@@ -228,8 +227,10 @@ MemoryPhase load_phase(const MemoryRequest& request) {
   int64_t held = 0;
   int64_t peak = 0;
   const auto load = [&](const HeldModel& model) {
+    const bool mapped =
+        model.memory.trained < model.memory.parameters && model.stored == model.memory.element;
     const bool read = !model.on_policy;
-    const int64_t file = read && !model.mapped() ? model.memory.parameters * model.stored : 0;
+    const int64_t file = read && !mapped ? model.memory.parameters * model.stored : 0;
     held += weight_bytes(model);
     peak = std::max(peak, held + file);
   };
@@ -238,7 +239,7 @@ MemoryPhase load_phase(const MemoryRequest& request) {
   if (request.critic) load(*request.critic);
   if (request.critic) held += optimizer_bytes(request.critic->memory, request.optimizer);
   held += optimizer_bytes(request.policy.memory, request.optimizer);
-  if (request.reference) load(*request.reference);
+  if (request.reference && !request.reference->comes_and_goes) load(*request.reference);
   put(parts, "models and their files", std::max(held, peak));
   return {.name = "load", .parts = std::move(parts)};
 }
@@ -269,7 +270,6 @@ Parts drawing_moment(const MemoryRequest& request) {
   if (request.judge) {
     const int64_t all =
         rollout.prompts * rollout.generations * (rollout.prompt_tokens + rollout.new_tokens);
-    if (request.judge->mapped()) put(judging, "reward model", weight_bytes(*request.judge));
     put(judging, "reward pass",
         frozen_pass_bytes(request.judge->memory, std::min(ScoreOptions().max_tokens, all)));
   }
@@ -287,10 +287,6 @@ Parts policy_and_critic(const MemoryRequest& request) {
 
 }  // namespace
 
-bool HeldModel::mapped() const {
-  return !on_policy && !moves && memory.trained < memory.parameters && stored == memory.element;
-}
-
 int64_t MemoryPhase::bytes() const { return sum_of(parts); }
 
 const MemoryPhase& MemoryPlan::peak() const {
@@ -307,7 +303,7 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   const auto& asked = request.table_reference ? request.table_reference : request.reference;
   if (asked || request.asks_reference) {
     Parts asking;
-    if (request.table_reference || (asked && asked->mapped()))
+    if (request.table_reference || (asked && asked->comes_and_goes))
       put(asking, "reference", weight_bytes(*asked));
     put(asking, "reference pass",
         frozen_pass_bytes(asked ? asked->memory : request.policy.memory, request.tokens));

@@ -19,6 +19,9 @@ namespace rlhf {
 /// How far a plan may be from the measured peak, as a share of it.
 inline constexpr double kPlanError = 0.10;
 
+/// A reference below this stays in memory; a larger one is read when it is asked (reference.h).
+inline constexpr int64_t kLeastRead = int64_t{64} << 20;
+
 /// What reads the hidden rows.
 enum class HeadUse {
   scores,      ///< a score head: nothing beside the rows
@@ -29,12 +32,9 @@ enum class HeadUse {
 /// A model of the run with where its numbers come from.
 struct HeldModel {
   ModelMemory memory;
-  int64_t stored = 4;      ///< bytes of a number in its folder
-  bool on_policy = false;  ///< it stands on the policy's frozen weights and adds an adapter
-  bool moves = false;      ///< its weights change, so that they are copied
-
-  /// Its weights are views of its files: in memory while it is asked, and gone between.
-  bool mapped() const;
+  int64_t stored = 4;           ///< bytes of a number in its folder
+  bool on_policy = false;       ///< it stands on the policy's frozen weights and adds an adapter
+  bool comes_and_goes = false;  ///< a reference that is in memory while it is asked alone
 };
 
 /// How completions are drawn.
@@ -59,7 +59,7 @@ struct MemoryRequest {
   int64_t step_tokens = 0;        ///< of a step; more than `tokens`: it has further micro-batches
   double scored_share = 1.0;      ///< of the micro-batch's tokens, those that reach the head
   int64_t keep_logits_bytes = 0;  ///< run.h's kKeepLogitsBytes
-  bool asks_reference = false;  ///< the policy's own base or start answers within the run
+  bool asks_reference = false;    ///< the policy's own base or start answers within the run
   std::optional<HeldModel> reference = std::nullopt;  ///< a model of its own, asked all the run
   std::optional<HeldModel> table_reference =
       std::nullopt;  ///< the same, gone before the first step

@@ -125,9 +125,11 @@ std::optional<HeldModel> reference_role(const RunMemory& run, bool adapted) {
   if (adapted && !run.reference.sync_ref_model && (!named || base)) return std::nullopt;
   Folder read =
       read_folder(named ? fs::path(*named) : base_folder(run.common), ModelTask::language_model, 1);
-  return HeldModel{.memory = frozen_model(std::move(read.config), element_of(run.common)),
-                   .stored = read.stored,
-                   .moves = run.reference.sync_ref_model};
+  HeldModel held{.memory = frozen_model(std::move(read.config), element_of(run.common)),
+                 .stored = read.stored};
+  held.comes_and_goes = !run.reference.sync_ref_model && !run.common.model.from_scratch &&
+                        held.memory.parameters * held.stored >= kLeastRead;
+  return held;
 }
 
 HeldModel critic_role(const RunMemory& run, const HeldModel& policy) {

@@ -176,12 +176,25 @@ Reference Reference::from_adapter(Decoder& policy, int adapter, double temperatu
 
 Reference Reference::from_model(std::shared_ptr<const Model> model, double temperature) {
   Reference reference;
-  reference.model_ = model;
   reference.answer_ = [model = std::move(model), temperature](const PackedBatch& packed,
                                                               std::span<const int64_t>) {
     const at::NoGradGuard no_grad;
     return batch_logprobs(model->decoder, packed, {.temperature = temperature}).logprobs;
   };
+  return reference;
+}
+
+Reference Reference::from_maps(std::shared_ptr<const Model> model, at::ScalarType dtype,
+                               double temperature) {
+  const auto read = std::make_shared<std::optional<Decoder>>();
+  Reference reference;
+  reference.answer_ = [=, model = std::move(model)](const PackedBatch& packed,
+                                                    std::span<const int64_t>) {
+    const at::NoGradGuard no_grad;
+    if (!*read) read->emplace(read_from_maps(*model, dtype));
+    return batch_logprobs(**read, packed, {.temperature = temperature}).logprobs;
+  };
+  reference.let_go_ = [read] { read->reset(); };
   return reference;
 }
 
@@ -193,7 +206,7 @@ std::vector<at::Tensor> Reference::logprobs(std::span<const AnswerBatch> batches
 }
 
 void Reference::let_go() const {
-  if (model_ != nullptr) rlhf::let_go(*model_);
+  if (let_go_) let_go_();
 }
 
 at::Tensor Reference::logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const {

@@ -5,8 +5,9 @@
 //   table    computed once, token by token, before the first step, and kept on disk; the model that
 //            made them is not needed any more
 //   adapter  the policy's own weights with its adapter off, or with the adapter it started from
-//   model    a second model in memory: another folder, or a copy that follows the policy (TR-DPO,
-//            Gorbatovski et al., arXiv 2404.09656)
+//   model    a second model: another folder, or the policy's start. On the CPU it is read from its
+//            files when it is asked and leaves memory behind the last batch; one that follows the
+//            policy stays (TR-DPO, Gorbatovski et al., arXiv 2404.09656)
 //
 // A table is keyed by everything it depends on: the model (the bits of its weights, its
 // configuration, its adapter's scale), the ids of every prompt and answer, and how they are paired.
@@ -70,6 +71,9 @@ class Reference {
   /// The policy's decoder with adapter `adapter` (-1: none) in place of the active one.
   static Reference from_adapter(Decoder& policy, int adapter, double temperature = 1.0);
   static Reference from_model(std::shared_ptr<const Model> model, double temperature = 1.0);
+  /// The same of a model that lies mapped in its files: read into memory in `dtype` when it is asked.
+  static Reference from_maps(std::shared_ptr<const Model> model, at::ScalarType dtype,
+                             double temperature = 1.0);
 
   /// (R) for the scored positions of `packed`, on its model's device; no gradient. `rows` are the
   /// data set's, in the order of the batch.
@@ -77,13 +81,13 @@ class Reference {
   /// The same of each of `batches`, then let_go(). Asked before the policy's own passes: a model and
   /// their graphs are not in memory together.
   std::vector<at::Tensor> logprobs(std::span<const AnswerBatch> batches) const;
-  /// Until it is asked again: a model whose weights lie mapped in files leaves memory. For behind the
-  /// last of several batches.
+  /// Until it is asked again: one of from_maps() leaves memory. For behind the last of several
+  /// batches.
   void let_go() const;
 
  private:
   std::function<at::Tensor(const PackedBatch&, std::span<const int64_t>)> answer_;
-  std::shared_ptr<const Model> model_;  // where it is one of its own
+  std::function<void()> let_go_;  // may be empty
 };
 
 /// reference ← (1 − α)·reference + α·policy, tensor by tensor.

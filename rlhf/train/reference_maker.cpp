@@ -3,11 +3,19 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
+#include "rlhf/train/memory_plan.h"
 
 namespace rlhf {
 namespace {
 
 constexpr const char* kMovingFile = "reference.safetensors";
+
+int64_t weight_bytes(const Model& model) {
+  int64_t bytes = 0;
+  for (const auto& named : model.decoder.tensors())
+    bytes += static_cast<int64_t>(named.tensor.nbytes());
+  return bytes;
+}
 
 }  // namespace
 
@@ -66,6 +74,15 @@ Model ReferenceMaker::load_reference() const {
                      .task = ModelTask::language_model});
 }
 
+std::optional<Model> ReferenceMaker::map_reference() const {
+  if (options_.sync_ref_model || config_.model.from_scratch || !policy_.device.is_cpu()) return {};
+  Model model =
+      load_model(options_.ref_model_name_or_path.value_or(*config_.model.model_name_or_path),
+                 {.dtype = {}, .task = ModelTask::language_model});
+  if (weight_bytes(model) < kLeastRead || !is_mapped(model)) return {};
+  return model;
+}
+
 std::optional<int> ReferenceMaker::adapter() const {
   if (!policy_.adapted()) return std::nullopt;
   if (!options_.ref_model_name_or_path) return policy_.reference_adapter;
@@ -106,6 +123,9 @@ References ReferenceMaker::live(double temperature) {
   References references;
   if (const auto number = adapter()) {
     references.train = Reference::from_adapter(policy_.decoder(), *number, temperature);
+  } else if (auto mapped = map_reference()) {
+    references.train = Reference::from_maps(std::make_shared<Model>(std::move(*mapped)),
+                                            policy_.decoder().dtype(), temperature);
   } else {
     auto model = std::make_shared<Model>(load_reference());
     if (options_.sync_ref_model) {

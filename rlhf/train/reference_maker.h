@@ -54,6 +54,10 @@ class ReferenceMaker {
   template <class Use>
   void with_model(Use use);
   Model load_reference() const;
+  /// The model's files as they are, where all of them hold one type and the reference never moves:
+  /// what Reference::from_maps() takes. Nothing on a device, or for a model so small that nothing is
+  /// gained.
+  std::optional<Model> map_reference() const;
   /// The policy's adapter that stands for the reference (-1: none, the base); nothing where the
   /// reference is a model of its own.
   std::optional<int> adapter() const;

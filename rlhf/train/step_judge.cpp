@@ -84,7 +84,6 @@ void StepJudge::judge(const Tokenizer& tokenizer, const std::string& name,
   std::vector<StepsRow> rows;
   for (size_t i = 0; i < ids.size(); ++i) rows.push_back({.ids = ids[i], .ends = ends[i]});
   const auto rewards = step_rewards(model_.decoder, rows);
-  let_go(model_);
   for (size_t i = 0; i < samples.size(); ++i) note_steps(*samples[i], rewards[i], name);
 }
 

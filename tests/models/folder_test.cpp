@@ -193,21 +193,22 @@ int64_t resident(const fs::path& file) {
   return found;
 }
 
-TEST_F(Folder, AMappedModelLeavesMemoryUntilItIsAsked) {
+TEST_F(Folder, AMappedModelIsReadWithoutItsFilesInMemory) {
   const auto& one = find_case("llama");
-  make_folder(one, sub("source"));
+  make_folder(one, sub("source"), at::kBFloat16);
   const fs::path file = fs::canonical(sub("source") / "model.safetensors");
-  const auto model = load_model(sub("source"));
+  const auto mapped = load_model(sub("source"));
+  ASSERT_TRUE(is_mapped(mapped));
   const auto rows = pack(ids_of(one));
-  const auto before = at::cat(score(model.decoder, rows));
+  const auto expected =
+      at::cat(score(load_model(sub("source"), {.dtype = at::kFloat}).decoder, rows));
+  score(mapped.decoder, rows);
   EXPECT_GT(resident(file), 0);
-  let_go(model);
+  const auto read = read_from_maps(mapped, at::kFloat);
   EXPECT_EQ(resident(file), 0);
-  EXPECT_TRUE(at::cat(score(model.decoder, rows)).equal(before));
-  // Copies stay where they are.
-  const auto trained = load_model(sub("source"), {.dtype = {}, .trainable = true});
-  let_go(trained);
-  EXPECT_TRUE(at::cat(score(trained.decoder, rows)).equal(before));
+  EXPECT_TRUE(at::cat(score(read, rows)).equal(expected));
+  EXPECT_FALSE(is_mapped(load_model(sub("source"), {.dtype = at::kFloat})));
+  EXPECT_FALSE(is_mapped(load_model(sub("source"), {.dtype = {}, .trainable = true})));
 }
 
 TEST_F(Folder, StartsFromScratchWithAConfigAlone) {
