@@ -19,9 +19,6 @@ namespace rlhf {
 /// How far a plan may be from the measured peak, as a share of it.
 inline constexpr double kPlanError = 0.10;
 
-/// A reference below this stays in memory; a larger one is read when it is asked (reference.h).
-inline constexpr int64_t kLeastRead = int64_t{64} << 20;
-
 /// What reads the hidden rows.
 enum class HeadUse {
   scores,      ///< a score head: nothing beside the rows

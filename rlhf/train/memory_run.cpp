@@ -7,6 +7,7 @@
 #include "rlhf/core/log.h"
 #include "rlhf/models/classifier.h"
 #include "rlhf/train/policy.h"
+#include "rlhf/train/reference.h"
 #include "rlhf/train/rollout_maker.h"
 #include "rlhf/train/run.h"
 

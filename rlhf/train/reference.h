@@ -34,6 +34,9 @@
 
 namespace rlhf {
 
+/// Bytes of weights from which on a model of its own is read when it is asked: a smaller one stays.
+inline constexpr int64_t kLeastRead = int64_t{64} << 20;
+
 /// What a table is made of: `size` items, each one or more prompts with their answers.
 struct ReferenceItems {
   int64_t size = 0;

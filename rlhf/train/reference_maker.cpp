@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
-#include "rlhf/train/memory_plan.h"
 
 namespace rlhf {
 namespace {
