@@ -1,6 +1,7 @@
 // The program from outside: its exit code and what it writes.
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 

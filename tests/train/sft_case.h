@@ -1,6 +1,7 @@
 // Runs of `rlhf sft` on the tiny model of tests/fixtures/train.
 #pragma once
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <map>
