@@ -9,6 +9,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/thin_product_simd.h"
+#include "rlhf/kernels/weight_gradient.h"
 
 namespace rlhf {
 namespace {
@@ -78,8 +79,7 @@ std::vector<at::Tensor> linear_products(const at::Tensor& x, at::ArrayRef<Linear
                     });
   std::vector<at::Tensor> out;
   if (!thin) {
-    for (const auto& [weight, bias] : parts)
-      out.push_back(at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt));
+    for (const auto& [weight, bias] : parts) out.push_back(linear_map(x, weight, bias));
     return out;
   }
   std::vector<at::Tensor> weights;

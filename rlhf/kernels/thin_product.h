@@ -48,7 +48,7 @@ struct LinearPart {
 };
 
 /// x · weightᵀ + bias of each part; differentiable: thin within a ThinProductScope where all can be,
-/// else at::linear.
+/// else linear_map() (kernels/weight_gradient.h).
 std::vector<at::Tensor> linear_products(const at::Tensor& x, at::ArrayRef<LinearPart> parts);
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& weight,
                           const at::Tensor& bias = {});

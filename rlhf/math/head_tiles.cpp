@@ -120,6 +120,13 @@ HeadGradients::HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need
   }
 }
 
+HeadGradients::HeadGradients(const HeadTiles& tiles, bool need_hidden, const at::Tensor& sum,
+                             bool need_bias)
+    : HeadGradients(tiles, need_hidden, /*need_weight=*/false, need_bias) {
+  weight = sum;
+  adds_ = true;
+}
+
 void HeadGradients::add(const at::Tensor& dx, int64_t row, int64_t first,
                         const at::Tensor& weight_tile) {
   if (hidden.defined()) {
@@ -128,7 +135,8 @@ void HeadGradients::add(const at::Tensor& dx, int64_t row, int64_t first,
   }
   if (weight.defined()) {
     auto out = weight.narrow(0, first, dx.size(1));
-    at::addmm_out(out, out, dx.t(), tiles_.hidden(row, dx.size(0)), /*beta=*/row == 0 ? 0 : 1);
+    at::addmm_out(out, out, dx.t(), tiles_.hidden(row, dx.size(0)),
+                  /*beta=*/row == 0 && !adds_ ? 0 : 1);
   }
   if (bias.defined()) {
     bias.narrow(0, first, dx.size(1)).add_(dx.sum(0));

@@ -69,6 +69,8 @@ void for_pieces(int64_t n, int64_t size, Fn fn) {
 class HeadGradients {
  public:
   HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need_weight, bool need_bias);
+  /// The same with a weight's gradient that is added to `sum` (V, C), of the tiles' type.
+  HeadGradients(const HeadTiles& tiles, bool need_hidden, const at::Tensor& sum, bool need_bias);
 
   /// Takes the gradient dx (count, width) of one cell's product in. Cells of row 0 and of column 0
   /// come first; `weight_tile` is the tile of the weight.
@@ -80,6 +82,7 @@ class HeadGradients {
 
  private:
   const HeadTiles& tiles_;
+  bool adds_ = false;  // to what `weight` holds already
 };
 
 }  // namespace rlhf

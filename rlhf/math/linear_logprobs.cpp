@@ -8,6 +8,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/softmax_rows.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/math/head_tiles.h"
 
 namespace rlhf {
@@ -157,11 +158,14 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
     stats.max = saved[4];
     stats.sum = saved[5];
     stats.centred = saved[6];
-    HeadGradients gradients(tiles, ctx->needs_input_grad(0), ctx->needs_input_grad(1),
-                            head.bias.defined() && ctx->needs_input_grad(2));
+    const bool hidden = ctx->needs_input_grad(0);
+    const bool bias = head.bias.defined() && ctx->needs_input_grad(2);
+    HeadGradients gradients = ctx->needs_input_grad(1) && adds_to_sum(head.weight, tiles)
+                                  ? HeadGradients(tiles, hidden, head.weight.grad(), bias)
+                                  : HeadGradients(tiles, hidden, ctx->needs_input_grad(1), bias);
     backward_pass(tiles, targets, stats, row_gradient(grads, stats), saved[7], options, gradients);
     return {narrowed(gradients.hidden, saved[0]),
-            narrowed(gradients.weight, saved[1]),
+            weight_gradient(saved[1], narrowed(gradients.weight, saved[1])),
             narrowed(gradients.bias, saved[2]),
             {},
             {},
@@ -170,6 +174,12 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
   }
 
  private:
+  /// Whether the tiles' products may add to the weight's .grad.
+  static bool adds_to_sum(const at::Tensor& weight, const HeadTiles& tiles) {
+    return sums_directly(weight) && weight.grad().defined() &&
+           weight.grad().scalar_type() == tiles.options().dtype();
+  }
+
   // d log p_t / dz_v = 1[v = t] − p_v,   dH / dz_v = −p_v (log p_v + H).
   static RowGradient row_gradient(const variable_list& grads, const RowStats& stats) {
     const auto zero = at::zeros_like(stats.max);

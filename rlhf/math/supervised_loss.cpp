@@ -6,6 +6,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/softmax_rows.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/math/head_tiles.h"
 #include "rlhf/math/linear_logprobs.h"
 
@@ -114,7 +115,7 @@ class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
                             bias.defined() && bias.requires_grad());
     const auto pass = supervised_pass(tiles, targets, coefficients, objective, options, &gradients);
     ctx->save_for_backward({like(gradients.hidden, hidden), like(gradients.weight, weight),
-                            like(gradients.bias, bias)});
+                            like(gradients.bias, bias), weight});
     const auto loss = pass.loss.to(tiles.options().dtype());
     ctx->mark_non_differentiable({pass.logprobs, pass.entropy, pass.top1});
     ctx->set_materialize_grads(false);
@@ -122,15 +123,14 @@ class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    auto gradients = ctx->get_saved_variables();
+    const auto saved = ctx->get_saved_variables();
     const auto& outer = grads[0];
     const bool one = outer.device().is_cpu() && outer.item<double>() == 1.0;
     variable_list out(9);
     for (size_t i = 0; i < 3; ++i) {
-      if (gradients[i].defined()) {
-        out[i] = one ? gradients[i] : gradients[i] * outer.to(gradients[i].scalar_type());
-      }
+      if (saved[i].defined()) out[i] = one ? saved[i] : saved[i] * outer.to(saved[i].scalar_type());
     }
+    out[1] = weight_gradient(saved[3], out[1]);
     return out;
   }
 

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "rlhf/kernels/rotary.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/models/adapter.h"
 #include "rlhf/models/tensor_specs.h"
 #include "rlhf/nn/checkpoint.h"
@@ -182,14 +183,15 @@ struct Decoder::Impl {
 
   at::Tensor embed(const View& parts, const at::Tensor& ids, const at::Tensor& at,
                    const ForwardOptions& options) const {
-    auto hidden = at::embedding(parts.embedding, ids, config.pad_id);
+    auto hidden = embedding_rows(parts.embedding, ids, config.pad_id);
     // gemma's factor belongs to its embedding, so noise comes after it; granite's belongs to the
     // model.
     const bool own_scale = config.row->scales_embedding;
     if (own_scale) hidden = hidden * embedding_scale;
     if (options.on_embeddings) hidden = options.on_embeddings(hidden);
     if (!own_scale && embedding_scale != 1.0) hidden = hidden * embedding_scale;
-    if (parts.positions.defined()) hidden = hidden + at::embedding(parts.positions, at);
+    if (parts.positions.defined())
+      hidden = hidden + embedding_rows(parts.positions, at, /*padding=*/-1);
     return hidden;
   }
 

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "rlhf/kernels/norm.h"
+#include "rlhf/kernels/weight_gradient.h"
 
 namespace rlhf {
 namespace {
@@ -52,7 +53,8 @@ class NormLinears : public torch::autograd::Function<NormLinears> {
       const auto& gradient = grads[i];
       if (!gradient.defined()) continue;
       const auto& weight = saved[first + i];
-      if (ctx->needs_input_grad(first + i)) out[first + i] = at::mm(gradient.t(), normed);
+      if (ctx->needs_input_grad(first + i))
+        out[first + i] = product_gradient(weight, gradient, normed);
       if (biased && ctx->needs_input_grad(first + count + i))
         out[first + count + i] = gradient.sum(0);
       if (!passes_on) continue;
@@ -87,7 +89,8 @@ class GluLinear : public torch::autograd::Function<GluLinear> {
     const auto activation = static_cast<GluActivation>(ctx->saved_data["activation"].toInt());
     const auto& gradient = grads[0];
     variable_list out(5);
-    if (ctx->needs_input_grad(2)) out[2] = at::mm(gradient.t(), glu_forward(gate, up, activation));
+    if (ctx->needs_input_grad(2))
+      out[2] = product_gradient(saved[2], gradient, glu_forward(gate, up, activation));
     if (ctx->saved_data["biased"].toBool() && ctx->needs_input_grad(3)) out[3] = gradient.sum(0);
     if (!ctx->needs_input_grad(0) && !ctx->needs_input_grad(1)) return out;
     auto [d_gate, d_up] = glu_backward(at::mm(gradient, saved[2]), gate, up, activation);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/models/packed_forward.h"
 #include "rlhf/train/classifier_setup.h"
 #include "rlhf/train/rollout_batch.h"
@@ -103,7 +104,7 @@ double Critic::accumulate_gradients(const std::vector<Slice>& slices, bool mask_
       inputs.returns = token_values(batch, &Sample::returns, model_.device);
       inputs.mask = mask_of(batch, mask_truncated, model_.device);
       const auto result = value_loss(inputs, options_.cliprange_value, std::max(1.0, tokens));
-      (options_.vf_coef * result.loss).backward();
+      backward(options_.vf_coef * result.loss);
       loss += result.loss.item<double>();
       sums.add(result.metrics);
     }

@@ -7,6 +7,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/train/answer_batch.h"
 #include "rlhf/train/dpo_objective.h"
 #include "rlhf/train/memory_run.h"
@@ -187,10 +188,10 @@ StepResult accumulate_gradients(const DpoConfig& config, const Policy& policy,
     first_token += batch.packed.tokens();
     if (gradients.empty()) {
       const auto loss = dpo_objective(config.dpo, pass.scores, result.counts);
-      loss.backward();
+      backward(loss);
       result.loss += loss.item<double>();
     } else {
-      surrogate(pass.scores, gradients[i]).backward();
+      backward(surrogate(pass.scores, gradients[i]));
     }
     result.metrics.add(config.dpo, batch, pass.scores, pass.policy);
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/losses/entropy_bonus.h"
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/train/answer_batch.h"
@@ -112,7 +113,7 @@ void pass_over(StepContext& context, const Slice& slice, const RolloutBatch& bat
     loss = loss - context.entropy_weight / std::max(1.0, context.effective) *
                       masked_sum(logprobs.entropy, effective);
   }
-  if (gradients) loss.backward();
+  if (gradients) backward(loss);
   const auto rows = static_cast<double>(batch.rows.size());
   sums.rows += rows;
   sums.forward_only += gradients ? 0.0 : rows;

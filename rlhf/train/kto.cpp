@@ -8,6 +8,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/losses/bco.h"
 #include "rlhf/losses/kto.h"
 #include "rlhf/losses/unpaired.h"
@@ -315,7 +316,7 @@ KtoTrainer::Result KtoTrainer::step(const std::vector<int64_t>& rows) {
              : pass_over(train_, cut[i], fixed[i],
                          policy_.training_pass(config_.training, run_.step(), sums.tokens));
     const auto loss = loss_of(pass, shift, std::ssize(rows));
-    loss.backward();
+    backward(loss);
     sums.loss += loss.item<double>();
     take(pass, cut[i], sums);
   }

@@ -142,6 +142,10 @@ Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t t
 /// The moments of a micro-batch that meets `before` bytes of gradients.
 void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse head, int64_t tokens,
               int64_t before, std::vector<Parts>& moments) {
+  // From the second micro-batch on the head's gradient is added to what is there: by its own products,
+  // but where the supervised form made it before the backward, or where it has to be narrowed first.
+  const bool first = before == 0;
+  const bool apart = first || head == HeadUse::supervised || narrow(model);
   const int64_t of_head = head_gradient_bytes(model);
   const Graph graph = graph_of(request, model, tokens);
   const auto rows =
@@ -150,7 +154,7 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   Parts at_head;
   put(at_head, "activations", graph.kept);
   put(at_head, "head", head_bytes(model, head, rows, request.keep_logits_bytes));
-  put(at_head, "gradients", before + of_head);
+  put(at_head, "gradients", before + (apart ? of_head : 0));
   put(at_head, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(at_head));
   // 2. The backward enters the layers.
@@ -158,19 +162,15 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   put(entry, "activations", graph.kept);
   put(entry, "recomputed layer", graph.again);
   put(entry, "backward", tokens * backward_bytes(model));
-  put(entry, "gradients", before + of_head);
+  put(entry, "gradients", before + (first ? of_head : 0));
   put(entry, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(entry));
 }
 
-/// The backward ends with the embedding: the gradient of a tied head has waited for it, and from the
-/// second micro-batch on both are added to what is there.
-Parts last_moment(const MemoryRequest& request, const ModelMemory& model, bool several) {
-  const int64_t embedding = model.embedding_trains ? model.vocabulary_numbers() * model.element : 0;
-  const bool tied = model.config.tied && model.head_trains;
+/// The backward is done: all gradients are there, summed where they are kept.
+Parts last_moment(const MemoryRequest& request, const ModelMemory& model) {
   Parts last;
   put(last, "gradients", gradient_bytes(model));
-  put(last, "backward", (tied ? embedding : 0) + (several ? embedding : 0));
   put(last, "update", update_bytes(model, request.optimizer));
   return last;
 }
@@ -181,7 +181,7 @@ Parts update_moment(const MemoryRequest& request, const ModelMemory& model, Head
   add_pass(request, model, head, request.tokens, /*before=*/0, moments);
   const int64_t second = std::min(request.tokens, request.step_tokens - request.tokens);
   if (second > 0) add_pass(request, model, head, second, gradient_bytes(model), moments);
-  moments.push_back(last_moment(request, model, second > 0));
+  moments.push_back(last_moment(request, model));
   return *std::max_element(moments.begin(), moments.end(),
                            [](const Parts& a, const Parts& b) { return sum_of(a) < sum_of(b); });
 }

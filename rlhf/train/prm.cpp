@@ -8,6 +8,7 @@
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
 #include "rlhf/data/steps.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/models/packed_forward.h"
 #include "rlhf/nn/packed_batch.h"
 #include "rlhf/rewards/estimates.h"
@@ -138,8 +139,8 @@ StepSums accumulate_gradients(const PrmConfig& config, const Policy& policy,
   const int64_t labelled = count_labels(data, rows);
   for (const auto& batch : step_batches(data, rows, microbatch_tokens(config.training))) {
     if (batch.at.empty()) continue;
-    loss_of(policy, batch, policy.training_pass(config.training, step, sums.tokens), labelled, sums)
-        .backward();
+    const auto pass = policy.training_pass(config.training, step, sums.tokens);
+    backward(loss_of(policy, batch, pass, labelled, sums));
   }
   return sums;
 }

@@ -10,6 +10,7 @@
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
 #include "rlhf/data/prepare.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/losses/bradley_terry.h"
 #include "rlhf/models/classifier.h"
 #include "rlhf/models/packed_forward.h"
@@ -144,7 +145,7 @@ RewardSums accumulate_gradients(const RewardConfig& config, const Policy& policy
         score_pairs(policy, batch, policy.training_pass(config.training, step, first_token));
     first_token += batch.packed.tokens();
     const auto loss = loss_of(config, data, batch, rewards, rows.size());
-    loss.backward();
+    backward(loss);
     sums.loss += loss.item<double>();
     sums.add(data, batch, rewards);
   }

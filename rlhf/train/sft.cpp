@@ -8,6 +8,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/data/prepare.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/models/packed_forward.h"
 #include "rlhf/train/memory_run.h"
@@ -133,7 +134,7 @@ TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, int64_t 
     const auto part = linear_supervised_loss(
         hidden, policy.decoder().head(), batch.targets.to(policy.device), weights, objective,
         training.label_smoothing_factor, {.entropy = true, .top1 = true});
-    part.loss.backward();
+    backward(part.loss);
     sums.loss += part.loss.item<double>();
     sums.add(part.entropy, part.top1);
   }

@@ -10,6 +10,7 @@
 
 #include "head_cases.h"
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/weight_gradient.h"
 
 namespace rlhf {
 namespace {
@@ -76,6 +77,22 @@ TEST(LinearLogprobs, ReproducesRecordedGradients) {
         const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
         ((c["g"] * rows.logprobs).sum() + (c["g_entropy"] * rows.entropy).sum()).backward();
         EXPECT_LT(gradient_difference(c, c.json["grads_both"]), kDoubleTolerance) << c.name;
+      }
+    }
+  }
+}
+
+TEST(LinearLogprobs, PartsSummedDirectlyGiveTheRecordedGradients) {
+  for (const int64_t keep : {int64_t{0}, int64_t{1} << 20}) {
+    for (const int64_t chunk : {0, 1, 3}) {
+      for (auto& c : head_cases()) {
+        c.options.keep_logits_bytes = keep;
+        c.options.chunk_rows = chunk;
+        for (const double part : {0.25, 0.5, 0.25}) {
+          const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+          backward(part * (c["g"] * rows.logprobs).sum());
+        }
+        EXPECT_LT(gradient_difference(c, c.json["grads_logprobs"]), kDoubleTolerance) << c.name;
       }
     }
   }

@@ -4,6 +4,7 @@
 
 #include "head_cases.h"
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/math/linear_logprobs.h"
 
 namespace rlhf {
@@ -107,6 +108,24 @@ TEST(SupervisedLoss, ScalesWithWhatComesFromOutside) {
         .clone();
   };
   EXPECT_LT(difference(run(-2.5), -2.5 * run(1.0)), kDoubleTolerance);
+}
+
+TEST(SupervisedLoss, PartsSummedDirectlyGiveTheRecordedGradients) {
+  for (const auto& kind : kKinds) {
+    for (auto& c : head_cases()) {
+      const auto part = 0.5 * coefficients_of(c, kind);
+      const auto half = [&] {
+        return linear_supervised_loss(c.hidden, c.head, c.targets, part, kind.objective,
+                                      kind.smoothing, c.options)
+            .loss;
+      };
+      backward(half());
+      backward(0.5 * half());
+      backward(0.5 * half());
+      EXPECT_LT(gradient_difference(c, c.json["supervised"][kind.name]["grads"]), kDoubleTolerance)
+          << c.name << " " << kind.name;
+    }
+  }
 }
 
 TEST(SupervisedLoss, GraphMayBeWalkedTwice) {

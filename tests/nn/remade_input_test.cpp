@@ -6,22 +6,36 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "rlhf/kernels/norm.h"
+#include "rlhf/kernels/weight_gradient.h"
 
 namespace rlhf {
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
 
-/// Gradients of Σ_i Σ out_i · c_i with fixed c_i, one for each of `inputs`; outputs listed in
-/// `unused` have no part in it.
-Tensors gradients(const Tensors& out, const Tensors& inputs, size_t unused = 99) {
+/// Σ_i Σ out_i · c_i with fixed c_i; outputs listed in `unused` have no part in it.
+at::Tensor weighted_sum(const Tensors& out, size_t unused = 99) {
   at::Tensor sum;
   for (size_t i = 0; i < out.size(); ++i) {
     if (i == unused) continue;
     const auto c = at::linspace(-1.0, 2.0, out[i].numel(), out[i].options()).view_as(out[i]).sin();
     sum = sum.defined() ? sum + (out[i] * c).sum() : (out[i] * c).sum();
   }
-  return torch::autograd::grad({sum}, inputs);
+  return sum;
+}
+
+/// Its gradients, one for each of `inputs`.
+Tensors gradients(const Tensors& out, const Tensors& inputs, size_t unused = 99) {
+  return torch::autograd::grad({weighted_sum(out, unused)}, inputs);
+}
+
+/// The same in two parts, summed into each input's .grad.
+template <class Outputs>
+Tensors summed_gradients(const Outputs& out, const Tensors& inputs) {
+  for (const double part : {0.25, 0.75}) backward(part * weighted_sum(out()));
+  Tensors found;
+  for (const auto& input : inputs) found.push_back(input.grad());
+  return found;
 }
 
 void expect_close(const Tensors& got, const Tensors& expected) {
@@ -86,6 +100,12 @@ TEST(NormLinears, OutputsAreTheBitsOfThePlainComposition) {
   for (size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(got[i].equal(expected[i])) << i;
 }
 
+TEST(NormLinears, WeightsSummedDirectlyHaveTheSameGradients) {
+  const NormCase c(/*biased=*/true, /*norm_offset=*/0.0);
+  const auto expected = gradients(c.plain(), c.inputs());
+  expect_close(summed_gradients([&] { return c.remade(); }, c.inputs()), expected);
+}
+
 TEST(NormLinears, AnOutputThatNobodyReadsGivesItsMatrixNothing) {
   const NormCase c(/*biased=*/true, /*norm_offset=*/0.0);
   const Tensors others = {c.x, c.norm, c.weights[0], c.weights[2], c.biases[0], c.biases[2]};
@@ -137,6 +157,13 @@ TEST(GluLinear, GradientsAreAutogradsInDouble) {
                    gradients(c.plain(activation), c.inputs()));
     }
   }
+}
+
+TEST(GluLinear, WeightsSummedDirectlyHaveTheSameGradients) {
+  const GluCase c(/*biased=*/true);
+  const auto expected = gradients(c.plain(GluActivation::silu), c.inputs());
+  expect_close(summed_gradients([&] { return c.remade(GluActivation::silu); }, c.inputs()),
+               expected);
 }
 
 TEST(GluLinear, FrozenPartsGetNoGradient) {
