@@ -96,6 +96,10 @@ std::vector<at::Tensor> fixed_logprobs(const std::optional<Reference>& reference
   return reference ? reference->logprobs(batches) : std::vector<at::Tensor>(batches.size());
 }
 
+void let_go(const std::optional<Reference>& reference) {
+  if (reference) reference->let_go();
+}
+
 /// One pass over a batch of pairs, whose reference log-probabilities are `fixed`.
 struct PairPass {
   RowLogprobs policy;
@@ -177,6 +181,7 @@ StepResult accumulate_gradients(const DpoConfig& config, const Policy& policy,
       pair_batches(data, rows, microbatch_tokens(config.training),
                    policy.config().shared_prefix_limit(), scores_prompts(config.dpo));
   const auto fixed = fixed_logprobs(reference, batches);
+  let_go(reference);
   std::vector<PairScores> gradients;
   if (needs_whole_step(config.dpo) && batches.size() > 1)
     gradients = whole_step_gradient(config, policy, data, batches, fixed, step, result);
@@ -225,6 +230,7 @@ StepResult evaluate(const DpoConfig& config, const Policy& policy, const PairDat
     const auto loss = dpo_objective(config.dpo, join_scores(parts), counts).item<double>();
     result.loss += loss * static_cast<double>(counts.pairs) / static_cast<double>(data.rows());
   }
+  let_go(reference);
   return result;
 }
 

@@ -65,6 +65,12 @@ struct Side {
   MismatchedAnswers mismatched;
   std::optional<Reference> reference;
   std::optional<Reference> mismatched_reference;
+
+  void let_go() const {
+    for (const auto* one : {&reference, &mismatched_reference}) {
+      if (*one) (*one)->let_go();
+    }
+  }
 };
 
 class KtoTrainer {
@@ -307,8 +313,12 @@ KtoTrainer::Result KtoTrainer::step(const std::vector<int64_t>& rows) {
   const auto cut = batches(train_, rows);
   const auto fixed = train_.reference->logprobs(cut);
   std::optional<Pass> kept;
-  if (needs_running_mean(config_.kto.loss_type)) kept = update_running_mean(cut, fixed);
+  if (needs_running_mean(config_.kto.loss_type)) {
+    train_.let_go();  // a graph may be kept
+    kept = update_running_mean(cut, fixed);
+  }
   const double shift = anchor(train_, rows);
+  train_.let_go();
   Sums sums;
   for (size_t i = 0; i < cut.size(); ++i) {
     const auto pass =
@@ -341,6 +351,7 @@ void KtoTrainer::evaluate_and_note() {
       take(pass, cut[i], sums);
     }
   }
+  eval_.let_go();
   Metrics metrics = {{"eval_loss", sums.loss}};
   for (auto& metric : metrics_of(sums, anchors, "eval_")) metrics.push_back(std::move(metric));
   run_.note_evaluation(metrics, seconds_since(start), total);

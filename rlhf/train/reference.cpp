@@ -201,7 +201,6 @@ Reference Reference::from_maps(std::shared_ptr<const Model> model, at::ScalarTyp
 std::vector<at::Tensor> Reference::logprobs(std::span<const AnswerBatch> batches) const {
   std::vector<at::Tensor> found;
   for (const auto& batch : batches) found.push_back(logprobs(batch.packed, batch.rows));
-  let_go();
   return found;
 }
 

@@ -81,11 +81,10 @@ class Reference {
   /// (R) for the scored positions of `packed`, on its model's device; no gradient. `rows` are the
   /// data set's, in the order of the batch.
   at::Tensor logprobs(const PackedBatch& packed, std::span<const int64_t> rows) const;
-  /// The same of each of `batches`, then let_go(). Asked before the policy's own passes: a model and
-  /// their graphs are not in memory together.
+  /// The same of each of `batches`.
   std::vector<at::Tensor> logprobs(std::span<const AnswerBatch> batches) const;
-  /// Until it is asked again: one of from_maps() leaves memory. For behind the last of several
-  /// batches.
+  /// Until it is asked again: one of from_maps() leaves memory. A step asks for all that it needs,
+  /// lets go, and makes its graphs then; an evaluation, which has none, lets go at its end.
   void let_go() const;
 
  private:

@@ -32,6 +32,7 @@ TEST(Reference, ReadWhenItIsAskedIsTheModel) {
     for (size_t i = 0; i < batches.size(); ++i) EXPECT_TRUE(found[i].equal(expected[i])) << i;
     const auto one = read.logprobs(batches[1].packed, batches[1].rows);
     EXPECT_TRUE(one.equal(expected[1]));
+    read.let_go();
   }
 }
 
