@@ -16,10 +16,32 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 16;
 
+int64_t blocks_of(int64_t numbers) { return (numbers + kBlock - 1) / kBlock; }
+
+bool is_wide(at::ScalarType type) { return type == at::kFloat || type == at::kDouble; }
+
 bool fused(const at::Tensor& t) {
-  return t.device().is_cpu() && t.is_contiguous() &&
-         (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble);
+  return t.device().is_cpu() && t.is_contiguous() && is_wide(t.scalar_type());
 }
+
+/// Numbers of a tensor as T, block by block: where they lie, or widened into a buffer of one block.
+template <class T>
+class Blocks {
+ public:
+  explicit Blocks(const at::Tensor& numbers) : flat_(numbers.detach().view(-1)) {}
+
+  const T* read(int64_t first, int64_t count) {
+    constexpr auto kType = c10::CppTypeToScalarType<T>::value;
+    if (flat_.scalar_type() == kType) return flat_.const_data_ptr<T>() + first;
+    if (!buffer_.defined()) buffer_ = at::empty({kBlock}, kType);
+    buffer_.narrow(0, 0, count).copy_(flat_.narrow(0, first, count));
+    return buffer_.const_data_ptr<T>();
+  }
+
+ private:
+  at::Tensor flat_;
+  at::Tensor buffer_;
+};
 
 void check_arguments(const at::Tensor& parameter, const at::Tensor& gradient,
                      const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq,
@@ -38,28 +60,34 @@ void check_arguments(const at::Tensor& parameter, const at::Tensor& gradient,
 template <class T>
 void adamw_fused(const at::Tensor& target, const at::Tensor& gradient, const at::Tensor& exp_avg,
                  const at::Tensor& exp_avg_sq, const AdamWStep& step) {
-  const auto g = gradient.to(target.scalar_type()).contiguous();
-  auto args = adamw_args<T>(step);
-  args.parameter = target.data_ptr<T>();
-  args.gradient = g.data_ptr<T>();
-  args.exp_avg = exp_avg.data_ptr<T>();
-  args.exp_avg_sq = exp_avg_sq.data_ptr<T>();
-  at::parallel_for(0, target.numel(), kBlock,
-                   [&](int64_t begin, int64_t end) { simd::adamw(args, begin, end); });
+  const auto numbers = gradient.contiguous();
+  const int64_t n = target.numel();
+  at::parallel_for(0, blocks_of(n), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
+    Blocks<T> gradients(numbers);
+    auto args = adamw_args<T>(step);
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t first = b * kBlock;
+      const int64_t count = std::min(kBlock, n - first);
+      args.parameter = target.data_ptr<T>() + first;
+      args.gradient = gradients.read(first, count);
+      args.exp_avg = exp_avg.data_ptr<T>() + first;
+      args.exp_avg_sq = exp_avg_sq.data_ptr<T>() + first;
+      simd::adamw(args, 0, count);
+    }
+  });
 }
 
 template <class T>
 double squares_fused(const at::Tensor& x) {
-  const T* data = x.data_ptr<T>();
   const int64_t n = x.numel();
-  std::vector<double> blocks(static_cast<size_t>((n + kBlock - 1) / kBlock));
-  at::parallel_for(
-      0, static_cast<int64_t>(blocks.size()), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-        for (int64_t b = begin; b < end; ++b) {
-          blocks[static_cast<size_t>(b)] =
-              simd::sum_of_squares(data + b * kBlock, std::min(kBlock, n - b * kBlock));
-        }
-      });
+  std::vector<double> blocks(static_cast<size_t>(blocks_of(n)));
+  at::parallel_for(0, blocks_of(n), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
+    Blocks<T> numbers(x);
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t count = std::min(kBlock, n - b * kBlock);
+      blocks[static_cast<size_t>(b)] = simd::sum_of_squares(numbers.read(b * kBlock, count), count);
+    }
+  });
   double sum = 0.0;
   for (const double block : blocks) {
     sum += block;
@@ -115,10 +143,10 @@ void adamw_step(const at::Tensor& parameter, const at::Tensor& gradient, const a
 }
 
 double sum_of_squares(const at::Tensor& x) {
-  if (!x.defined() || !fused(x)) {
+  if (!x.defined() || !x.device().is_cpu() || !x.is_contiguous()) {
     return reference::sum_of_squares(x);
   }
-  return x.scalar_type() == at::kFloat ? squares_fused<float>(x) : squares_fused<double>(x);
+  return x.scalar_type() == at::kDouble ? squares_fused<double>(x) : squares_fused<float>(x);
 }
 
 }  // namespace rlhf

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
+#include "rlhf/kernels/scratch.h"
 
 namespace rlhf {
 namespace {
@@ -112,8 +113,8 @@ HeadGradients::HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need
   }
   // The first cell overwrites; without rows there is none.
   if (need_weight) {
-    weight = rows > 0 ? at::empty({tiles.vocab(), width}, tiles.options())
-                      : at::zeros({tiles.vocab(), width}, tiles.options());
+    weight = scratch({tiles.vocab(), width}, tiles.options());
+    if (rows == 0) weight.zero_();
   }
   if (need_bias) {
     bias = at::zeros({tiles.vocab()}, tiles.options());

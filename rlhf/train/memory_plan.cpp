@@ -39,8 +39,9 @@ bool narrow(const ModelMemory& model) { return model.element < kFloat; }
 /// Bytes of a model's weights. On the policy's base only what is its own.
 int64_t weight_bytes(const HeldModel& held) {
   const ModelMemory& model = held.memory;
-  const int64_t own = held.on_policy ? model.config.width * model.config.labels : model.parameters;
-  const int64_t copies = model.adapter > 0 || held.on_policy ? model.trained : 0;
+  const int64_t own =
+      held.shares_base ? model.config.width * model.config.labels : model.parameters;
+  const int64_t copies = model.adapter > 0 || held.shares_base ? model.trained : 0;
   return (own + copies) * model.element + model.adapter * kFloat;
 }
 
@@ -229,7 +230,7 @@ MemoryPhase load_phase(const MemoryRequest& request) {
   const auto load = [&](const HeldModel& model) {
     const bool mapped =
         model.memory.trained < model.memory.parameters && model.stored == model.memory.element;
-    const bool read = !model.on_policy;
+    const bool read = !model.shares_base;
     const int64_t file = read && !mapped ? model.memory.parameters * model.stored : 0;
     held += weight_bytes(model);
     peak = std::max(peak, held + file);

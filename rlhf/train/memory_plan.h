@@ -30,7 +30,7 @@ enum class HeadUse {
 struct HeldModel {
   ModelMemory memory;
   int64_t stored = 4;           ///< bytes of a number in its folder
-  bool on_policy = false;       ///< it stands on the policy's frozen weights and adds an adapter
+  bool shares_base = false;     ///< it stands on frozen weights that another role holds
   bool comes_and_goes = false;  ///< a reference that is in memory while it is asked alone
 };
 

@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kAssumedLength = 1024;  // of a row without max_length
 constexpr int64_t kAssumedPrompt = 512;
+constexpr int64_t kJudgeElement = 4;  // a judge that is a whole model is held in fp32
 
 RunMemory common_memory(const CommonConfig& config) {
   RunMemory run;
@@ -107,14 +108,14 @@ fs::path base_folder(const CommonConfig& common) {
 HeldModel judge_role(const CommonConfig& common, bool adapted, const fs::path& named) {
   if (!is_adapter_folder(named)) {
     Folder read = read_folder(named, ModelTask::language_model, 1);
-    return {.memory = frozen_model(std::move(read.config), 4), .stored = read.stored};
+    return {.memory = frozen_model(std::move(read.config), kJudgeElement), .stored = read.stored};
   }
   const LoraConfig lora = load_lora_config(named);
   const fs::path base = base_of_adapter(named);
   Folder read = read_folder(base, lora.task, 1);
   HeldModel held{.memory = adapted_model(std::move(read.config), element_of(common), lora),
                  .stored = read.stored,
-                 .on_policy = adapted && same_folder(base, base_folder(common))};
+                 .shares_base = adapted && same_folder(base, base_folder(common))};
   return held;
 }
 
@@ -133,14 +134,19 @@ std::optional<HeldModel> reference_role(const RunMemory& run, bool adapted) {
   return held;
 }
 
-HeldModel critic_role(const RunMemory& run, const HeldModel& policy) {
+/// `judge` is the folder of a judge that is a model of its own, or empty.
+HeldModel critic_role(const RunMemory& run, const HeldModel& policy, const fs::path& judge) {
   fs::path folder = *run.critic;
   if (is_adapter_folder(folder) && load_lora_config(folder).task == ModelTask::language_model)
     folder = base_of_adapter(folder);
   HeldModel critic = trained_role(run.common, folder, ModelTask::sequence_classification, 1);
   const fs::path base = is_adapter_folder(folder) ? base_of_adapter(folder) : folder;
-  critic.on_policy = policy.memory.trained < policy.memory.parameters &&
-                     same_folder(base, base_folder(run.common));
+  const bool on_policy = policy.memory.trained < policy.memory.parameters &&
+                         same_folder(base, base_folder(run.common));
+  const bool on_judge = critic.memory.trained < critic.memory.parameters &&
+                        critic.memory.element == kJudgeElement && !judge.empty() &&
+                        same_folder(base, judge);
+  critic.shares_base = on_policy || on_judge;
   return critic;
 }
 
@@ -294,7 +300,7 @@ MemoryRequest memory_request(const RunMemory& run) {
   const auto& judge = rollout.reward_model_name_or_path ? rollout.reward_model_name_or_path
                                                         : rollout.process_reward_model_name_or_path;
   if (judge) request.judge = judge_role(run.common, adapted, *judge);
-  if (run.critic) request.critic = critic_role(run, request.policy);
+  if (run.critic) request.critic = critic_role(run, request.policy, judge.value_or(""));
   const int64_t drawn = completions_per_generation(rollout, training);
   request.rollout = {.prompt_tokens = run.longest_prompt,
                      .new_tokens = rollout.max_completion_length,

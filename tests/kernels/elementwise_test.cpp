@@ -330,6 +330,21 @@ TEST(AdamW, MasterKeepsWhatTheParameterCannotShow) {
   EXPECT_LT(parameter[0].item<double>(), 1.0);
 }
 
+// Block by block, several of them and a part: the same numbers as from a wide copy.
+TEST(AdamW, NarrowGradientsAreWidened) {
+  const AdamWStep step{.lr = 1e-2, .bias_correction1 = 0.1, .bias_correction2 = 0.001};
+  const auto narrow = normal({140000}, at::kFloat, 4).to(at::kBFloat16);
+  std::vector<at::Tensor> results;
+  for (const auto& gradient : {narrow, narrow.to(at::kFloat)}) {
+    const auto p = normal({140000}, at::kFloat, 1);
+    const auto m = normal({140000}, at::kFloat, 2);
+    const auto v = normal({140000}, at::kFloat, 3).square();
+    adamw_step(p, gradient, m, v, step, {});
+    results.push_back(at::stack({p, m, v}));
+  }
+  EXPECT_TRUE(at::equal(results[0], results[1]));
+}
+
 TEST(AdamW, CountsAsAnInPlaceChange) {
   const auto p = at::ones({4}).requires_grad_();
   const auto version = p._version();
@@ -358,6 +373,8 @@ TEST(SumOfSquares, ByHandAndForEveryThreadCount) {
   at::set_num_threads(threads);
   EXPECT_EQ(many, one);
   EXPECT_NEAR(many, reference::sum_of_squares(x), 1e-7);  // 3e5 terms in another order, in double
+  const auto narrow = x.to(at::kBFloat16);
+  EXPECT_NEAR(sum_of_squares(narrow), reference::sum_of_squares(narrow), 1e-7);
 }
 
 }  // namespace
