@@ -15,6 +15,10 @@
 namespace rlhf {
 namespace {
 
+int64_t batch_tokens(const GrpoConfig& config) {
+  return microbatch_tokens(config.training, config.grpo.rollout.num_generations);
+}
+
 bool teaches(const RolloutRow& row) {
   return std::any_of(row.sample->advantages.begin(), row.sample->advantages.end(),
                      [](float value) { return value != 0.0F; });
@@ -144,7 +148,7 @@ std::vector<StepBatch> cut_step(const StepContext& context, const std::vector<Sl
                      const bool counts = row.sample->counts(mask_truncated);
                      return (counts && (all_teach || teaches(row))) == gradients;
                    });
-      for (auto& batch : batches_of(rows, microbatch_tokens(context.config.training),
+      for (auto& batch : batches_of(rows, batch_tokens(context.config),
                                     context.policy.config().shared_prefix_limit()))
         step.push_back({.slice = &slice, .batch = std::move(batch), .gradients = gradients});
     }
@@ -266,7 +270,7 @@ void add_reference(const GrpoConfig& config, const Policy& policy, const Referen
                    Rollout& rollout) {
   const auto rows = rows_of(rollout, 0, rollout.samples());
   for (const auto& batch :
-       batches_of(rows, microbatch_tokens(config.training), policy.config().shared_prefix_limit()))
+       batches_of(rows, batch_tokens(config), policy.config().shared_prefix_limit()))
     note_values(batch, reference.logprobs(batch.packed, {}), &Sample::ref_logprobs);
   reference.let_go();
 }
@@ -274,8 +278,8 @@ void add_reference(const GrpoConfig& config, const Policy& policy, const Referen
 void add_old_logprobs(const GrpoConfig& config, const Policy& policy,
                       std::vector<RolloutRow> rows) {
   const at::NoGradGuard no_grad;
-  for (const auto& batch : batches_of(rows, microbatch_tokens(config.training),
-                                      policy.config().shared_prefix_limit())) {
+  for (const auto& batch :
+       batches_of(rows, batch_tokens(config), policy.config().shared_prefix_limit())) {
     const auto logprobs = batch_logprobs(policy.decoder(), batch.packed,
                                          {.temperature = config.grpo.rollout.temperature});
     note_values(batch, logprobs.logprobs, &Sample::old_logprobs);

@@ -161,6 +161,10 @@ int64_t text_bytes(const CommonConfig& common) {
   return gone ? 0 : kPacked * static_cast<int64_t>(packed);
 }
 
+int64_t batch_tokens(const RunMemory& run) {
+  return microbatch_tokens(run.common.training, run.rollout ? run.rollout->num_generations : 1);
+}
+
 /// Tokens of the largest step. Completions of a prompt share it.
 int64_t step_tokens(const RunMemory& run) {
   int64_t step = run.step_tokens > 0 ? run.step_tokens : run.rows * run.longest_row;
@@ -290,7 +294,7 @@ MemoryRequest memory_request(const RunMemory& run) {
   request.optimizer = optimizer_options(training);
   request.checkpointing = training.gradient_checkpointing;
   const int64_t step = step_tokens(run);
-  request.tokens = std::min(std::max(microbatch_tokens(training), run.longest_row), step);
+  request.tokens = std::min(std::max(batch_tokens(run), run.longest_row), step);
   request.step_tokens = step;
   request.scored_share = run.scored_share;
   request.keep_logits_bytes = kKeepLogitsBytes;
@@ -329,7 +333,7 @@ std::vector<MemorySaving> memory_savings(const RunMemory& run) {
   const bool adapted = run.common.lora.use_peft;
   const bool adamw = training.optim == OptimizerChoice::adamw_torch ||
                      training.optim == OptimizerChoice::adamw_torch_fused;
-  const int64_t limit = microbatch_tokens(training);
+  const int64_t limit = batch_tokens(run);
   offer("gradient_checkpointing: true", !training.gradient_checkpointing,
         [](RunMemory& other) { other.common.training.gradient_checkpointing = true; });
   offer("use_peft: true", !adapted, [](RunMemory& other) { other.common.lora.use_peft = true; });

@@ -18,6 +18,7 @@ constexpr int kStateFormat = 2;
 /// Matrix products no longer gain from more rows, and the activations of so many tokens stay small
 /// beside weights and moments.
 constexpr int64_t kMicrobatchTokens = 768;
+constexpr int64_t kGroupTokens = 1152;  // of answers that share prompts
 
 SchedulePlan schedule_plan(const TrainingOptions& options, int64_t total_steps) {
   return {.type = options.lr_scheduler_type,
@@ -95,9 +96,9 @@ OptimizerOptions optimizer_options(const TrainingOptions& options) {
   return made;
 }
 
-int64_t microbatch_tokens(const TrainingOptions& options) {
-  return options.max_tokens_per_microbatch > 0 ? options.max_tokens_per_microbatch
-                                               : kMicrobatchTokens;
+int64_t microbatch_tokens(const TrainingOptions& options, int64_t answers) {
+  if (options.max_tokens_per_microbatch > 0) return options.max_tokens_per_microbatch;
+  return answers > 1 ? kGroupTokens : kMicrobatchTokens;
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

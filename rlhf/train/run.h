@@ -43,7 +43,9 @@ struct TrainResult {
 using Metrics = std::vector<std::pair<std::string, double>>;
 
 /// Tokens of a micro-batch: `max_tokens_per_microbatch`, or the default where it leaves the choice.
-int64_t microbatch_tokens(const TrainingOptions& options);
+/// It is larger where several `answers` share a prompt, which goes through the model once for every
+/// micro-batch that has one of them.
+int64_t microbatch_tokens(const TrainingOptions& options, int64_t answers = 1);
 
 /// How the run's optimizer, and that of any other model it trains, updates.
 OptimizerOptions optimizer_options(const TrainingOptions& options);
