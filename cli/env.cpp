@@ -17,6 +17,7 @@
 #include "cli/peaks.h"
 #include "rlhf/core/json.h"
 #include "rlhf/core/threads.h"
+#include "rlhf/train/machine_memory.h"
 
 namespace rlhf::cli {
 namespace {
@@ -94,9 +95,7 @@ Json cpu_flags() {
   return found;
 }
 
-int64_t memory_bytes(const char* name) {
-  return std::atoll(field_of("/proc/meminfo", name).c_str()) * 1024;
-}
+int64_t memory_bytes() { return std::atoll(field_of("/proc/meminfo", "MemTotal").c_str()) * 1024; }
 
 Json describe() {
   const Bandwidth bandwidth = memory_bandwidth();
@@ -110,8 +109,8 @@ Json describe() {
       {"cpu_flags", cpu_flags()},
       {"cores", available_cores()},
       {"threads", at::get_num_threads()},
-      {"memory_bytes", memory_bytes("MemTotal")},
-      {"memory_available_bytes", memory_bytes("MemAvailable")},
+      {"memory_bytes", memory_bytes()},
+      {"memory_available_bytes", machine_memory().available},
       {"gflops_fp32", rounded(product_peak(at::kFloat))},
       {"gflops_bf16", rounded(product_peak(at::kBFloat16))},
       {"read_gb_per_s", rounded(bandwidth.read)},

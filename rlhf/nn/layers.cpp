@@ -25,11 +25,6 @@ at::Tensor activate(const at::Tensor& x, GluActivation activation) {
   fail("Mlp", "an unknown activation.");
 }
 
-/// (out, in), whichever way it is stored.
-at::Tensor matrix(const Linear& layer) {
-  return layer.transposed ? layer.weight.t() : layer.weight;
-}
-
 /// Whether norm(x) is made again in the backward of these products: with a graph, by the kernels.
 bool is_remade(const Norm& norm, const std::vector<LinearPart>& parts, const at::Tensor& x) {
   const auto biased = [](const LinearPart& part) { return part.bias.defined(); };
@@ -56,15 +51,17 @@ at::Tensor gated(const Mlp& mlp, const at::Tensor& gate, const at::Tensor& up,
                  const DropoutKey* dropout) {
   if (at::GradMode::is_enabled() && !mlp.down.lora && gate.dim() == 2 &&
       has_glu_kernel(gate, mlp.activation)) {
-    return glu_linear(gate, up, mlp.activation, matrix(mlp.down), mlp.down.bias);
+    return glu_linear(gate, up, mlp.activation, mlp.down.matrix(), mlp.down.bias);
   }
   return mlp.down(glu(gate, up, mlp.activation), dropout);
 }
 
 }  // namespace
 
+at::Tensor Linear::matrix() const { return transposed ? weight.t() : weight; }
+
 at::Tensor linear(const Linear& layer, const at::Tensor& x, bool with_bias) {
-  return linear_product(x, matrix(layer), with_bias ? layer.bias : at::Tensor());
+  return linear_product(x, layer.matrix(), with_bias ? layer.bias : at::Tensor());
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x, const DropoutKey* dropout) const {
@@ -83,7 +80,7 @@ std::vector<at::Tensor> apply_together(const Norm& norm,
   const bool plain = std::none_of(layers.begin(), layers.end(),
                                   [](const Linear* layer) { return layer->lora != nullptr; });
   std::vector<LinearPart> parts;
-  for (const Linear* layer : layers) parts.push_back({matrix(*layer), layer->bias});
+  for (const Linear* layer : layers) parts.push_back({layer->matrix(), layer->bias});
   if (plain && is_remade(norm, parts, x)) return remade(norm, parts, x);
   const auto normed = norm.defined() ? norm(x) : x;
   if (plain) return linear_products(normed, parts);

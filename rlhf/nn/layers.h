@@ -21,6 +21,8 @@ struct Linear {
   std::shared_ptr<const Lora> lora = nullptr;  ///< its adapter, or null
 
   bool defined() const { return weight.defined(); }
+  /// (out, in), whichever way it is stored.
+  at::Tensor matrix() const;
   /// x (T, in) to (T, out). `dropout` (null outside training) is the adapter's.
   at::Tensor operator()(const at::Tensor& x, const DropoutKey* dropout = nullptr) const;
 };

@@ -18,13 +18,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-constexpr int64_t kNormRows = 512;  // outputs whose norm is taken at a time
-
-/// (out, in), whichever way it is stored.
-at::Tensor matrix(const Linear& layer) {
-  return layer.transposed ? layer.weight.t() : layer.weight;
-}
-
+constexpr int64_t kNormRows = 512;      // outputs whose norm is taken at a time
 constexpr double kDropSteps = 65536.0;  // a 16-bit draw decides for an element
 
 template <class T>
@@ -148,7 +142,7 @@ class LoraLinear : public torch::autograd::Function<LoraLinear> {
   static at::Tensor input_gradient(const Call& call, bool dora, const at::Tensor& grad,
                                    const at::Tensor& added, const at::Tensor& low,
                                    const at::Tensor& mask) {
-    const auto weight = matrix(call.frozen);
+    const auto weight = call.frozen.matrix();
     const auto narrow = added.to(grad.scalar_type());
     if (!mask.defined()) {
       const auto dx = at::mm(narrow, weight);
@@ -203,7 +197,7 @@ at::Tensor dropout_mask(int64_t tokens, const Lora& lora, const DropoutKey& key,
 
 at::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora) {
   const at::NoGradGuard no_grad;
-  const auto weight = matrix(frozen);
+  const auto weight = frozen.matrix();
   std::vector<at::Tensor> norms;
   for (int64_t row = 0; row < weight.size(0); row += kNormRows) {
     const int64_t rows = std::min(kNormRows, weight.size(0) - row);
@@ -218,7 +212,7 @@ at::Tensor lora_weight_norm(const Linear& frozen, const Lora& lora) {
 at::Tensor merged_weight(const Linear& frozen, const Lora& lora) {
   const at::NoGradGuard no_grad;
   const auto type = frozen.weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  auto sum = at::addmm(matrix(frozen).to(type), lora.b.to(type), lora.a.to(type), /*beta=*/1,
+  auto sum = at::addmm(frozen.matrix().to(type), lora.b.to(type), lora.a.to(type), /*beta=*/1,
                        /*alpha=*/lora.scale);
   if (lora.magnitude.defined()) {
     const auto norm = at::linalg_vector_norm(sum, /*ord=*/2, /*dim=*/{1});

@@ -52,8 +52,6 @@ class RolloutMaker {
                             const Draw& draw, const std::function<bool()>& should_stop = {});
 
   const RolloutSeconds& seconds() const { return seconds_; }
-  /// Ids that end a completion.
-  const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
 
  private:
   const RolloutOptions& options_;
