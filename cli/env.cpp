@@ -14,9 +14,9 @@
 
 #include "cli/commands.h"
 #include "cli/inference.h"
-#include "cli/peaks.h"
 #include "rlhf/core/json.h"
 #include "rlhf/core/threads.h"
+#include "rlhf/kernels/peaks.h"
 #include "rlhf/train/machine_memory.h"
 
 namespace rlhf::cli {
@@ -127,7 +127,8 @@ std::string readable(const Json& found) {
                         value.is_string() ? value.get<std::string>() : value.dump());
   }
   return text +
-         "\ngflops: a 1536 x 1536 product, the bound of model FLOP utilisation.\n"
+         "\ngflops: a square product of 1,536 rows (fewer where it is slow), the bound of model "
+         "FLOP utilisation.\n"
          "rows_independent_from: products of at least so many rows give each row the same bits "
          "whatever "
          "rows are beside it;\n_strict: with MKL_CBWR=AUTO,STRICT, which full_determinism sets.\n";

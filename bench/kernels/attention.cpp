@@ -15,7 +15,7 @@
 #include <tuple>
 
 #include "bench/kernels/bench.h"
-#include "cli/peaks.h"
+#include "rlhf/kernels/peaks.h"
 
 namespace rlhf::bench {
 namespace {
@@ -184,8 +184,8 @@ Call stock_call(const Workload& w, const Operands& x, bool forward) {
 double cost_ratio(const Call& one, const Call& other) {
   double seconds = 1e9, other_seconds = 1e9;
   for (int round = 0; round < 5; ++round) {
-    seconds = std::min(seconds, cli::best_seconds(1, one));
-    other_seconds = std::min(other_seconds, cli::best_seconds(1, other));
+    seconds = std::min(seconds, best_seconds(1, one));
+    other_seconds = std::min(other_seconds, best_seconds(1, other));
   }
   return seconds / other_seconds;
 }

@@ -12,7 +12,7 @@
 #include <memory>
 #include <stdexcept>
 
-#include "cli/peaks.h"
+#include "rlhf/kernels/peaks.h"
 
 namespace rlhf::bench {
 namespace {
@@ -109,7 +109,7 @@ Pair both_pair(const Differentiable& one) {
 }  // namespace
 
 const Peaks& peaks() {
-  static const Peaks found{cli::product_peak(at::kFloat), cli::memory_bandwidth().read};
+  static const Peaks found{product_peak(at::kFloat), memory_bandwidth().read};
   return found;
 }
 

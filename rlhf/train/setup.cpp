@@ -2,16 +2,15 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
 #include "rlhf/core/threads.h"
+#include "rlhf/kernels/peaks.h"
 #include "rlhf/text/tokenizer_json.h"
 #include "rlhf/train/checkpoint.h"
 
@@ -28,20 +27,6 @@ constexpr std::array<const char*, 9> kTokenizerFiles = {"tokenizer_config.json",
                                                         "merges.txt",
                                                         "vocab.txt",
                                                         "tokenizer.model"};
-
-double seconds_of_product(at::ScalarType dtype) {
-  const at::NoGradGuard no_grad;
-  const auto a = at::ones({512, 1024}, dtype);
-  const auto b = at::ones({1024, 1024}, dtype);
-  double best = 1e9;
-  for (int run = 0; run < 4; ++run) {
-    const auto start = std::chrono::steady_clock::now();
-    at::mm(a, b);
-    best = std::min(
-        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
 
 /// The template's text from a .jinja file, or from a folder with a tokenizer.
 std::string template_from(const fs::path& path) {
@@ -137,17 +122,25 @@ at::Device choose_device(DeviceChoice choice, bool use_cpu) {
 
 at::ScalarType choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
                             at::Device device) {
-  if (model.dtype == Dtype::bfloat16 || bf16.value_or(false)) return at::kBFloat16;
-  if (model.dtype == Dtype::float32) return at::kFloat;
+  const bool asked = model.dtype == Dtype::bfloat16 || bf16.value_or(false);
+  if (!asked && model.dtype == Dtype::float32) return at::kFloat;
   if (device.is_cuda()) return at::kBFloat16;
-  const double wide = seconds_of_product(at::kFloat);
-  const double narrow = seconds_of_product(at::kBFloat16);
+  const double wide = product_peak(at::kFloat);
+  const double narrow = product_peak(at::kBFloat16);
+  if (asked) {
+    if (narrow < wide)
+      log_warning(
+          "[dtype] bfloat16 was asked for; products run at {:.0f} GFLOP/s in float32 here and at "
+          "{:.1f} in bfloat16: steps take longer. HINT: dtype: auto takes the faster of both.",
+          wide, narrow);
+    return at::kBFloat16;
+  }
   // Narrow weights must earn the rounding they cost.
-  const bool faster = narrow * 1.3 < wide;
+  const bool faster = narrow > 1.3 * wide;
   log_info(
-      "[dtype] auto: a 512 x 1024 x 1024 product takes {:.2f} ms in fp32 and {:.2f} ms in bf16: {} "
-      "is used.",
-      wide * 1e3, narrow * 1e3, faster ? "bfloat16" : "float32");
+      "[dtype] auto: products run at {:.0f} GFLOP/s in float32 and at {:.1f} in bfloat16: {} is "
+      "used.",
+      wide, narrow, faster ? "bfloat16" : "float32");
   return faster ? at::kBFloat16 : at::kFloat;
 }
 

@@ -1,11 +1,11 @@
-#include "cli/peaks.h"
+#include "rlhf/kernels/peaks.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
 #include <chrono>
 
-namespace rlhf::cli {
+namespace rlhf {
 
 double best_seconds(int calls, const std::function<void()>& call) {
   using Clock = std::chrono::steady_clock;
@@ -20,11 +20,18 @@ double best_seconds(int calls, const std::function<void()>& call) {
 }
 
 double product_peak(at::ScalarType type) {
-  constexpr int64_t n = 1536;
-  const at::Tensor a = at::ones({n, n}, type);
-  const at::Tensor b = at::ones({n, n}, type);
-  at::Tensor c = at::empty({n, n}, type);
-  const double seconds = best_seconds(4, [&] { at::mm_out(c, a, b); });
+  constexpr int64_t kMost = 1536;
+  constexpr int kCalls = 4;
+  constexpr double kPatience = 1.0;  // seconds that the next size may take in all
+  double seconds = 0.0;
+  int64_t n = kMost / 8;
+  for (;; n *= 2) {
+    const at::Tensor a = at::ones({n, n}, type);
+    const at::Tensor b = at::ones({n, n}, type);
+    at::Tensor c = at::empty({n, n}, type);
+    seconds = best_seconds(kCalls, [&] { at::mm_out(c, a, b); });
+    if (n == kMost || 8.0 * seconds * (kCalls + 1) > kPatience) break;
+  }
   return 2.0 * static_cast<double>(n * n * n) / seconds * 1e-9;
 }
 
@@ -37,4 +44,4 @@ Bandwidth memory_bandwidth() {
   return {static_cast<double>(n) * 4e-9 / read, static_cast<double>(n) * 4e-9 / copy};
 }
 
-}  // namespace rlhf::cli
+}  // namespace rlhf

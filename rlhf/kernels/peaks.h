@@ -1,17 +1,19 @@
-// What this machine gives at most, measured on the threads torch has: the bounds that speed is judged by.
+// What this machine gives at most, measured on the threads torch has: the bounds that speed is judged by,
+// and what a choice between number types rests on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <functional>
 
-namespace rlhf::cli {
+namespace rlhf {
 
 /// Least seconds of several calls, one more before them as a warm-up: a machine's peak is what it
 /// reaches undisturbed.
 double best_seconds(int calls, const std::function<void()>& call);
 
-/// GFLOP/s of a square product.
+/// GFLOP/s of a square product: of 1,536 rows, or of half, a quarter or an eighth of them where more
+/// would take seconds, as it does in a type that the machine has no instructions for.
 double product_peak(at::ScalarType type);
 
 /// GB/s read by one pass over 512 MiB on all threads, and read plus written by a copy of 256 MiB.
@@ -21,4 +23,4 @@ struct Bandwidth {
 };
 Bandwidth memory_bandwidth();
 
-}  // namespace rlhf::cli
+}  // namespace rlhf
