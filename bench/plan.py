@@ -1,11 +1,11 @@
 """What `rlhf plan` says beside what a run takes: every method, full and with LoRA, at three sizes; the table of docs/memory.md.
 
 Run:  python bench/plan.py --rlhf build/release/cli/rlhf --data DIR --out plan.json --table docs/memory.md
-      python bench/plan.py --rlhf build/release/cli/rlhf --data DIR --size 25m --runs sft,ppo --out plan.json
+      python bench/plan.py --rlhf build/release/cli/rlhf --data DIR --size 25m --runs "sft|ppo" --out plan.json
 
 Planned is what the program announces before its first step, measured the operating system's peak of the process (measure.py). Models are random; rows
 are texts of GSM8K and HH joined and cut: 256 tokens a row, of pairs 128 of prompt and 128 of each answer, prompts of 64 with 128 new tokens. Two steps
-of three micro-batches or so. --out keeps what it holds of the same commit. The Python that runs this needs torch and transformers.
+of three micro-batches or so. --out keeps what it holds of other runs. The Python that runs this needs torch and transformers.
 """
 
 import argparse
@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--table", type=pathlib.Path)
     args = parser.parse_args()
+    if unknown := [name for name in args.runs.split("|") if name not in RUNS]:
+        parser.error(f"--runs: {' | '.join(RUNS)} were expected, got {' | '.join(unknown)}")
     results = json.loads(args.out.read_text()) if args.out.exists() else {}
     for size in args.size.split(",") if args.rlhf else ():
         with tempfile.TemporaryDirectory() as folder:

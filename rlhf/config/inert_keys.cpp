@@ -58,7 +58,7 @@ constexpr Row kTraining[] = {
     {kAccepted, "liger_kernel_config", "null", "fused kernels and the tiled head are always on."},
     {kAccepted, "use_cache", "false", "training keeps no cache of keys."},
     {kAccepted, "torch_empty_cache_steps", "null",
-     "large buffers go back to the system when they are done with."},
+     "the head's large buffers go back to the system, others are used again."},
     {kAccepted, "auto_find_batch_size", "false",
      "max_tokens_per_microbatch bounds the memory of a step and leaves its batch as it is."},
     {kAccepted, "log_on_each_node", "true", "one process writes the log."},

@@ -36,7 +36,7 @@ void put(Parts& parts, const char* name, int64_t bytes) {
 
 bool narrow(const ModelMemory& model) { return model.element < kFloat; }
 
-/// Bytes of a model's weights. On the policy's base only what is its own.
+/// Bytes of a model's weights; where it stands on another role's, of its own alone.
 int64_t weight_bytes(const HeldModel& held) {
   const ModelMemory& model = held.memory;
   const int64_t own =
@@ -128,13 +128,16 @@ struct Graph {
   int64_t kept = 0;
   int64_t again = 0;
   int64_t fragmentation = 0;
+  int64_t passed = 0;  ///< what a pass without gradients leaves with the allocator
 };
+
 Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t tokens) {
   Graph graph{.kept = tokens * graph_bytes(model)};
   if (request.checkpointing) {
     graph.kept = tokens * model.config.layers * model.config.width * model.element;
     for (size_t i = 0; i < model.layers.size(); ++i)
       graph.again = std::max(graph.again, tokens * layer_bytes(model, i));
+    graph.passed = tokens * pass_bytes(model);
   }
   graph.fragmentation = (graph.kept + graph.again) * kFragmentationPercent / 100;
   return graph;
@@ -156,7 +159,7 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   put(at_head, "activations", graph.kept);
   put(at_head, "head", head_bytes(model, head, rows, request.keep_logits_bytes));
   put(at_head, "gradients", before + (apart ? of_head : 0));
-  put(at_head, "fragmentation", graph.fragmentation);
+  put(at_head, "fragmentation", graph.fragmentation + graph.passed);
   moments.push_back(std::move(at_head));
   // 2. The backward enters the layers.
   Parts entry;
@@ -316,17 +319,25 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
 
 int64_t largest_microbatch(MemoryRequest request, int64_t available) {
   constexpr int64_t kMost = int64_t{1} << 24;
-  const auto fits = [&](int64_t tokens) {
+  const auto fits = [&](int64_t tokens, int64_t step) {
     request.tokens = tokens;
+    request.step_tokens = step;
     return plan_memory(request).bytes() <= available;
   };
-  int64_t low = 0;
-  int64_t high = kMost;
-  while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    (fits(middle) ? low : high) = middle;
-  }
-  return low;
+  const auto largest = [&](int64_t step, int64_t high) {
+    int64_t low = 0;
+    while (high - low > 1) {
+      const int64_t middle = low + (high - low) / 2;
+      (fits(middle, step) ? low : high) = middle;
+    }
+    return low;
+  };
+  // With one micro-batch a step's gradients stand beside nothing: a whole step may fit where no part
+  // of it does. Behind one of more than half a step comes a smaller one.
+  const int64_t step = request.step_tokens;
+  const int64_t first = largest(/*step=*/0, kMost);
+  if (first >= step || fits(first, step)) return first;
+  return largest(step, std::min(first, step / 2) + 1);
 }
 
 }  // namespace rlhf

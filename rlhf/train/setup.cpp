@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
 
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
@@ -87,6 +88,20 @@ std::vector<DataSource> sources_of(const DataOptions& options, const std::string
   return sources;
 }
 
+// A ratio of two speeds that a shared machine's noise does not make.
+constexpr double kClearly = 1.3;
+
+void warn_where_bfloat16_is_slow() {
+  const double wide = product_peak(at::kFloat);
+  const double narrow = product_peak(at::kBFloat16);
+  if (wide < kClearly * narrow) return;
+  log_warning(
+      "[dtype] bfloat16 was asked for; products run at {:.0f} GFLOP/s in float32 here and at "
+      "{:.1f} "
+      "in bfloat16. HINT: dtype: float32 is faster on this machine and takes more memory.",
+      wide, narrow);
+}
+
 }  // namespace
 
 int fix_threads(int64_t wanted) {
@@ -125,18 +140,15 @@ at::ScalarType choose_dtype(const ModelOptions& model, std::optional<bool> bf16,
   const bool asked = model.dtype == Dtype::bfloat16 || bf16.value_or(false);
   if (!asked && model.dtype == Dtype::float32) return at::kFloat;
   if (device.is_cuda()) return at::kBFloat16;
-  const double wide = product_peak(at::kFloat);
-  const double narrow = product_peak(at::kBFloat16);
   if (asked) {
-    if (narrow < wide)
-      log_warning(
-          "[dtype] bfloat16 was asked for; products run at {:.0f} GFLOP/s in float32 here and at "
-          "{:.1f} in bfloat16: steps take longer. HINT: dtype: auto takes the faster of both.",
-          wide, narrow);
+    static std::once_flag once;  // a run's critic asks again
+    std::call_once(once, warn_where_bfloat16_is_slow);
     return at::kBFloat16;
   }
+  const double wide = product_peak(at::kFloat);
+  const double narrow = product_peak(at::kBFloat16);
   // Narrow weights must earn the rounding they cost.
-  const bool faster = narrow > 1.3 * wide;
+  const bool faster = narrow > kClearly * wide;
   log_info(
       "[dtype] auto: products run at {:.0f} GFLOP/s in float32 and at {:.1f} in bfloat16: {} is "
       "used.",
