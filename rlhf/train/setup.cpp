@@ -88,7 +88,7 @@ std::vector<DataSource> sources_of(const DataOptions& options, const std::string
   return sources;
 }
 
-// A ratio of two speeds that a shared machine's noise does not make.
+/// A ratio of two speeds that the noise of a shared machine does not make.
 constexpr double kClearly = 1.3;
 
 void warn_where_bfloat16_is_slow() {
@@ -96,9 +96,8 @@ void warn_where_bfloat16_is_slow() {
   const double narrow = product_peak(at::kBFloat16);
   if (wide < kClearly * narrow) return;
   log_warning(
-      "[dtype] bfloat16 was asked for; products run at {:.0f} GFLOP/s in float32 here and at "
-      "{:.1f} "
-      "in bfloat16. HINT: dtype: float32 is faster on this machine and takes more memory.",
+      "[dtype] bfloat16 was asked for; products run at {:.0f} GFLOP/s in float32 and at {:.1f} in "
+      "bfloat16. HINT: dtype: float32 is faster on this machine and takes more memory.",
       wide, narrow);
 }
 
