@@ -52,9 +52,10 @@ Policy load_critic(CommonConfig& config, TextSide& text, const Policy& policy, c
 
 }  // namespace
 
-Critic::Critic(const CommonConfig& config, CriticOptions options, const TextSide& text,
-               const Policy& policy, const Model* judge)
+Critic::Critic(const CommonConfig& config, const RolloutOptions& rollout, CriticOptions options,
+               const TextSide& text, const Policy& policy, const Model* judge)
     : config_(critic_config(config, options.folder)),
+      max_tokens_(microbatch_tokens(config.training, rollout)),
       options_(std::move(options)),
       text_(text),
       model_(load_critic(config_, text_, policy, judge)),
@@ -77,8 +78,7 @@ at::Tensor Critic::values_of(const PackedBatch& batch, const ForwardOptions& for
 
 void Critic::add_values(const std::vector<RolloutRow>& rows) const {
   const at::NoGradGuard no_grad;
-  for (const auto& batch :
-       batches_of(rows, microbatch_tokens(config_.training), model_.config().shared_prefix_limit()))
+  for (const auto& batch : batches_of(rows, max_tokens_, model_.config().shared_prefix_limit()))
     note_values(batch, values_of(batch.packed, {}), &Sample::values);
 }
 
@@ -94,8 +94,8 @@ double Critic::accumulate_gradients(const std::vector<Slice>& slices, bool mask_
   double loss = 0.0;
   int64_t first_token = 0;
   for (const auto& slice : slices) {
-    for (const auto& batch : batches_of(slice.rows, microbatch_tokens(config_.training),
-                                        model_.config().shared_prefix_limit())) {
+    for (const auto& batch :
+         batches_of(slice.rows, max_tokens_, model_.config().shared_prefix_limit())) {
       ValueInputs inputs;
       inputs.values =
           values_of(batch.packed, model_.training_pass(config_.training, step, first_token));

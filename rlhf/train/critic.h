@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "rlhf/config/rollout_options.h"
 #include "rlhf/losses/value_loss.h"
 #include "rlhf/train/grpo_step.h"
 #include "rlhf/train/optimizer.h"
@@ -30,10 +31,11 @@ struct CriticOptions {
 
 class Critic {
  public:
-  /// `config` is the policy's: dtype, adapter options and training options are the critic's too.
-  /// `judge`: the reward model, or null. UserError where the folder does not fit the policy.
-  Critic(const CommonConfig& config, CriticOptions options, const TextSide& text,
-         const Policy& policy, const Model* judge);
+  /// `config` and `rollout` are the policy's: dtype, adapter options, training options and
+  /// micro-batches are the critic's too. `judge`: the reward model, or null. UserError where the
+  /// folder does not fit the policy.
+  Critic(const CommonConfig& config, const RolloutOptions& rollout, CriticOptions options,
+         const TextSide& text, const Policy& policy, const Model* judge);
 
   const Model& model() const { return model_.model; }
 
@@ -68,6 +70,7 @@ class Critic {
   at::Tensor values_of(const PackedBatch& batch, const ForwardOptions& forward) const;
 
   CommonConfig config_;
+  int64_t max_tokens_;  // of a micro-batch
   CriticOptions options_;
   TextSide text_;
   Policy model_;

@@ -16,7 +16,7 @@ namespace rlhf {
 namespace {
 
 int64_t batch_tokens(const GrpoConfig& config) {
-  return microbatch_tokens(config.training, config.grpo.rollout.num_generations);
+  return microbatch_tokens(config.training, config.grpo.rollout);
 }
 
 bool teaches(const RolloutRow& row) {

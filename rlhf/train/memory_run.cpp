@@ -162,7 +162,8 @@ int64_t text_bytes(const CommonConfig& common) {
 }
 
 int64_t batch_tokens(const RunMemory& run) {
-  return microbatch_tokens(run.common.training, run.rollout ? run.rollout->num_generations : 1);
+  const TrainingOptions& training = run.common.training;
+  return run.rollout ? microbatch_tokens(training, *run.rollout) : microbatch_tokens(training);
 }
 
 /// Tokens of the largest step. Completions of a prompt share it.

@@ -186,7 +186,7 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
   if (method.critic && setup.policy && setup.text) {
     checks.attempt([&] {
       const bool judged = setup.judges && setup.judges->model;
-      setup.critic.emplace(config, *method.critic, *setup.text, *setup.policy,
+      setup.critic.emplace(config, rollout, *method.critic, *setup.text, *setup.policy,
                            judged ? &*setup.judges->model : nullptr);
     });
   }

@@ -96,9 +96,14 @@ OptimizerOptions optimizer_options(const TrainingOptions& options) {
   return made;
 }
 
-int64_t microbatch_tokens(const TrainingOptions& options, int64_t answers) {
-  if (options.max_tokens_per_microbatch > 0) return options.max_tokens_per_microbatch;
-  return answers > 1 ? kGroupTokens : kMicrobatchTokens;
+int64_t microbatch_tokens(const TrainingOptions& options) {
+  const int64_t asked = options.max_tokens_per_microbatch;
+  return asked > 0 ? asked : kMicrobatchTokens;
+}
+
+int64_t microbatch_tokens(const TrainingOptions& options, const RolloutOptions& rollout) {
+  const bool groups = options.max_tokens_per_microbatch == 0 && rollout.num_generations > 1;
+  return groups ? kGroupTokens : microbatch_tokens(options);
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

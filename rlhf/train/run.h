@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "rlhf/config/rollout_options.h"
 #include "rlhf/config/training_options.h"
 #include "rlhf/core/json.h"
 #include "rlhf/data/order.h"
@@ -43,9 +44,10 @@ struct TrainResult {
 using Metrics = std::vector<std::pair<std::string, double>>;
 
 /// Tokens of a micro-batch: `max_tokens_per_microbatch`, or the default where it leaves the choice.
-/// It is larger where several `answers` share a prompt, which goes through the model once for every
-/// micro-batch that has one of them.
-int64_t microbatch_tokens(const TrainingOptions& options, int64_t answers = 1);
+int64_t microbatch_tokens(const TrainingOptions& options);
+/// The same of every model that reads a rollout's completions. The default is larger where several of
+/// them share a prompt, which goes through the model once for every micro-batch that has one of them.
+int64_t microbatch_tokens(const TrainingOptions& options, const RolloutOptions& rollout);
 
 /// How the run's optimizer, and that of any other model it trains, updates.
 OptimizerOptions optimizer_options(const TrainingOptions& options);

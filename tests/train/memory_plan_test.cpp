@@ -9,6 +9,7 @@
 
 #include "rlhf/train/machine_memory.h"
 #include "rlhf/train/memory_run.h"
+#include "rlhf/train/run.h"
 #include "tests/models/temporary_folder.h"
 
 namespace rlhf {
@@ -229,6 +230,22 @@ TEST(MemoryPlan, AWholeStepMayFitWhereNoPartOfItDoes) {
   request.tokens = 3;
   EXPECT_EQ(plan_memory(request).bytes() - whole, 7968 - 3 * 592 - (444 - 177) - 3 * 496);
   EXPECT_EQ(largest_microbatch(request, whole), 5);
+}
+
+TEST(MicrobatchTokens, AreMoreWhereCompletionsShareTheirPrompts) {
+  TrainingOptions training;
+  RolloutOptions rollout;
+  const auto of_group = [&](int64_t generations) {
+    rollout.num_generations = generations;
+    return microbatch_tokens(training, rollout);
+  };
+  EXPECT_EQ(microbatch_tokens(training), 768);
+  EXPECT_EQ(of_group(1), 768);
+  EXPECT_EQ(of_group(2), 1152);
+  training.max_tokens_per_microbatch = 100;
+  EXPECT_EQ(microbatch_tokens(training), 100);
+  EXPECT_EQ(of_group(1), 100);
+  EXPECT_EQ(of_group(2), 100);
 }
 
 class MemoryCheck : public ::testing::Test {

@@ -80,8 +80,8 @@ struct Roles {
     judges = read_judges(config.ppo.rollout, /*longest=*/12, &*prepared.text,
                          &prepared.policy->model, problems);
     problems.throw_if_any();
-    critic.emplace(config, CriticOptions{.folder = critic_folder}, *prepared.text, *prepared.policy,
-                   judges.model ? &*judges.model : nullptr);
+    critic.emplace(config, config.ppo.rollout, CriticOptions{.folder = critic_folder},
+                   *prepared.text, *prepared.policy, judges.model ? &*judges.model : nullptr);
   }
 };
 
