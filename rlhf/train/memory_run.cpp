@@ -74,13 +74,17 @@ int64_t element_of(const CommonConfig& config) {
   return narrow ? 2 : 4;
 }
 
+/// Whose weights a role has: the folder's own, or those of its adapter's base.
+fs::path weights_folder(const fs::path& named) {
+  return is_adapter_folder(named) ? base_of_adapter(named) : named;
+}
+
 /// A trained model: the policy or the critic.
 HeldModel trained_role(const CommonConfig& common, const fs::path& named, ModelTask task,
                        int64_t labels) {
   const LoraOptions& lora = common.lora;
   const bool adapter_folder = is_adapter_folder(named);
-  const fs::path folder = adapter_folder ? base_of_adapter(named) : named;
-  Folder read = read_folder(folder, task, labels);
+  Folder read = read_folder(weights_folder(named), task, labels);
   const int64_t element = element_of(common);
   if (!lora.use_peft && !adapter_folder)
     return {.memory = trained_model(std::move(read.config), element), .stored = read.stored};
@@ -100,11 +104,11 @@ bool same_folder(const fs::path& a, const fs::path& b) {
 }
 
 fs::path base_folder(const CommonConfig& common) {
-  const fs::path folder = *common.model.model_name_or_path;
-  return is_adapter_folder(folder) ? base_of_adapter(folder) : folder;
+  return weights_folder(*common.model.model_name_or_path);
 }
 
-/// A judge: a full model in fp32, or an adapter on a base in the policy's type.
+/// A judge: a full model in fp32, or an adapter on a base in the policy's type, which is the policy's
+/// own where that is frozen and not random.
 HeldModel judge_role(const CommonConfig& common, bool adapted, const fs::path& named) {
   if (!is_adapter_folder(named)) {
     Folder read = read_folder(named, ModelTask::language_model, 1);
@@ -115,7 +119,8 @@ HeldModel judge_role(const CommonConfig& common, bool adapted, const fs::path& n
   Folder read = read_folder(base, lora.task, 1);
   HeldModel held{.memory = adapted_model(std::move(read.config), element_of(common), lora),
                  .stored = read.stored,
-                 .shares_base = adapted && same_folder(base, base_folder(common))};
+                 .shares_base = adapted && !common.model.from_scratch &&
+                                same_folder(base, base_folder(common))};
   return held;
 }
 
@@ -134,19 +139,26 @@ std::optional<HeldModel> reference_role(const RunMemory& run, bool adapted) {
   return held;
 }
 
-/// `judge` is the folder of a judge that is a model of its own, or empty.
-HeldModel critic_role(const RunMemory& run, const HeldModel& policy, const fs::path& judge) {
+bool is_frozen(const HeldModel& held) { return held.memory.trained < held.memory.parameters; }
+
+/// As Critic loads it: with an adapter it stands on the policy or the reward model, whole or an
+/// adapter's base, where that is frozen and has the weights of the critic's folder in its type.
+HeldModel critic_role(const RunMemory& run, const MemoryRequest& request) {
   fs::path folder = *run.critic;
   if (is_adapter_folder(folder) && load_lora_config(folder).task == ModelTask::language_model)
     folder = base_of_adapter(folder);
   HeldModel critic = trained_role(run.common, folder, ModelTask::sequence_classification, 1);
-  const fs::path base = is_adapter_folder(folder) ? base_of_adapter(folder) : folder;
-  const bool on_policy = policy.memory.trained < policy.memory.parameters &&
-                         same_folder(base, base_folder(run.common));
-  const bool on_judge = critic.memory.trained < critic.memory.parameters &&
-                        critic.memory.element == kJudgeElement && !judge.empty() &&
-                        same_folder(base, judge);
-  critic.shares_base = on_policy || on_judge;
+  const auto stands_on = [&](const HeldModel& held, const fs::path& named) {
+    return is_frozen(critic) && is_frozen(held) && held.memory.element == critic.memory.element &&
+           same_folder(weights_folder(folder), weights_folder(named));
+  };
+  const fs::path policy = *run.common.model.model_name_or_path;
+  const auto& reward = run.rollout->reward_model_name_or_path;
+  // Of a policy from scratch the weights are no folder's, nor are those of a critic from there.
+  const bool random = run.common.model.from_scratch;
+  const bool on_policy = !random && stands_on(request.policy, policy);
+  const bool on_reward = reward && stands_on(*request.judge, *reward);
+  critic.shares_base = on_policy || (on_reward && !(random && folder == policy));
   return critic;
 }
 
@@ -305,7 +317,7 @@ MemoryRequest memory_request(const RunMemory& run) {
   const auto& judge = rollout.reward_model_name_or_path ? rollout.reward_model_name_or_path
                                                         : rollout.process_reward_model_name_or_path;
   if (judge) request.judge = judge_role(run.common, adapted, *judge);
-  if (run.critic) request.critic = critic_role(run, request.policy, judge.value_or(""));
+  if (run.critic) request.critic = critic_role(run, request);
   const int64_t drawn = completions_per_generation(rollout, training);
   request.rollout = {.prompt_tokens = run.longest_prompt,
                      .new_tokens = rollout.max_completion_length,

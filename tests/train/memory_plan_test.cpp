@@ -15,20 +15,23 @@
 namespace rlhf {
 namespace {
 
+Json tiny_json() {
+  return {{"model_type", "llama"},
+          {"vocab_size", 100},
+          {"hidden_size", 8},
+          {"intermediate_size", 16},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 2},
+          {"num_key_value_heads", 1},
+          {"head_dim", 4},
+          {"max_position_embeddings", 64},
+          {"rms_norm_eps", 1e-6},
+          {"tie_word_embeddings", true}};
+}
+
 DecoderConfig tiny() {
-  const Json json = {{"model_type", "llama"},
-                     {"vocab_size", 100},
-                     {"hidden_size", 8},
-                     {"intermediate_size", 16},
-                     {"num_hidden_layers", 2},
-                     {"num_attention_heads", 2},
-                     {"num_key_value_heads", 1},
-                     {"head_dim", 4},
-                     {"max_position_embeddings", 64},
-                     {"rms_norm_eps", 1e-6},
-                     {"tie_word_embeddings", true}};
   Problems problems;
-  DecoderConfig config = read_config(json, "config.json", problems);
+  DecoderConfig config = read_config(tiny_json(), "config.json", problems);
   problems.throw_if_any();
   return config;
 }
@@ -246,6 +249,108 @@ TEST(MicrobatchTokens, AreMoreWhereCompletionsShareTheirPrompts) {
   EXPECT_EQ(microbatch_tokens(training), 100);
   EXPECT_EQ(of_group(1), 100);
   EXPECT_EQ(of_group(2), 100);
+}
+
+using Arguments = std::vector<std::string>;
+
+Arguments with(Arguments all, const Arguments& more) {
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+/// Folders with nothing in them but what a plan reads.
+class PpoPlan : public ::testing::Test {
+ protected:
+  std::string model(const std::string& name) const {
+    return folder_with(name, "config.json", tiny_json());
+  }
+  /// Rank 2 on queries and values, 2 · (16 + 12) numbers a layer; a reward model's, with a score head.
+  std::string adapter(const std::string& name, const std::string& base) const {
+    return folder_with(name, "adapter_config.json",
+                       {{"peft_type", "LORA"},
+                        {"task_type", "SEQ_CLS"},
+                        {"r", 2},
+                        {"target_modules", Json::array({"q_proj", "v_proj"})},
+                        {"base_model_name_or_path", base}});
+  }
+  static MemoryRequest planned(const std::string& policy, const std::string& reward,
+                               const Arguments& more) {
+    const Arguments arguments = {"--model_name_or_path",        policy, "--dataset_name", "d",
+                                 "--reward_model_name_or_path", reward};
+    return memory_request(run_memory(read_ppo_config(with(arguments, more), nullptr)));
+  }
+
+ private:
+  std::string folder_with(const std::string& name, const char* file, const Json& content) const {
+    const fs::path folder = temporary_.path() / name;
+    fs::create_directories(folder);
+    write_file(folder / file, content.dump());
+    return folder.string();
+  }
+  testing::TemporaryFolder temporary_;
+};
+
+// tests/train/shared_base_test.cpp has the same of the models that a run loads.
+TEST_F(PpoPlan, TheCriticStandsOnTheBaseOfARewardAdapter) {
+  const std::string policy = model("policy");
+  const std::string base = model("base");
+  const std::string reward = adapter("reward", base);
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    const auto request = planned(policy, reward, {"--use_peft", "true", "--dtype", dtype});
+    EXPECT_FALSE(request.judge->shares_base) << dtype;
+    EXPECT_TRUE(request.critic->shares_base) << dtype;
+  }
+  const MemoryPlan plan = plan_memory(planned(policy, reward, {"--use_peft", "true"}));
+  // The base; its new score head of 8 numbers, the adapter's own one, and 112 of rank 2.
+  EXPECT_EQ(part(phase(plan, "update"), "reward model"), (1992 + 8 + 8 + 112) * 4);
+  EXPECT_EQ(part(phase(plan, "update"), "critic"), (8 + 8 + 112) * 4);
+}
+
+TEST_F(PpoPlan, TheCriticStandsOnFrozenWeightsOfItsFolderAndTypeAlone) {
+  const std::string policy = model("policy");
+  const std::string base = model("base");
+  const std::string copy = model("copy");
+  const std::string whole = model("whole");
+  const std::string reward = adapter("reward", base);
+  const auto shares = [&](const std::string& judge, const std::string& critic,
+                          const Arguments& more) {
+    return planned(policy, judge, with(more, {"--value_model_name_or_path", critic}))
+        .critic->shares_base;
+  };
+  const Arguments lora = {"--use_peft", "true"};
+  EXPECT_TRUE(shares(reward, base, lora));
+  EXPECT_TRUE(shares(reward, policy, lora));
+  EXPECT_TRUE(shares(reward, adapter("value", base), lora));
+  EXPECT_FALSE(shares(reward, copy, lora));
+  EXPECT_FALSE(shares(reward, adapter("other_value", copy), lora));
+  EXPECT_FALSE(shares(reward, base, {})) << "a critic that is trained in full";
+  EXPECT_TRUE(shares(whole, whole, lora));
+  EXPECT_FALSE(shares(whole, whole, with(lora, {"--dtype", "bfloat16"})))
+      << "a whole reward model is held in fp32";
+}
+
+TEST_F(PpoPlan, NobodyStandsOnARandomPolicy) {
+  const std::string policy = model("policy");
+  const std::string own = adapter("own", policy);
+  const std::string other = adapter("other", model("base"));
+  for (const bool random : {false, true}) {
+    const Arguments lora = {"--use_peft", "true", "--from_scratch", random ? "true" : "false"};
+    EXPECT_EQ(planned(policy, own, lora).judge->shares_base, !random);
+    EXPECT_TRUE(planned(policy, other, lora).critic->shares_base) << "on the reward model";
+    const Arguments on_policy = with(lora, {"--value_model_name_or_path", policy});
+    EXPECT_EQ(planned(policy, other, on_policy).critic->shares_base, !random);
+    EXPECT_EQ(planned(policy, own, on_policy).critic->shares_base, !random);
+  }
+}
+
+// Eight completions of at most 53 tokens behind prompts of 512: more than a micro-batch.
+TEST_F(PpoPlan, MicroBatchesOfGroupsAreLarger) {
+  const std::string policy = model("policy");
+  const auto tokens = [&](const char* generations) {
+    return planned(policy, policy, {"--num_generations", generations}).tokens;
+  };
+  EXPECT_EQ(tokens("1"), 768);
+  EXPECT_EQ(tokens("2"), 1152);
 }
 
 class MemoryCheck : public ::testing::Test {

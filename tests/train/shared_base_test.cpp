@@ -9,6 +9,7 @@
 #include "rlhf/models/classifier.h"
 #include "rlhf/models/safetensors.h"
 #include "rlhf/train/critic.h"
+#include "rlhf/train/memory_run.h"
 #include "rlhf/train/ppo.h"
 #include "rlhf/train/reward.h"
 #include "rlhf/train/rollout_maker.h"
@@ -125,6 +126,27 @@ TEST(SharedBase, ACriticStandsOnAFullRewardModel) {
   EXPECT_EQ(places({&*roles.judges.model, &roles.critic->model()}), places({&*roles.judges.model}));
   EXPECT_EQ(places({&policy, &*roles.judges.model}),
             places({&policy}) + places({&*roles.judges.model}));
+}
+
+// The base of a reward adapter need not be the policy's: a critic of that base, or of an adapter on
+// it, has it in common with the reward model. The plan counts it once.
+TEST(SharedBase, ACriticStandsOnTheBaseOfARewardAdapter) {
+  const fs::path folder = testing::scratch("shared_reward_base");
+  const fs::path base = write_base(folder / "base");
+  const fs::path reward_base = write_base(folder / "base_of_reward");
+  const fs::path reward = write_reward_adapter(folder / "reward", reward_base);
+  for (const fs::path& critic : {reward, reward_base}) {
+    SCOPED_TRACE(critic.string());
+    const Roles roles(ppo_arguments(folder, "run", base,
+                                    {"--reward_model_name_or_path", reward.string(),
+                                     "--value_model_name_or_path", critic.string()}),
+                      critic.string());
+    const Model& policy = roles.prepared.policy->model;
+    const Model& judge = *roles.judges.model;
+    EXPECT_EQ(places({&judge, &roles.critic->model()}), places({&judge}));
+    EXPECT_EQ(places({&policy, &judge}), places({&policy}) + places({&judge}));
+    EXPECT_TRUE(memory_request(run_memory(roles.config)).critic->shares_base);
+  }
 }
 
 // Without an adapter each role's weights move: nothing is shared.
