@@ -4,8 +4,6 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <optional>
-
 namespace rlhf {
 namespace {
 
@@ -14,10 +12,6 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 thread_local bool direct = false;
-
-std::optional<at::Tensor> as_optional(const at::Tensor& bias) {
-  return bias.defined() ? std::optional(bias) : std::nullopt;
-}
 
 class LinearMap : public torch::autograd::Function<LinearMap> {
  public:
@@ -87,7 +81,7 @@ at::Tensor weight_gradient(const at::Tensor& weight, const at::Tensor& gradient)
   at::Tensor& sum = leaf.mutable_grad();
   if (!sum.defined()) {
     sum = gradient;
-  } else if (!sum.is_same(gradient)) {
+  } else {
     sum.add_(gradient);
   }
   return {};
@@ -98,6 +92,10 @@ at::Tensor product_gradient(const at::Tensor& weight, const at::Tensor& dy, cons
     return weight_gradient(weight, at::mm(dy.t(), x));
   weight.grad().addmm_(dy.t(), x);
   return {};
+}
+
+std::optional<at::Tensor> as_optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
 at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -9,9 +9,21 @@
 //
 // The first sum into a .grad that is undefined gives the bits of the plain way; later ones round
 // once less. Weights that are no leaf (a transposed view) go the plain way.
+//
+// What autograd does around its own adding does not happen:
+//   hooks     of a weight, before its sum or after it, see nothing of what is summed here
+//   locks     that let several backwards add to one weight are not taken: one at a time has it
+//   threads   the scope is the thread's. On the CPU autograd works on the one that called it, also in
+//             the backward within a backward of nn/checkpoint.h. For other devices it has threads of
+//             its own, in which no scope is open: all gradients go the plain way there
+//   graphs    no gradient of a gradient. With retain_graph a graph may be walked again, but a tensor
+//             that it saved and handed over as the first sum (a head's, made in its forward) must be
+//             as it was: autograd ends with an error where a sum changed it in between
 #pragma once
 
 #include <ATen/core/Tensor.h>
+
+#include <optional>
 
 namespace rlhf {
 
@@ -35,11 +47,14 @@ void backward(const at::Tensor& loss);
 bool sums_directly(const at::Tensor& weight);
 
 /// For the backward of a function of `weight`: sums `gradient` (of its shape, or undefined) into .grad
-/// and returns an undefined tensor, or returns it where !sums_directly(weight). A `gradient` that is
-/// .grad itself is summed already.
+/// and returns an undefined tensor, or returns it where !sums_directly(weight). Who adds to .grad
+/// itself has nothing to give here.
 at::Tensor weight_gradient(const at::Tensor& weight, const at::Tensor& gradient);
 /// The same of the product dyᵀ x: dy (T, N), x (T, C), weight (N, C).
 at::Tensor product_gradient(const at::Tensor& weight, const at::Tensor& dy, const at::Tensor& x);
+
+/// How an undefined tensor travels through autograd: its functions take no undefined inputs.
+std::optional<at::Tensor> as_optional(const at::Tensor& tensor);
 
 /// x (…, C), weight (N, C), bias (N) or undefined: x weightᵀ + bias, (…, N). Differentiable in all.
 at::Tensor linear_map(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});

@@ -47,10 +47,6 @@ void check_head_arguments(const at::Tensor& hidden, const Head& head, const at::
   check_targets(targets, head.weight.size(0));
 }
 
-std::optional<at::Tensor> as_optional(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
-}
-
 HeadTiles::HeadTiles(const at::Tensor& hidden, const Head& head, double temperature)
     : hidden_(hidden.to(compute_type(hidden, head)).contiguous()),
       weight_(head.weight),

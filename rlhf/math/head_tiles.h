@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "rlhf/kernels/softmax_rows.h"
 #include "rlhf/math/linear_logprobs.h"
@@ -15,9 +14,6 @@ namespace rlhf {
 /// the first bad row.
 void check_head_arguments(const at::Tensor& hidden, const Head& head, const at::Tensor& targets,
                           const LogprobOptions& options);
-
-/// How an undefined tensor travels through autograd: its functions take no undefined inputs.
-std::optional<at::Tensor> as_optional(const at::Tensor& tensor);
 
 /// One call's view of the head. Products are computed in fp32 (double where an operand is double):
 /// operands of lower precision are widened, the weight tile by tile, so that logits never carry

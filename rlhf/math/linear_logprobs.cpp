@@ -161,17 +161,16 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
     stats.centred = saved[6];
     const bool hidden = ctx->needs_input_grad(0);
     const bool bias = head.bias.defined() && ctx->needs_input_grad(2);
-    HeadGradients gradients = ctx->needs_input_grad(1) && adds_to_sum(head.weight, tiles)
-                                  ? HeadGradients(tiles, hidden, head.weight.grad(), bias)
-                                  : HeadGradients(tiles, hidden, ctx->needs_input_grad(1), bias);
+    const bool weight = ctx->needs_input_grad(1);
+    const bool in_place = weight && adds_to_sum(head.weight, tiles);
+    HeadGradients gradients = in_place ? HeadGradients(tiles, hidden, head.weight.grad(), bias)
+                                       : HeadGradients(tiles, hidden, weight, bias);
     backward_pass(tiles, targets, stats, row_gradient(grads, stats), saved[7], options, gradients);
-    return {narrowed(gradients.hidden, saved[0]),
-            weight_gradient(saved[1], narrowed(gradients.weight, saved[1])),
-            narrowed(gradients.bias, saved[2]),
-            {},
-            {},
-            {},
-            {}};
+    variable_list out(7);
+    out[0] = narrowed(gradients.hidden, saved[0]);
+    if (!in_place) out[1] = weight_gradient(saved[1], narrowed(gradients.weight, saved[1]));
+    out[2] = narrowed(gradients.bias, saved[2]);
+    return out;
   }
 
  private:

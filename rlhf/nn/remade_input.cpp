@@ -109,8 +109,7 @@ std::vector<at::Tensor> norm_linears(const at::Tensor& x, const NormStep& norm,
 
 at::Tensor glu_linear(const at::Tensor& gate, const at::Tensor& up, GluActivation activation,
                       const at::Tensor& weight, const at::Tensor& bias) {
-  return GluLinear::apply(gate, up, weight, bias.defined() ? std::optional(bias) : std::nullopt,
-                          activation);
+  return GluLinear::apply(gate, up, weight, as_optional(bias), activation);
 }
 
 }  // namespace rlhf

@@ -117,6 +117,74 @@ TEST(WeightGradient, OutsideAScopeIsHandedBack) {
   EXPECT_FALSE(sums_directly(weight.detach()));
   EXPECT_FALSE(weight_gradient(weight, gradient).defined());
   EXPECT_TRUE(weight.grad().is_same(gradient));
+  // Once more is twice, also of the tensor that has become the sum.
+  EXPECT_FALSE(weight_gradient(weight, gradient).defined());
+  EXPECT_TRUE(at::equal(weight.grad(), at::full({2, 2}, 2.0, at::kDouble)));
+}
+
+TEST(WeightGradient, OfAGraphThatIsWalkedTwiceIsTwiceTheGradient) {
+  at::manual_seed(6);
+  const auto ids = at::tensor({1, 3, 1}, at::kLong);
+  const auto x = at::randn({5, 4}, at::kDouble);
+  const auto weight = leaf({5, 4});
+  const auto expected = summed(weight, 1, /*directly=*/false, [&] {
+    return weighted(at::linear(x, weight)) + weighted(at::embedding(weight, ids));
+  });
+  weight.mutable_grad() = at::Tensor();
+  const auto loss = weighted(linear_map(x, weight)) + weighted(embedding_rows(weight, ids, -1));
+  const DirectGradients here;
+  loss.backward({}, /*retain_graph=*/true);
+  loss.backward();
+  // fp64 sums of at most seven numbers, twice.
+  EXPECT_TRUE(at::allclose(weight.grad(), 2 * expected, 1e-13, 1e-13));
+}
+
+// All numbers are positive, so that a sum's last value is its largest and errors are relative to it.
+TEST(WeightGradient, InBfloat16IsTheSumToItsRounding) {
+  at::manual_seed(7);
+  const auto narrow = [](at::IntArrayRef shape) { return at::rand(shape).to(at::kBFloat16); };
+  const auto ids = at::tensor({2, 0, 2, 5, 1, 2}, at::kLong);
+  const auto x = narrow({6, 4});
+  const auto of_product = narrow({6, 6});
+  const auto of_rows = narrow({6, 4});
+  const auto start = narrow({6, 4});
+  const auto weight = start.clone().requires_grad_(true);
+  const auto wide = start.to(at::kDouble).requires_grad_(true);
+  for (int i = 0; i < 3; ++i) {
+    backward((linear_map(x, weight) * of_product).sum() +
+             (embedding_rows(weight, ids, /*padding=*/-1) * of_rows).sum());
+    ((at::linear(x.to(at::kDouble), wide) * of_product.to(at::kDouble)).sum() +
+     (at::embedding(wide, ids) * of_rows.to(at::kDouble)).sum())
+        .backward();
+  }
+  ASSERT_EQ(weight.grad().scalar_type(), at::kBFloat16);
+  // A backward rounds a product of six terms and at most three rows to eight bits, 2^-9, each perhaps
+  // before it is added and after: ten times, in all thirty, where a sum left out would be a third.
+  EXPECT_TRUE(at::allclose(weight.grad().to(at::kDouble), wide.grad(), /*rtol=*/30 * 0x1p-9,
+                           /*atol=*/0.0));
+}
+
+TEST(DirectGradients, EndWhereTheOutermostEnds) {
+  const auto weight = leaf({2, 2});
+  {
+    const DirectGradients outer;
+    {
+      const DirectGradients inner;
+      EXPECT_TRUE(sums_directly(weight));
+    }
+    EXPECT_TRUE(sums_directly(weight));
+  }
+  EXPECT_FALSE(sums_directly(weight));
+}
+
+// Of what is no scalar there is no backward().
+TEST(DirectGradients, AreAsBeforeAfterABackwardThatThrows) {
+  const auto weight = leaf({2, 2});
+  EXPECT_THROW(backward(2 * weight), c10::Error);
+  EXPECT_FALSE(sums_directly(weight));
+  const DirectGradients outer;
+  EXPECT_THROW(backward(2 * weight), c10::Error);
+  EXPECT_TRUE(sums_directly(weight));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "head_cases.h"
 #include "rlhf/core/error.h"
@@ -353,6 +354,21 @@ TEST(LinearLogprobs, HalfPrecisionInputsLoseNothing) {
                            /*atol=*/1e-4));
 }
 
+TEST(LinearLogprobs, Bfloat16WeightsAreSummedDirectly) {
+  const auto data = wide_case(/*rows=*/40, /*vocab=*/5000, at::kBFloat16);
+  const auto weight = data.weight.clone().requires_grad_();
+  for (int i = 0; i < 3; ++i)
+    backward(linear_logprobs(data.hidden, Head{weight}, data.targets).logprobs.sum());
+  const auto wide = data.weight.to(at::kDouble).requires_grad_();
+  const auto logprobs = at::log_softmax(at::matmul(data.hidden.to(at::kDouble), wide.t()), 1);
+  (3 * logprobs.gather(1, data.targets.unsqueeze(1))).sum().backward();
+  ASSERT_EQ(weight.grad().scalar_type(), at::kBFloat16);
+  // Three equal parts: each is rounded to eight bits (2^-9 of it), and so are the sums of two and of
+  // three; beside that fp32 sums of 40 numbers near 1.
+  EXPECT_TRUE(at::allclose(weight.grad().to(at::kDouble), wide.grad(), /*rtol=*/4 * 0x1p-9,
+                           /*atol=*/3e-4));
+}
+
 TEST(LinearLogprobs, NoRows) {
   const auto hidden = at::empty({0, 4}).requires_grad_();
   const auto weight = at::randn({6, 4}).requires_grad_();
@@ -417,12 +433,21 @@ TEST(LinearLogprobs, RefusesATargetOutsideTheVocabularyByRow) {
 }
 
 TEST(LinearLogprobs, GraphMayBeWalkedTwice) {
-  auto c = head_cases().front();
-  const auto value = (c["g"] * linear_logprobs(c.hidden, c.head, c.targets).logprobs).sum();
-  value.backward({}, /*retain_graph=*/true);
-  const auto once = c.hidden.grad().clone();
-  value.backward();
-  EXPECT_LT(difference(c.hidden.grad(), 2 * once), kDoubleTolerance);
+  for (const bool directly : {false, true}) {
+    for (const int64_t keep : {int64_t{0}, int64_t{1} << 20}) {
+      for (auto& c : head_cases()) {
+        c.options.keep_logits_bytes = keep;
+        const auto rows = linear_logprobs(c.hidden, c.head, c.targets, c.options);
+        const auto half = 0.5 * (c["g"] * rows.logprobs).sum();
+        std::optional<DirectGradients> here;
+        if (directly) here.emplace();
+        half.backward({}, /*retain_graph=*/true);
+        half.backward();
+        EXPECT_LT(gradient_difference(c, c.json["grads_logprobs"]), kDoubleTolerance)
+            << c.name << " " << directly;
+      }
+    }
+  }
 }
 
 }  // namespace
