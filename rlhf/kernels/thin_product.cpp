@@ -5,7 +5,6 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/thin_product_simd.h"
