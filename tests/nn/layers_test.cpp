@@ -3,9 +3,11 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 
+#include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/nn/checkpoint.h"
 #include "rlhf/nn/rope.h"
 
@@ -146,6 +148,42 @@ TEST(Checkpointed, ChainsAndSharesParameters) {
   checkpointed(block, checkpointed(block, x, {w}), {w}).sum().backward();
   expect_values(w.grad(), {24});
   expect_values(x.grad(), {9});
+}
+
+// Two blocks that share their matrices, whose gradients both add to, in two parts.
+TEST(Checkpointed, GivesTheGradientsOfPlainAutogradHoweverTheyAreSummed) {
+  at::manual_seed(9);
+  const auto leaf = [](at::IntArrayRef shape) {
+    return at::randn(shape, at::kDouble).requires_grad_(true);
+  };
+  const auto x = leaf({5, 4});
+  const auto up = leaf({6, 4});
+  const auto down = leaf({4, 6});
+  const std::vector<at::Tensor> leaves = {x, up, down};
+  const auto plain = [&](const at::Tensor& in) {
+    return in + at::linear(at::linear(in, up).tanh(), down);
+  };
+  const Block block = [&](const at::Tensor& in) {
+    return in + linear_map(linear_map(in, up).tanh(), down);
+  };
+  const auto expected = torch::autograd::grad({plain(plain(x)).square().sum()}, leaves);
+  for (const bool directly : {false, true}) {
+    for (const auto& one : leaves) one.mutable_grad() = at::Tensor();
+    for (const double part : {0.25, 0.75}) {
+      const auto y = checkpointed(block, checkpointed(block, x, {up, down}), {up, down});
+      const auto loss = part * y.square().sum();
+      if (directly) {
+        backward(loss);
+      } else {
+        loss.backward();
+      }
+    }
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      // fp64 sums of some twenty products near 10.
+      EXPECT_TRUE(at::allclose(leaves[i].grad(), expected[i], /*rtol=*/1e-12, /*atol=*/1e-12))
+          << "input " << i << (directly ? ", directly" : "");
+    }
+  }
 }
 
 }  // namespace
