@@ -113,6 +113,25 @@ TEST(MemoryPlan, CountsASupervisedStep) {
   EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200);
 }
 
+// Of 20 tokens the second ten meet the gradients of the first, 1992 numbers. The head is the largest
+// moment of all four. Its products add to them from logits in fp32; the supervised form has made its
+// 100 · 8 numbers before, and in bfloat16 they are narrowed from fp32: these stand beside.
+TEST(MemoryPlan, TheHeadsGradientStandsBesideTheSumsWhereItIsMadeApart) {
+  const auto gradients = [](HeadUse head, int64_t element) {
+    MemoryRequest request = supervised();
+    request.policy.memory = trained_model(tiny(), element);
+    request.head = head;
+    request.step_tokens = 20;
+    const MemoryPlan plan = plan_memory(request);
+    EXPECT_GT(part(phase(plan, "update"), "head"), 0);
+    return part(phase(plan, "update"), "gradients");
+  };
+  EXPECT_EQ(gradients(HeadUse::supervised, 4), 7968 + 3200);
+  EXPECT_EQ(gradients(HeadUse::logprobs, 4), 7968);
+  EXPECT_EQ(gradients(HeadUse::supervised, 2), 3984 + 1600);
+  EXPECT_EQ(gradients(HeadUse::logprobs, 2), 3984 + 1600);
+}
+
 TEST(MemoryPlan, CheckpointingKeepsTheInputsOfLayers) {
   MemoryRequest request = supervised();
   request.checkpointing = true;
