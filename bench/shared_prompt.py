@@ -47,10 +47,11 @@ def run(args, folder: pathlib.Path, name: str, groups: list[flops.Group]) -> lis
     """Seconds of forward and backward of each counted step."""
     count = sum(len(answers) for _, answers in groups)
     output = folder / f"run_{name}"
-    options = {**common.shared_options(args, count, 1e-6), "model_name_or_path": folder / "model", "replay_completions": folder / f"{name}.jsonl",
-               "output_dir": output, "overwrite_output_dir": True, "cache_dir": folder / "cache", "threads": args.threads, "beta": 0.0,
-               "num_generations": max(len(answers) for _, answers in groups), "advantage_estimator": "reinforce_plus_plus", "temperature": 1.0, "max_completion_length": args.row + args.answer,
-               "max_tokens_per_microbatch": 2 * flops.tokens(groups)}
+    options = {**common.shared_options(args, count, 1e-6), "model_name_or_path": folder / "model",
+               "replay_completions": folder / f"{name}.jsonl", "output_dir": output, "overwrite_output_dir": True,
+               "cache_dir": folder / "cache", "threads": args.threads, "beta": 0.0, "advantage_estimator": "reinforce_plus_plus",
+               "num_generations": max(len(answers) for _, answers in groups), "temperature": 1.0,
+               "max_completion_length": args.row + args.answer, "max_tokens_per_microbatch": 2 * flops.tokens(groups)}
     common.measured([args.rlhf, "rloo", *common.flags(options), *args.extra.split()], args.threads)
     return [line["time/update"] for line in inputs.read_rows(output / "metrics.jsonl")][common.SKIPPED_STEPS:]
 
