@@ -72,7 +72,7 @@ void backward(const at::Tensor& loss) {
 }
 
 bool sums_directly(const at::Tensor& weight) {
-  return direct && weight.is_leaf() && weight.requires_grad();
+  return direct && weight.is_cpu() && weight.is_leaf() && weight.requires_grad();
 }
 
 at::Tensor weight_gradient(const at::Tensor& weight, const at::Tensor& gradient) {

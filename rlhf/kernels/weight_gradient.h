@@ -28,7 +28,8 @@
 namespace rlhf {
 
 /// Sums directly on this thread, for as long as it lives. Only for a backward() that means to add to
-/// .grad: what torch::autograd::grad() is asked for would be missing from its answer.
+/// .grad: what torch::autograd::grad() is asked for would be missing from its answer. Around a forward
+/// pass too it lets a loss that makes its gradient there (math/linear_logprobs.h) add it at once.
 class DirectGradients {
  public:
   DirectGradients();

@@ -6,6 +6,7 @@
 
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/scratch.h"
+#include "rlhf/kernels/weight_gradient.h"
 
 namespace rlhf {
 namespace {
@@ -99,29 +100,24 @@ int64_t head_chunk_rows(int64_t all_rows, int64_t vocab, int64_t element, int64_
   return (rows + chunks - 1) / chunks;
 }
 
-HeadGradients::HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need_weight,
-                             bool need_bias)
+HeadGradients::HeadGradients(const HeadTiles& tiles, const at::Tensor& head_weight, Wanted wanted)
     : tiles_(tiles) {
   const int64_t rows = tiles.rows();
   const int64_t width = tiles.hidden(0, 0).size(1);
-  if (need_hidden) {
+  if (wanted.hidden) {
     hidden = at::empty({rows, width}, tiles.options());
   }
-  // The first cell overwrites; without rows there is none.
-  if (need_weight) {
+  if (wanted.weight && sums_directly(head_weight) && head_weight.grad().defined() &&
+      head_weight.grad().scalar_type() == tiles.options().dtype()) {
+    sum_ = head_weight.grad();
+  } else if (wanted.weight) {
+    // The first cell overwrites; without rows there is none.
     weight = scratch({tiles.vocab(), width}, tiles.options());
     if (rows == 0) weight.zero_();
   }
-  if (need_bias) {
+  if (wanted.bias) {
     bias = at::zeros({tiles.vocab()}, tiles.options());
   }
-}
-
-HeadGradients::HeadGradients(const HeadTiles& tiles, bool need_hidden, const at::Tensor& sum,
-                             bool need_bias)
-    : HeadGradients(tiles, need_hidden, /*need_weight=*/false, need_bias) {
-  weight = sum;
-  adds_ = true;
 }
 
 void HeadGradients::add(const at::Tensor& dx, int64_t row, int64_t first,
@@ -130,10 +126,10 @@ void HeadGradients::add(const at::Tensor& dx, int64_t row, int64_t first,
     auto out = hidden.narrow(0, row, dx.size(0));
     at::addmm_out(out, out, dx, weight_tile, /*beta=*/first == 0 ? 0 : 1);
   }
-  if (weight.defined()) {
-    auto out = weight.narrow(0, first, dx.size(1));
+  if (weight.defined() || in_place()) {
+    auto out = (in_place() ? sum_ : weight).narrow(0, first, dx.size(1));
     at::addmm_out(out, out, dx.t(), tiles_.hidden(row, dx.size(0)),
-                  /*beta=*/row == 0 && !adds_ ? 0 : 1);
+                  /*beta=*/row == 0 && !in_place() ? 0 : 1);
   }
   if (bias.defined()) {
     bias.narrow(0, first, dx.size(1)).add_(dx.sum(0));

@@ -64,13 +64,21 @@ void for_pieces(int64_t n, int64_t size, Fn fn) {
 /// The gradients of one call, summed cell by cell into one buffer each. Undefined where not wanted.
 class HeadGradients {
  public:
-  HeadGradients(const HeadTiles& tiles, bool need_hidden, bool need_weight, bool need_bias);
-  /// The same with a weight's gradient that is added to `sum` (V, C), of the tiles' type.
-  HeadGradients(const HeadTiles& tiles, bool need_hidden, const at::Tensor& sum, bool need_bias);
+  struct Wanted {
+    bool hidden = false;
+    bool weight = false;
+    bool bias = false;
+  };
+  /// That of `weight`, the head's, goes straight into its .grad where sums_directly(weight) says so
+  /// (kernels/weight_gradient.h) and one of the tiles' type is there.
+  HeadGradients(const HeadTiles& tiles, const at::Tensor& weight, Wanted wanted);
 
   /// Takes the gradient dx (count, width) of one cell's product in. Cells of row 0 and of column 0
   /// come first; `weight_tile` is the tile of the weight.
   void add(const at::Tensor& dx, int64_t row, int64_t first, const at::Tensor& weight_tile);
+
+  /// Whether the weight's gradient is added to its .grad: there is none to hand over then.
+  bool in_place() const { return sum_.defined(); }
 
   at::Tensor hidden;  ///< (R, C)
   at::Tensor weight;  ///< (V, C)
@@ -78,7 +86,7 @@ class HeadGradients {
 
  private:
   const HeadTiles& tiles_;
-  bool adds_ = false;  // to what `weight` holds already
+  at::Tensor sum_;  // the weight's .grad
 };
 
 }  // namespace rlhf

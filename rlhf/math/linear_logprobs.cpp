@@ -159,27 +159,19 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
     stats.max = saved[4];
     stats.sum = saved[5];
     stats.centred = saved[6];
-    const bool hidden = ctx->needs_input_grad(0);
-    const bool bias = head.bias.defined() && ctx->needs_input_grad(2);
-    const bool weight = ctx->needs_input_grad(1);
-    const bool in_place = weight && adds_to_sum(head.weight, tiles);
-    HeadGradients gradients = in_place ? HeadGradients(tiles, hidden, head.weight.grad(), bias)
-                                       : HeadGradients(tiles, hidden, weight, bias);
+    HeadGradients gradients(tiles, head.weight,
+                            {.hidden = ctx->needs_input_grad(0),
+                             .weight = ctx->needs_input_grad(1),
+                             .bias = head.bias.defined() && ctx->needs_input_grad(2)});
     backward_pass(tiles, targets, stats, row_gradient(grads, stats), saved[7], options, gradients);
     variable_list out(7);
     out[0] = narrowed(gradients.hidden, saved[0]);
-    if (!in_place) out[1] = weight_gradient(saved[1], narrowed(gradients.weight, saved[1]));
+    out[1] = weight_gradient(saved[1], narrowed(gradients.weight, saved[1]));
     out[2] = narrowed(gradients.bias, saved[2]);
     return out;
   }
 
  private:
-  /// Whether the tiles' products may add to the weight's .grad.
-  static bool adds_to_sum(const at::Tensor& weight, const HeadTiles& tiles) {
-    return sums_directly(weight) && weight.grad().defined() &&
-           weight.grad().scalar_type() == tiles.options().dtype();
-  }
-
   // d log p_t / dz_v = 1[v = t] − p_v,   dH / dz_v = −p_v (log p_v + H).
   static RowGradient row_gradient(const variable_list& grads, const RowStats& stats) {
     const auto zero = at::zeros_like(stats.max);

@@ -76,6 +76,9 @@ struct SupervisedLoss {
 /// `coefficients` (R) is the weight of each row, as a rule 1 / (supervised tokens of the step).
 /// `label_smoothing` ε mixes the loss with the mean over the vocabulary: (1 − ε)·nll +
 /// ε·mean_v(−log p_v) (transformers' LabelSmoother); nll only.
+/// In a DirectGradients (kernels/weight_gradient.h) that is open already, the weight's gradient is
+/// added to a .grad that is there as it is made, V·C numbers less to hold: who opens one promises one
+/// backward() of this very loss. Error where another factor or a second one comes.
 SupervisedLoss linear_supervised_loss(const at::Tensor& hidden, const Head& head,
                                       const at::Tensor& targets, const at::Tensor& coefficients,
                                       RowObjective objective, double label_smoothing = 0.0,

@@ -103,7 +103,7 @@ SupervisedPass supervised_pass(const HeadTiles& tiles, const at::Tensor& targets
       options.top1 ? stats.argmax == targets : at::empty({0}, targets.options().dtype(at::kBool))};
 }
 
-// The gradient is made in forward; backward scales it.
+// The gradient is made in forward; backward scales it, but for what went into the weight's .grad.
 class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
  public:
   static variable_list forward(AutogradContext* ctx, const Variable& hidden, const Variable& weight,
@@ -112,11 +112,14 @@ class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
                                const Objective& objective, const LogprobOptions& options) {
     const auto bias = maybe_bias.value_or(at::Tensor());
     const HeadTiles tiles(hidden, {weight, bias, logit_scale, softcap}, options.temperature);
-    HeadGradients gradients(tiles, hidden.requires_grad(), weight.requires_grad(),
-                            bias.defined() && bias.requires_grad());
+    HeadGradients gradients(tiles, weight,
+                            {.hidden = hidden.requires_grad(),
+                             .weight = weight.requires_grad(),
+                             .bias = bias.defined() && bias.requires_grad()});
     const auto pass = supervised_pass(tiles, targets, coefficients, objective, options, &gradients);
     ctx->save_for_backward({like(gradients.hidden, hidden), like(gradients.weight, weight),
                             like(gradients.bias, bias), weight});
+    ctx->saved_data["in_place"] = gradients.in_place();
     const auto loss = pass.loss.to(tiles.options().dtype());
     ctx->mark_non_differentiable({pass.logprobs, pass.entropy, pass.top1});
     ctx->set_materialize_grads(false);
@@ -127,6 +130,7 @@ class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
     const auto saved = ctx->get_saved_variables();
     const auto& outer = grads[0];
     const bool one = outer.device().is_cpu() && outer.item<double>() == 1.0;
+    check_walk(ctx, one);
     variable_list out(9);
     for (size_t i = 0; i < 3; ++i) {
       if (saved[i].defined()) out[i] = one ? saved[i] : saved[i] * outer.to(saved[i].scalar_type());
@@ -136,6 +140,16 @@ class SupervisedHead : public torch::autograd::Function<SupervisedHead> {
   }
 
  private:
+  // What went into .grad in forward can be neither scaled nor added again.
+  static void check_walk(AutogradContext* ctx, bool one) {
+    if (!ctx->saved_data["in_place"].toBool()) return;
+    const bool first = ctx->saved_data.emplace("walked", true).second;
+    check(one && first, "linear_supervised_loss",
+          "one backward() of the loss itself was expected where DirectGradients was open in its "
+          "forward pass, got {}.",
+          first ? "a factor other than 1" : "a second one");
+  }
+
   static at::Tensor like(const at::Tensor& gradient, const at::Tensor& other) {
     return gradient.defined() ? gradient.to(other.scalar_type()) : gradient;
   }

@@ -146,10 +146,10 @@ Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t t
 /// The moments of a micro-batch that meets `before` bytes of gradients.
 void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse head, int64_t tokens,
               int64_t before, std::vector<Parts>& moments) {
-  // From the second micro-batch on the head's gradient is added to what is there: by its own products,
-  // but where the supervised form made it before the backward, or where it has to be narrowed first.
+  // From the second micro-batch on the head's own products add to the gradient that is there, but where
+  // theirs has to be narrowed first.
   const bool first = before == 0;
-  const bool apart = first || head == HeadUse::supervised || narrow(model);
+  const bool apart = first || narrow(model);
   const int64_t of_head = head_gradient_bytes(model);
   const Graph graph = graph_of(request, model, tokens);
   const auto rows =

@@ -115,6 +115,7 @@ TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, int64_t 
   const double weight = 1.0 / static_cast<double>(std::max<int64_t>(1, count_supervised(pieces)));
   const auto objective =
       config.sft.loss_type == SftLoss::dft ? RowObjective::dft : RowObjective::nll;
+  const DirectGradients direct;  // every loss goes to backward() as it is
   TokenSums sums;
   int64_t first_piece = 0;
   for (const auto& batch : cut_into_batches(pieces, microbatch_tokens(training))) {

@@ -146,6 +146,29 @@ TEST(SupervisedLoss, GraphMayBeWalkedTwice) {
   }
 }
 
+TEST(SupervisedLoss, AddsInTheForwardPassWhereDirectGradientsIsOpen) {
+  for (auto& c : head_cases()) {
+    const auto value = [&] {
+      return linear_supervised_loss(c.hidden, c.head, c.targets, 0.25 * c["coefficients"],
+                                    RowObjective::nll, /*label_smoothing=*/0.0, c.options)
+          .loss;
+    };
+    const DirectGradients here;
+    for (int i = 0; i < 4; ++i) value().backward();  // the first makes .grad, the others add to it
+    EXPECT_LT(gradient_difference(c, c.json["supervised"]["nll"]["grads"]), kDoubleTolerance)
+        << c.name;
+    // It is there before the backward, and the backward brings no more of it.
+    const auto before = c.head.weight.grad().clone();
+    const auto loss = value();
+    const auto after = c.head.weight.grad().clone();
+    EXPECT_LT(difference(after, 1.25 * before), kDoubleTolerance) << c.name;
+    loss.backward({}, /*retain_graph=*/true);
+    EXPECT_TRUE(at::equal(c.head.weight.grad(), after)) << c.name;
+    EXPECT_THROW(loss.backward(), Error) << c.name;
+    EXPECT_THROW((2.0 * value()).backward(), Error) << c.name;
+  }
+}
+
 TEST(SupervisedLoss, Bfloat16WeightsAreSummedDirectly) {
   at::manual_seed(11);
   const auto hidden = at::randn({40, 8}).to(at::kBFloat16);
@@ -153,6 +176,7 @@ TEST(SupervisedLoss, Bfloat16WeightsAreSummedDirectly) {
   const auto targets = at::randint(5000, {40}, at::kLong);
   const auto coefficients = at::rand({40}, at::kDouble);
   const auto weight = start.clone().requires_grad_();
+  const DirectGradients here;
   for (int i = 0; i < 3; ++i) {
     backward(linear_supervised_loss(hidden, Head{weight}, targets, coefficients, RowObjective::nll)
                  .loss);

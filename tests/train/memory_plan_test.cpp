@@ -107,15 +107,15 @@ TEST(MemoryPlan, CountsASupervisedStep) {
   // A second micro-batch meets the gradients of the first.
   MemoryRequest two = supervised();
   two.step_tokens = 20;
-  EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200 + 7968);
+  EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 7968);
   // One of two tokens after it does not: 1184 + 7968 + … are less than the first one's.
   two.step_tokens = 12;
   EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200);
 }
 
 // Of 20 tokens the second ten meet the gradients of the first, 1992 numbers. The head is the largest
-// moment of all four. Its products add to them from logits in fp32; the supervised form has made its
-// 100 · 8 numbers before, and in bfloat16 they are narrowed from fp32: these stand beside.
+// moment of all four. Its products add to them in fp32; in bfloat16 its 100 · 8 numbers are narrowed
+// from fp32, and stand beside.
 TEST(MemoryPlan, TheHeadsGradientStandsBesideTheSumsWhereItIsMadeApart) {
   const auto gradients = [](HeadUse head, int64_t element) {
     MemoryRequest request = supervised();
@@ -126,7 +126,7 @@ TEST(MemoryPlan, TheHeadsGradientStandsBesideTheSumsWhereItIsMadeApart) {
     EXPECT_GT(part(phase(plan, "update"), "head"), 0);
     return part(phase(plan, "update"), "gradients");
   };
-  EXPECT_EQ(gradients(HeadUse::supervised, 4), 7968 + 3200);
+  EXPECT_EQ(gradients(HeadUse::supervised, 4), 7968);
   EXPECT_EQ(gradients(HeadUse::logprobs, 4), 7968);
   EXPECT_EQ(gradients(HeadUse::supervised, 2), 3984 + 1600);
   EXPECT_EQ(gradients(HeadUse::logprobs, 2), 3984 + 1600);
@@ -246,11 +246,11 @@ TEST(MemoryPlan, TheLargestMicrobatchFitsAndTheNextDoesNot) {
 TEST(MemoryPlan, AWholeStepMayFitWhereNoPartOfItDoes) {
   MemoryRequest request = supervised();
   request.tokens = request.step_tokens = 5;
-  // Five tokens: graph 5 · 592 and 15% of it, head 5 · 400 + 3 · 5 · 32, the head's gradient. Two
-  // tokens behind three others: two fifths of that, and all gradients, 7968, beside the head's.
+  // Five tokens: graph 5 · 592 and 15% of it, head 5 · 400 + 3 · 5 · 32, the head's gradient 3200. Two
+  // tokens behind three others: two fifths of that, and all gradients, 7968.
   const int64_t whole = plan_memory(request).bytes();
   request.tokens = 3;
-  EXPECT_EQ(plan_memory(request).bytes() - whole, 7968 - 3 * 592 - (444 - 177) - 3 * 496);
+  EXPECT_EQ(plan_memory(request).bytes() - whole, (7968 - 3200) - 3 * 592 - (444 - 177) - 3 * 496);
   EXPECT_EQ(largest_microbatch(request, whole), 5);
 }
 
