@@ -18,6 +18,14 @@ at::ScalarType compute_type(const at::Tensor& hidden, const Head& head) {
   return wide ? at::kDouble : at::kFloat;
 }
 
+/// Rows of a chunk where no more than `most` may be, spread over as few chunks as that takes.
+int64_t spread_evenly(int64_t all_rows, int64_t most) {
+  const int64_t rows = std::max<int64_t>(1, all_rows);
+  const int64_t allowed = std::clamp<int64_t>(most, 1, rows);
+  const int64_t chunks = (rows + allowed - 1) / allowed;
+  return (rows + chunks - 1) / chunks;
+}
+
 void check_targets(const at::Tensor& targets, int64_t vocab) {
   const auto bad = ((targets < 0) | (targets >= vocab)).nonzero();
   if (bad.size(0) > 0) {
@@ -90,14 +98,15 @@ int64_t head_chunk_rows(const HeadTiles& tiles, const LogprobOptions& options) {
                          options.chunk_rows);
 }
 
-int64_t head_chunk_rows(int64_t all_rows, int64_t vocab, int64_t element, int64_t wanted) {
-  const int64_t rows = std::max<int64_t>(1, all_rows);
-  if (wanted > 0) {
-    return std::min(wanted, rows);
-  }
-  const int64_t most = std::clamp<int64_t>(kHeadBufferBytes / (vocab * element), 1, rows);
-  const int64_t chunks = (rows + most - 1) / most;
-  return (rows + chunks - 1) / chunks;
+int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wanted) {
+  return wanted > 0 ? std::min(wanted, std::max<int64_t>(1, rows))
+                    : spread_evenly(rows, kHeadBufferBytes / (vocab * element));
+}
+
+int64_t supervised_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wanted) {
+  constexpr int64_t kRows = 384;
+  if (wanted > 0) return head_chunk_rows(rows, vocab, element, wanted);
+  return spread_evenly(rows, std::min(kRows, kHeadBufferBytes / (vocab * element)));
 }
 
 HeadGradients::HeadGradients(const HeadTiles& tiles, const at::Tensor& head_weight, Wanted wanted)

@@ -50,6 +50,9 @@ class HeadTiles {
 int64_t head_chunk_rows(const HeadTiles& tiles, const LogprobOptions& options);
 /// The same from sizes alone, for plans: `element` bytes a logit, `wanted` rows or 0.
 int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wanted);
+/// The same of linear_supervised_loss(), whose buffer has all columns of its rows: no more of them
+/// than it takes for the weight's gradient to be multiplied rather than carried to and fro.
+int64_t supervised_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wanted);
 /// HeadTiles::tile_width() from sizes alone.
 int64_t head_tile_columns(int64_t rows, int64_t vocab);
 

@@ -66,7 +66,9 @@ SupervisedPass supervised_pass(const HeadTiles& tiles, const at::Tensor& targets
                                const at::Tensor& coefficients, const Objective& objective,
                                const LogprobOptions& options, HeadGradients* gradients) {
   const int64_t vocab = tiles.vocab();
-  const int64_t chunk = head_chunk_rows(tiles, options);
+  const int64_t chunk = supervised_chunk_rows(
+      tiles.rows(), vocab, static_cast<int64_t>(tiles.options().dtype().itemsize()),
+      options.chunk_rows);
   const int64_t width = tiles.tile_width(chunk);
   auto stats = RowStats::make(
       tiles.rows(),

@@ -107,7 +107,7 @@ int64_t head_bytes(const ModelMemory& model, HeadUse use, int64_t rows, int64_t 
       narrow(model) && model.head_trains ? model.vocabulary_numbers() * kFloat : 0;
   if (use == HeadUse::scores) return 2 * hidden;
   if (use == HeadUse::supervised) {
-    const int64_t chunk = head_chunk_rows(rows, config.vocab_size, kFloat, /*wanted=*/0);
+    const int64_t chunk = supervised_chunk_rows(rows, config.vocab_size, kFloat, /*wanted=*/0);
     const int64_t buffer = chunk * config.vocab_size * kFloat;
     return buffer + 3 * hidden + widened;
   }

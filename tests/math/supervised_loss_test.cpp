@@ -7,6 +7,7 @@
 #include "head_cases.h"
 #include "rlhf/core/error.h"
 #include "rlhf/kernels/weight_gradient.h"
+#include "rlhf/math/head_tiles.h"
 #include "rlhf/math/linear_logprobs.h"
 
 namespace rlhf {
@@ -144,6 +145,16 @@ TEST(SupervisedLoss, GraphMayBeWalkedTwice) {
           << c.name << " " << directly;
     }
   }
+}
+
+TEST(SupervisedLoss, ChunksAreEvenAndNoLargerThanTheWeightsGradientNeeds) {
+  EXPECT_EQ(supervised_chunk_rows(300, 49152, 4, 0), 300);
+  EXPECT_EQ(supervised_chunk_rows(770, 49152, 4, 0), 257);  // three of at most 384
+  EXPECT_EQ(supervised_chunk_rows(600, 262144, 4, 0),
+            300);  // two of at most 320, which 320 MiB hold
+  EXPECT_EQ(supervised_chunk_rows(600, int64_t{1} << 30, 4, 0), 1);
+  EXPECT_EQ(supervised_chunk_rows(600, 49152, 4, 500), 500);
+  EXPECT_EQ(supervised_chunk_rows(0, 49152, 4, 0), 1);
 }
 
 TEST(SupervisedLoss, AddsInTheForwardPassWhereDirectGradientsIsOpen) {
