@@ -222,6 +222,7 @@ struct Decoder::Impl {
     return {parts[0], parts[1], parts[2]};
   }
 
+  /// What the heads of all rows of x see, (T, H·D).
   at::Tensor attend(const View& parts, size_t i, const at::Tensor& x, const RopeTables& rope,
                     AttentionBackend& attention, const DropoutKey* dropout) const {
     const auto& layer = parts.layers[i];
@@ -234,24 +235,32 @@ struct Decoder::Impl {
                                    .window = layer.config.window,
                                    .softcap = config.attention_softcap};
     const auto seen = attention.attend(static_cast<int64_t>(i), q, k, v, options);
-    return layer.attention_out(seen.reshape({x.size(0), config.heads * config.head_dim}), dropout);
+    return seen.reshape({x.size(0), config.heads * config.head_dim});
   }
 
+  /// The output for all rows of `hidden`, or where `rows` is defined for these alone: they see the
+  /// others' keys and values all the same.
   at::Tensor run_layer(const View& parts, size_t i, const at::Tensor& hidden,
-                       const RopeTables& rope, AttentionBackend& attention,
+                       const at::Tensor& rows, const RopeTables& rope, AttentionBackend& attention,
                        const std::optional<DropoutKey>& key) const {
     const auto& layer = parts.layers[i];
-    const DropoutKey* dropout = key ? &*key : nullptr;
     const auto normed = [](const Norm& norm, const at::Tensor& x) {
       return norm.defined() ? norm(x) : x;
     };
     const auto joined = [&](const at::Tensor& x, const at::Tensor& y) {
       return config.residual_scale == 1.0 ? x + y : x + y * config.residual_scale;
     };
-    const auto seen =
-        normed(layer.attention_post_norm, attend(parts, i, hidden, rope, attention, dropout));
-    if (config.parallel_residual) return layer.mlp(layer.mlp_norm, hidden, dropout) + seen + hidden;
-    const auto middle = joined(hidden, seen);
+    const auto kept = [&](const at::Tensor& x) {
+      return rows.defined() ? x.index_select(0, rows) : x;
+    };
+    auto kept_key = key;
+    if (kept_key) kept_key->rows = rows;
+    const DropoutKey* dropout = kept_key ? &*kept_key : nullptr;
+    const auto seen = kept(attend(parts, i, hidden, rope, attention, key ? &*key : nullptr));
+    const auto x = kept(hidden);
+    const auto attended = normed(layer.attention_post_norm, layer.attention_out(seen, dropout));
+    if (config.parallel_residual) return layer.mlp(layer.mlp_norm, x, dropout) + attended + x;
+    const auto middle = joined(x, attended);
     return joined(middle, normed(layer.mlp_post_norm, layer.mlp(layer.mlp_norm, middle, dropout)));
   }
 };
@@ -297,17 +306,17 @@ at::Tensor Decoder::forward(const at::Tensor& ids, const at::Tensor& positions,
   auto hidden = impl_->embed(*view, ids, positions, options);
   for (size_t i = 0; i < view->layers.size(); ++i) {
     const auto& tables = view->layers[i].config.local_rope ? local_rope : rope;
+    const auto asked = i + 1 == view->layers.size() ? rows : at::Tensor();
     if (!replay) {
-      hidden = impl_->run_layer(*view, i, hidden, tables, attention, options.dropout);
+      hidden = impl_->run_layer(*view, i, hidden, asked, tables, attention, options.dropout);
       continue;
     }
-    const auto block = [impl = impl_.get(), view, i, tables, replay,
+    const auto block = [impl = impl_.get(), view, i, asked, tables, replay,
                         dropout = options.dropout](const at::Tensor& x) {
-      return impl->run_layer(*view, i, x, tables, *replay, dropout);
+      return impl->run_layer(*view, i, x, asked, tables, *replay, dropout);
     };
     hidden = checkpointed(block, hidden, view->layers[i].tensors);
   }
-  if (rows.defined()) hidden = hidden.index_select(0, rows);
   return view->final_norm(hidden);
 }
 

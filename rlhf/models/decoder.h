@@ -59,8 +59,9 @@ class Decoder {
 
   const DecoderConfig& config() const;
 
-  /// ids and positions: (T) int64. Returns the hidden rows after the last norm, (T, C). `rows` (R),
-  /// when defined, keeps only those rows from the last layer's output on: (R, C).
+  /// ids and positions: (T) int64. Returns the hidden rows after the last norm, (T, C). `rows` (R)
+  /// int64, when defined, asks for those alone: (R, C). The last layer computes no more than the
+  /// others' keys and values then.
   at::Tensor forward(const at::Tensor& ids, const at::Tensor& positions,
                      AttentionBackend& attention, const at::Tensor& rows = {},
                      const ForwardOptions& options = {}) const;

@@ -25,13 +25,16 @@ template <class T>
 void fill_mask(const at::Tensor& mask, const Lora& lora, const DropoutKey& key) {
   const int64_t width = mask.size(1);
   T* values = mask.data_ptr<T>();
+  const auto rows = key.rows.defined() ? key.rows.cpu().contiguous() : at::Tensor();
+  const int64_t* place = rows.defined() ? rows.const_data_ptr<int64_t>() : nullptr;
   const double threshold = std::round(lora.dropout * kDropSteps);
   const auto below = static_cast<uint64_t>(threshold);
   const auto kept = static_cast<T>(kDropSteps / (kDropSteps - threshold));
   at::parallel_for(0, mask.size(0), /*grain_size=*/16, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      Random random(key.seed, {kRandomDropout, key.step, lora.stream,
-                               static_cast<uint64_t>(key.first_token + t)});
+      const int64_t token = key.first_token + (place == nullptr ? t : place[t]);
+      Random random(key.seed,
+                    {kRandomDropout, key.step, lora.stream, static_cast<uint64_t>(token)});
       T* row = values + t * width;
       for (int64_t i = 0; i < width; i += 4) {
         uint64_t bits = random.next64();

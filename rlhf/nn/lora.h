@@ -25,12 +25,13 @@ namespace rlhf {
 struct Linear;
 
 /// Names the dropout of one forward pass in training: row t of it is token `first_token` + t of
-/// step `step`. A mask depends on these, on the module and on the element, and on nothing else:
+/// step `step`, or + rows[t] where only some rows of a pass are computed. A mask depends on these, on the module and on the element, and on nothing else:
 /// recomputation and any cut of a step into passes give the same one.
 struct DropoutKey {
   uint64_t seed = 0;
   uint64_t step = 0;
   int64_t first_token = 0;
+  at::Tensor rows = {};  ///< int64, or undefined
 };
 
 /// The adapter of one Linear of `in` inputs and `out` outputs.

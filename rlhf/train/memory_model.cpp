@@ -228,6 +228,10 @@ int64_t graph_bytes(const ModelMemory& model) {
   return bytes;
 }
 
+int64_t last_mlp_bytes(const ModelMemory& model) {
+  return mlp_keeps(model, model.layers.back(), model.element < kFloat).bytes(model.element);
+}
+
 int64_t backward_bytes(const ModelMemory& model) {
   const Widths width(model.config);
   // The residual's gradient and the MLP's, and while gate and up get theirs those of both: down has

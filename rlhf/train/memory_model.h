@@ -63,6 +63,8 @@ ModelMemory adapted_model(DecoderConfig config, int64_t element, LoraConfig lora
 int64_t layer_bytes(const ModelMemory& model, size_t layer);
 /// The same summed over all layers.
 int64_t graph_bytes(const ModelMemory& model);
+/// What of the last layer's is kept only for rows that are scored.
+int64_t last_mlp_bytes(const ModelMemory& model);
 /// Bytes a token of the gradients that pass through the widest place of a layer's backward, beside
 /// what its graph keeps.
 int64_t backward_bytes(const ModelMemory& model);

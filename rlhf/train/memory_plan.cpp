@@ -131,8 +131,10 @@ struct Graph {
   int64_t passed = 0;  ///< what a pass without gradients leaves with the allocator
 };
 
-Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t tokens) {
-  Graph graph{.kept = tokens * graph_bytes(model)};
+Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t tokens,
+               int64_t rows) {
+  // Behind its attention the last layer goes on with the scored rows alone.
+  Graph graph{.kept = tokens * graph_bytes(model) - (tokens - rows) * last_mlp_bytes(model)};
   if (request.checkpointing) {
     graph.kept = tokens * model.config.layers * model.config.width * model.element;
     for (size_t i = 0; i < model.layers.size(); ++i)
@@ -151,9 +153,9 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   const bool first = before == 0;
   const bool apart = first || narrow(model);
   const int64_t of_head = head_gradient_bytes(model);
-  const Graph graph = graph_of(request, model, tokens);
   const auto rows =
       static_cast<int64_t>(std::ceil(static_cast<double>(tokens) * request.scored_share));
+  const Graph graph = graph_of(request, model, tokens, rows);
   // 1. The head: all activations wait, its own gradient is made.
   Parts at_head;
   put(at_head, "activations", graph.kept);

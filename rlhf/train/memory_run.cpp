@@ -236,6 +236,7 @@ RunMemory run_memory(const RewardConfig& config) {
   RunMemory run = common_memory(config);
   run.task = ModelTask::sequence_classification;
   run.head = HeadUse::scores;
+  run.scored_share = 0.0;  // one row a text
   run.longest_row = 2 * config.reward.max_length.value_or(kAssumedLength);
   return run;
 }
@@ -245,6 +246,7 @@ RunMemory run_memory(const PrmConfig& config) {
   run.task = ModelTask::token_classification;
   run.labels = 2;
   run.head = HeadUse::scores;
+  run.scored_share = 0.0;  // one row a step of a text
   run.longest_row = config.prm.max_length.value_or(kAssumedLength);
   return run;
 }

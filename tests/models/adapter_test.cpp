@@ -308,5 +308,24 @@ TEST(Adapter, DropoutDoesNotDependOnTheCut) {
   EXPECT_GT(largest_difference(joined(outputs(model.decoder, pack(rows))), whole), 1e-3);
 }
 
+TEST(Adapter, DropoutDoesNotDependOnTheRowsAskedFor) {
+  AdapterFolders folders("llama_dora");
+  folders.config()["lora_dropout"] = 0.3;
+  folders.write();
+  const auto model = load_adapted_model(folders.adapter());
+  const auto rows = pack(ids_of(find_case("llama")));
+  const auto wanted = at::tensor({1, 4, 9}, at::kLong);
+  const auto hidden = [&](const at::Tensor& asked, const ForwardOptions& options) {
+    PackedAttention attention(rows.segments);
+    return model.decoder.forward(rows.ids, rows.positions, attention, asked, options);
+  };
+  ForwardOptions options;
+  options.dropout = DropoutKey{.seed = 1, .step = 4, .first_token = 50};
+  const auto all = hidden({}, options).index_select(0, wanted);
+  // Sums of another number of rows may differ in the last bits.
+  EXPECT_LT(largest_difference(hidden(wanted, options), all), 1e-5);
+  EXPECT_GT(largest_difference(hidden(wanted, {}), all), 1e-3);
+}
+
 }  // namespace
 }  // namespace rlhf

@@ -195,6 +195,9 @@ TEST(Dropout, SameMaskWhateverTheCut) {
   const auto whole = mask_of(64, lora, {.seed = 1, .step = 2, .first_token = 100});
   const auto part = mask_of(44, lora, {.seed = 1, .step = 2, .first_token = 120});
   EXPECT_TRUE(at::equal(part, whole.slice(0, 20, 64)));
+  const auto rows = at::tensor({63, 4, 20}, at::kLong);
+  EXPECT_TRUE(at::equal(mask_of(3, lora, {.seed = 1, .step = 2, .first_token = 100, .rows = rows}),
+                        whole.index_select(0, rows)));
   // Kept elements are 1 / 0.75; of 3200 a quarter falls, give or take 5 deviations of √(3200·3/16).
   EXPECT_TRUE(((whole == 0).logical_or((whole - 4.0 / 3.0).abs() < 1e-6)).all().item<bool>());
   EXPECT_NEAR((whole == 0).sum().item<double>(), 800, 5 * 24.5);

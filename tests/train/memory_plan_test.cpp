@@ -113,6 +113,14 @@ TEST(MemoryPlan, CountsASupervisedStep) {
   EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200);
 }
 
+TEST(MemoryPlan, TheLastLayerGoesOnWithTheScoredRowsAlone) {
+  MemoryRequest request = supervised();
+  request.scored_share = 0.5;
+  // Five tokens less of the last layer's C + 2F = 40 numbers, and of the head's logits and rows.
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "activations"), 5920 - 5 * 160);
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "head"), (4000 + 960) / 2);
+}
+
 // Of 20 tokens the second ten meet the gradients of the first, 1992 numbers. The head is the largest
 // moment of all four. Its products add to them in fp32; in bfloat16 its 100 · 8 numbers are narrowed
 // from fp32, and stand beside.
