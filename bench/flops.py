@@ -1,7 +1,8 @@
 """Model FLOPs of a step and bytes of a token step, from shapes and lengths alone: the numerators of the utilisation that bench/run.py reports.
 
 Counted is what the mathematics needs, not what a program does: no padding, no recomputation, a prompt that several answers share once, the head only
-at the tokens whose probability is asked for. Both sides of a comparison get the same number.
+at the tokens whose probability is asked for. Both sides of a comparison get the same number. Layers count alike for all tokens, though behind the last
+one's attention only the scored ones are needed: a program that knows it (rlhf) does up to 1/L less of the layers than is counted.
 
 A multiply-add is 2. Let N be the matrix weights (per layer C·HD for queries and for the output, C·KD for keys and for values, 3·C·F of the MLP;
 the head V·C once, tied or not; embeddings are looked up and cost nothing), T the tokens that pass them, L layers, H heads of width D:

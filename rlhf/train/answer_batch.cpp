@@ -34,6 +34,16 @@ int64_t longest_pair(const PairDataset& data, int64_t share_limit) {
   return longest;
 }
 
+double largest_answer_share(const PairDataset& data, int64_t share_limit) {
+  double largest = 0.0;
+  for (int64_t row = 0; row < data.rows(); ++row) {
+    const auto answers = static_cast<double>(data.chosen(row).size() + data.rejected(row).size());
+    const auto tokens = static_cast<double>(pair_tokens(data, row, share_limit));
+    largest = std::max(largest, answers / std::max(1.0, tokens));
+  }
+  return largest;
+}
+
 std::vector<AnswerBatch> pair_batches(const PairDataset& data, std::span<const int64_t> rows,
                                       int64_t max_tokens, int64_t share_limit, bool score_prompts) {
   std::vector<int64_t> lengths;

@@ -32,6 +32,8 @@ std::vector<PackPrompt> pack_pair(const PairDataset& data, int64_t row, int64_t 
 
 /// Tokens of the pair that takes most of them in a batch.
 int64_t longest_pair(const PairDataset& data, int64_t share_limit);
+/// The largest share of a pair's tokens in a batch that are its answers'.
+double largest_answer_share(const PairDataset& data, int64_t share_limit);
 
 /// `rows` cut into batches of at most `max_tokens` tokens, in order. `share_limit` is the model's
 /// (DecoderConfig::shared_prefix_limit). With `score_prompts` the prompt of row k of a batch of n

@@ -251,8 +251,10 @@ TrainResult train_dpo(DpoConfig config, const TrainHooks& hooks) {
   // Everything that can be wrong is looked at before anything is written, and reported together.
   DpoSetup setup = set_up(config, hooks);
   RunMemory memory = run_memory(config);
-  fit_rows(memory, longest_pair(*setup.data.train, setup.policy->config().shared_prefix_limit()),
-           setup.data.train->lengths());
+  const int64_t share_limit = setup.policy->config().shared_prefix_limit();
+  fit_rows(memory, longest_pair(*setup.data.train, share_limit), setup.data.train->lengths());
+  if (!scores_prompts(config.dpo))
+    memory.scored_share = largest_answer_share(*setup.data.train, share_limit);
   check_memory(memory, setup.policy->device.is_cpu());
   TrainRun run({.method = "dpo",
                 .training = config.training,

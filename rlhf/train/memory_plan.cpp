@@ -16,7 +16,7 @@ constexpr int64_t kFloat = 4;
 
 // Measured (docs/memory.md): the program and libtorch with its threads, and the matrix library's
 // packed panels.
-constexpr int64_t kProgramBytes = 205 * kMebibyte;
+constexpr int64_t kProgramBytes = 190 * kMebibyte;
 // A tokenizer in memory beside its file, and the JSON that it was read from.
 constexpr int64_t kTextFactor = 20;
 // Measured: freed blocks that no later request fits, as a share of what a graph keeps.
@@ -128,18 +128,24 @@ struct Graph {
   int64_t kept = 0;
   int64_t again = 0;
   int64_t fragmentation = 0;
-  int64_t passed = 0;  ///< what a pass without gradients leaves with the allocator
+  int64_t passed = 0;    ///< what a pass without gradients leaves with the allocator
+  int64_t backward = 0;  ///< gradients on their way through a layer, while all of `kept` is there
 };
 
 Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t tokens,
                int64_t rows) {
-  // Behind its attention the last layer goes on with the scored rows alone.
-  Graph graph{.kept = tokens * graph_bytes(model) - (tokens - rows) * last_mlp_bytes(model)};
+  // Behind its attention the last layer goes on with the scored rows alone. What it kept is free when
+  // the gradients of all tokens pass through the layer before it.
+  const int64_t left_out = (tokens - rows) * last_mlp_bytes(model);
+  const int64_t last = tokens * layer_bytes(model, model.layers.size() - 1) - left_out;
+  Graph graph{.kept = tokens * graph_bytes(model) - left_out};
+  graph.backward = std::max(rows * backward_bytes(model), tokens * backward_bytes(model) - last);
   if (request.checkpointing) {
     graph.kept = tokens * model.config.layers * model.config.width * model.element;
     for (size_t i = 0; i < model.layers.size(); ++i)
       graph.again = std::max(graph.again, tokens * layer_bytes(model, i));
     graph.passed = tokens * pass_bytes(model);
+    graph.backward = tokens * backward_bytes(model);
   }
   graph.fragmentation = (graph.kept + graph.again) * kFragmentationPercent / 100;
   return graph;
@@ -167,7 +173,7 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   Parts entry;
   put(entry, "activations", graph.kept);
   put(entry, "recomputed layer", graph.again);
-  put(entry, "backward", tokens * backward_bytes(model));
+  put(entry, "backward", graph.backward);
   put(entry, "gradients", before + (first ? of_head : 0));
   put(entry, "fragmentation", graph.fragmentation);
   moments.push_back(std::move(entry));

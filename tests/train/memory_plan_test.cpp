@@ -121,6 +121,22 @@ TEST(MemoryPlan, TheLastLayerGoesOnWithTheScoredRowsAlone) {
   EXPECT_EQ(part(phase(plan_memory(request), "update"), "head"), (4000 + 960) / 2);
 }
 
+// With an adapter of queries and values alone and few scored rows the backward's entry takes most: a
+// layer keeps (108 − 8 − 1 − 16 + 4) · 4 = 348 bytes a token, of which C + 2F = 40 numbers are the
+// MLP's. Gradients are 2F + 2C = 48 numbers a token.
+TEST(MemoryPlan, GradientsOfAllTokensPassWhenTheLastLayerIsFree) {
+  LoraConfig lora;
+  lora.r = 2;
+  MemoryRequest request = supervised();
+  request.policy.memory = adapted_model(tiny(), 4, lora);
+  request.head = HeadUse::scores;
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "backward"), 10 * 192);
+  request.scored_share = 0.0;
+  EXPECT_EQ(layer_bytes(request.policy.memory, 1), 348);
+  EXPECT_EQ(last_mlp_bytes(request.policy.memory), 40 * 4);
+  EXPECT_EQ(part(phase(plan_memory(request), "update"), "backward"), 10 * (192 - (348 - 160)));
+}
+
 // Of 20 tokens the second ten meet the gradients of the first, 1992 numbers. The head is the largest
 // moment of all four. Its products add to them in fp32; in bfloat16 its 100 · 8 numbers are narrowed
 // from fp32, and stand beside.
