@@ -7,7 +7,7 @@ the losses are compared (or, where each side learns from samples of its own, wha
 A comparison's script is started three times over: as itself; with --inputs FOLDER to make model and rows, so that their memory and libraries are
 gone before anything is measured; and with --child FOLDER as TRL's process. `run` tells these apart. Its report is one JSON line:
 
-    size, threads, tokens_per_step, gflop (model operations of a step and of its phases: flops.py)
+    size, threads, tokens_per_step, gflop (model operations of a step and of its phases: flops.py), of the steps that are timed
     rlhf, trl: seconds (a step: median, low, high), seconds_by_round, tokens_per_second, peak_gb, wall_seconds, others (cores busy with something
         else meanwhile; figures are to be trusted where it is below 0.1); of training outside_seconds (of
         the process but not of its steps: loading, encoding, saving) and phases (seconds a step)
@@ -76,6 +76,17 @@ def shared_options(args, batch: int, learning_rate: float) -> dict:
                 save_strategy="no", gradient_checkpointing=args.gradient_checkpointing, train_sampling_strategy="sequential")
 
 
+def timed_rows(args, rows: list, batch: int) -> list:
+    """Of the rows of all steps, `batch` a step, those of the steps that are timed."""
+    return rows[batch * args.skipped : batch * args.steps]
+
+
+def timed_tokens(args, lines: list[dict]) -> float:
+    """Tokens of a step, mean of the steps that are timed."""
+    totals = [line.get("num_tokens", 0) for line in lines]
+    return (totals[-1] - totals[args.skipped - 1]) / (args.steps - args.skipped)
+
+
 def flags(options: dict) -> list[str]:
     """Options as the program reads them."""
     return [part for name, value in options.items() for part in (f"--{name}", str(value).lower() if isinstance(value, bool) else str(value))]
@@ -122,7 +133,7 @@ def run_rlhf(args, command: str, folder: pathlib.Path, options: dict) -> dict:
     _, usage = measured([args.rlhf, command, *flags(options), *args.extra.split()], args.threads)
     lines = inputs.read_rows(output / "metrics.jsonl")
     return {"times": [line["step_time"] for line in lines], "losses": [line["loss"] for line in lines],
-            "tokens": lines[-1].get("num_tokens", 0) / len(lines), "lines": lines, **usage, "planned": planned_bytes(usage["errors"]),
+            "tokens": timed_tokens(args, lines), "lines": lines, **usage, "planned": planned_bytes(usage["errors"]),
             "phases": {phase: [line.get(key, 0.0) for line in lines] for phase, key in PHASES.items() if key in lines[0]}}
 
 
@@ -202,13 +213,13 @@ def step_clock(clock: Clock, steps_follow: bool = False):
     return Steps()
 
 
-def train_trl(trainer, clock: Clock) -> None:
+def train_trl(args, trainer, clock: Clock) -> None:
     """Trains, with a clock around the loss and its backward pass, and sends the figures."""
     trainer.compute_loss = clock.timed("gradients", trainer.compute_loss)
     trainer.accelerator.backward = clock.timed("gradients", trainer.accelerator.backward)
     trainer.train()
     lines = [line for line in trainer.state.log_history if "loss" in line]
-    send(times=clock.times, losses=[line["loss"] for line in lines], tokens=lines[-1].get("num_tokens", 0) / len(lines), lines=lines,
+    send(times=clock.times, losses=[line["loss"] for line in lines], tokens=timed_tokens(args, lines), lines=lines,
          phases=clock.phases())
 
 
@@ -287,6 +298,7 @@ def run(args, script: str, *, make_inputs, rlhf, child, check, counts: dict, ski
     step), peak, wall and phases; child(args, folder) sends the same of TRL. check(args, results) stops unless both sides did the same work, and gives
     figures for the report. `counts` are functions (args, folder) of model and rows, whose figures the report gets under their names, such as the
     operations of a step and of its phases. Figures leave out the first `skipped` steps; what no phase covers is named `rest`."""
+    args.skipped = skipped
     if args.inputs or args.child:
         (make_inputs if args.inputs else child)(args, pathlib.Path(args.inputs or args.child))
         return None

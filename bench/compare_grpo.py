@@ -78,7 +78,7 @@ def child(args, folder: pathlib.Path) -> None:
     trainer._calculate_rewards = clock.timed("reward", trainer._calculate_rewards)
     trainer._get_per_token_logps_and_entropies = clock.timed("reference", trainer._get_per_token_logps_and_entropies,
                                                              when=lambda model, *_: model is trainer.ref_model)
-    common.train_trl(trainer, clock)
+    common.train_trl(args, trainer, clock)
 
 
 def rlhf(args, folder: pathlib.Path) -> dict:
@@ -109,14 +109,15 @@ def check(args, results: dict[str, list[dict]]) -> dict:
 
 def gflop(args, folder: pathlib.Path) -> dict:
     """A prompt once a group; the last sampled token is not read by the rollout."""
-    prompts = [len(row["prompt"].split()) for row in inputs.read_rows(folder / "rows.jsonl")]
+    rows = common.timed_rows(args, inputs.read_rows(folder / "rows.jsonl"), args.prompts)
+    prompts = [len(row["prompt"].split()) for row in rows]
     scored = len(prompts) * args.samples * args.new_tokens
     groups, read = ([(prompt, [new] * args.samples) for prompt in prompts] for new in (args.new_tokens, args.new_tokens - 1))
     shape = common.shape(args)
     counted = {"rollout": flops.forward(shape, read, scored), "reference": flops.forward(shape, groups, scored),
                "gradients": flops.train(shape, groups, scored)}
     counted["step"] = sum(counted.values())
-    return {phase: value * 1e-9 / args.steps for phase, value in counted.items()}
+    return {phase: value * 1e-9 / (args.steps - args.skipped) for phase, value in counted.items()}
 
 
 def main() -> None:

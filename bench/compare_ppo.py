@@ -96,7 +96,7 @@ def child(args, folder: pathlib.Path) -> None:
     trainer.train()
     lengths = [length + args.new_tokens for length in prompt_lengths(folder)]
     tokens = [sum(lengths[i * args.prompts:(i + 1) * args.prompts]) for i in range(args.steps)]
-    common.send(times=clock.times, lines=[line for line in trainer.state.log_history if "objective/kl" in line], tokens=statistics.mean(tokens),
+    common.send(times=clock.times, lines=[line for line in trainer.state.log_history if "objective/kl" in line], tokens=statistics.mean(tokens[args.skipped:]),
                 counts=tokens, padding=drawn, phases=clock.phases())
 
 
@@ -108,7 +108,7 @@ def rlhf(args, folder: pathlib.Path) -> dict:
     totals = [lines[-1]["num_tokens"] for lines in rounds]
     counts = [b - a for a, b in zip([0] + totals, totals)]
     return {**run, "times": [sum(line["step_time"] for line in lines) for lines in rounds], "lines": [lines[0] for lines in rounds],
-            "counts": counts, "tokens": statistics.mean(counts), "padding": [0] * args.steps,
+            "counts": counts, "tokens": statistics.mean(counts[args.skipped:]), "padding": [0] * args.steps,
             "phases": {phase: [sum(lines[0][key] for key in keys) for lines in rounds] for phase, keys in PHASES.items()}}
 
 
@@ -130,7 +130,7 @@ def check(args, results: dict[str, list[dict]]) -> dict:
 
 def gflop(args, folder: pathlib.Path) -> dict:
     """Old log-probabilities come with the samples; reward model, reference and critic read them once, policy and critic are trained EPOCHS times."""
-    prompts = prompt_lengths(folder)
+    prompts = common.timed_rows(args, prompt_lengths(folder), args.prompts)
     scored = len(prompts) * args.new_tokens
     groups, read = ([(prompt, [new]) for prompt in prompts] for new in (args.new_tokens, args.new_tokens - 1))
     shape = common.shape(args)
@@ -138,7 +138,7 @@ def gflop(args, folder: pathlib.Path) -> dict:
     counted = {"rollout": flops.forward(shape, read, scored), "scoring": flops.forward(shape, groups, scored) + critic + judge,
                "update": EPOCHS * (flops.train(shape, groups, scored) + flops.train(shape, groups, scored, scalar=True))}
     counted["step"] = sum(counted.values())
-    return {phase: value * 1e-9 / args.steps for phase, value in counted.items()}
+    return {phase: value * 1e-9 / (args.steps - args.skipped) for phase, value in counted.items()}
 
 
 def main() -> None:

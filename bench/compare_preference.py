@@ -114,12 +114,13 @@ def child(args, folder: pathlib.Path) -> None:
     config = getattr(trl, f"{name}Config")(**common.trl_options(folder), **options(args))
     trainer = Encoded(model=model, args=config, train_dataset=trl_rows(args, folder),
                       processing_class=AutoTokenizer.from_pretrained(folder / "model"), callbacks=[common.step_clock(clock)])
-    common.train_trl(trainer, clock)
+    common.train_trl(args, trainer, clock)
 
 
 def gflop(args, folder: pathlib.Path) -> dict:
     """A prompt once a pair. Of KTO, a prompt once a row: the row's answer with gradient, and the other row's for the KL term without."""
-    rows = inputs.read_rows(folder / "rows.jsonl")
+    every = inputs.read_rows(folder / "rows.jsonl")
+    rows = common.timed_rows(args, every, args.batch)
     size = {key: [len(row[key]) for row in rows] for key in rows[0] if key.endswith("_ids")}
     rank = inputs.LORA["r"] if args.method == "dpo_lora" else 0
     shape, scalar = common.shape(args), args.method == "reward"
@@ -130,11 +131,12 @@ def gflop(args, folder: pathlib.Path) -> dict:
     forward = flops.forward(shape, groups, scored, scalar, rank)
     reference = forward if args.reference == "step" and not scalar else 0.0
     if args.method == "kto":
-        others = [[len(row["completion_ids"])] for row in before(rows, args.batch)]
+        others = [[len(row["completion_ids"])] for row in common.timed_rows(args, before(every, args.batch), args.batch)]
         mismatched = flops.forward(shape, list(zip(size["prompt_ids"], others)), sum(map(sum, others)))
         gradients += mismatched
         reference += mismatched if args.reference == "step" else 0.0
-    return {"step": (gradients + reference) * 1e-9 / args.steps, "gradients": (gradients + reference) * 1e-9 / args.steps}
+    step = (gradients + reference) * 1e-9 / (args.steps - args.skipped)
+    return {"step": step, "gradients": step}
 
 
 def main() -> None:

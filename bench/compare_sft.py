@@ -50,13 +50,14 @@ def child(args, folder: pathlib.Path) -> None:
     rows = Dataset.from_list(inputs.read_rows(folder / "rows.jsonl"))
     config = SFTConfig(**common.trl_options(folder), **options(args))
     trainer = SFTTrainer(model=common.trl_model(folder, adapter=args.lora), args=config, train_dataset=rows, callbacks=[common.step_clock(clock)])
-    common.train_trl(trainer, clock)
+    common.train_trl(args, trainer, clock)
 
 
 def gflop(args, folder: pathlib.Path) -> dict:
-    lengths = [len(row["input_ids"]) for row in inputs.read_rows(folder / "rows.jsonl")]
+    rows = common.timed_rows(args, inputs.read_rows(folder / "rows.jsonl"), args.batch)
+    lengths = [len(row["input_ids"]) for row in rows]
     rank = inputs.LORA["r"] if args.lora else 0
-    step = flops.train(common.shape(args), [(0, [length]) for length in lengths], sum(lengths), rank=rank) / args.steps
+    step = flops.train(common.shape(args), [(0, [length]) for length in lengths], sum(lengths), rank=rank) / (args.steps - args.skipped)
     return {"step": step * 1e-9, "gradients": step * 1e-9}
 
 
