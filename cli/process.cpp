@@ -29,7 +29,7 @@ void prepare_process(char** argv) {
   // Addresses alone. Without them a block above 16 MiB would be given back when it is freed.
   set_default("MIMALLOC_RESERVE_OS_MEMORY", memory_in_gibibytes());
   set_default("OMP_WAIT_POLICY", "passive");
-  set_default("GOMP_SPINCOUNT", "5000");
+  set_default("GOMP_SPINCOUNT", "5000");  // docs/negative-results.md, Decoding
   ::execv("/proc/self/exe", argv);
 }
 
