@@ -60,8 +60,8 @@ class Decoder {
   const DecoderConfig& config() const;
 
   /// ids and positions: (T) int64. Returns the hidden rows after the last norm, (T, C). `rows` (R)
-  /// int64, when defined, asks for those alone: (R, C). The last layer computes no more than the
-  /// others' keys and values then.
+  /// int64, when defined, asks for those alone: (R, C). Behind its attention, which all rows pass, the
+  /// last layer computes no others then.
   at::Tensor forward(const at::Tensor& ids, const at::Tensor& positions,
                      AttentionBackend& attention, const at::Tensor& rows = {},
                      const ForwardOptions& options = {}) const;

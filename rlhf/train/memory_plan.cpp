@@ -14,8 +14,8 @@ namespace {
 constexpr int64_t kMebibyte = int64_t{1} << 20;
 constexpr int64_t kFloat = 4;
 
-// Measured (docs/memory.md): the program and libtorch with its threads, and the matrix library's
-// packed panels.
+// What measured peaks leave beside the other parts (docs/memory.md): the program and libtorch with its
+// threads, and the matrix library's packed panels.
 constexpr int64_t kProgramBytes = 190 * kMebibyte;
 // A tokenizer in memory beside its file, and the JSON that it was read from.
 constexpr int64_t kTextFactor = 20;
