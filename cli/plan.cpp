@@ -18,7 +18,7 @@ struct PlanOptions {
   bool json = false;
   int64_t longest_row = 0;
   int64_t longest_prompt = 0;
-  double scored_share = 1.0;
+  std::optional<double> scored_share;
 };
 
 void declare(OptionSet& set, PlanOptions& options) {
@@ -162,7 +162,7 @@ int run_plan(std::span<const std::string> args) {
     run.longest_prompt = options.longest_prompt;
   }
   if (options.longest_row > 0) run.longest_row = options.longest_row;
-  run.scored_share = options.scored_share;
+  if (options.scored_share) run.scored_share = *options.scored_share;
   const MemoryRequest request = memory_request(run);
   const MemoryPlan plan = plan_memory(request);
   const MachineMemory machine = machine_memory();

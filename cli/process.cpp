@@ -28,8 +28,10 @@ void prepare_process(char** argv) {
   set_default("MIMALLOC_PURGE_DELAY", "-1");    // later
   // Addresses alone. Without them a block above 16 MiB would be given back when it is freed.
   set_default("MIMALLOC_RESERVE_OS_MEMORY", memory_in_gibibytes());
+  // Of who names a policy, the library's own count goes with it.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr)
+    set_default("GOMP_SPINCOUNT", "5000");  // docs/negative-results.md, Decoding
   set_default("OMP_WAIT_POLICY", "passive");
-  set_default("GOMP_SPINCOUNT", "5000");  // docs/negative-results.md, Decoding
   ::execv("/proc/self/exe", argv);
 }
 

@@ -164,6 +164,31 @@ HWY_INLINE void stats_block(const StatsArgs<T>& args, int64_t r, int64_t begin, 
   }
 }
 
+/// What the row's sums must be multiplied by since its largest logit was `before`.
+template <class T>
+T rescaled(const StatsArgs<T>& args, int64_t r, double before) {
+  return before == args.max[r] ? T{1} : static_cast<T>(std::exp(before - args.max[r]));
+}
+
+// Statistics and weights of a row. Block by block as without weights, so that the statistics have the
+// same bits; where a block's maximum is the largest so far, the weights before it are told.
+template <class T>
+HWY_INLINE void weights_row(const StatsArgs<T>& args, int64_t r) {
+  const int64_t width = args.tile.width;
+  T* z = args.tile.z + r * args.tile.stride;
+  const double before_tile = args.max[r];
+  for (int64_t begin = 0; begin < width; begin += kBlock) {
+    const double before = args.max[r];
+    stats_block</*kStore=*/true>(args, r, begin, std::min(kBlock, width - begin));
+    const T scale = rescaled(args, r, before);
+    if (scale == T{1}) continue;
+    for_lanes<T>(begin, [&](auto d, int64_t i) HWY_ATTR {
+      hn::StoreU(hn::Mul(hn::LoadU(d, z + i), hn::Set(d, scale)), d, z + i);
+    });
+  }
+  args.rescale[r] = rescaled(args, r, before_tile);
+}
+
 template <class T>
 HWY_INLINE void stats_rows(const StatsArgs<T>& args, int64_t begin, int64_t end) {
   const int64_t width = args.tile.width;
@@ -173,10 +198,7 @@ HWY_INLINE void stats_rows(const StatsArgs<T>& args, int64_t begin, int64_t end)
       args.target[r] = static_cast<double>(args.tile.z[r * args.tile.stride + column]);
     }
     if (args.rescale != nullptr) {
-      const double before = args.max[r];
-      stats_block</*kStore=*/true>(args, r, 0, width);
-      args.rescale[r] =
-          before == args.max[r] ? T{1} : static_cast<T>(std::exp(before - args.max[r]));
+      weights_row(args, r);
       continue;
     }
     for (int64_t i = 0; i < width; i += kBlock) {

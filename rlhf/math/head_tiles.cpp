@@ -104,9 +104,13 @@ int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wa
 }
 
 int64_t supervised_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wanted) {
-  constexpr int64_t kRows = 384;
   if (wanted > 0) return head_chunk_rows(rows, vocab, element, wanted);
-  return spread_evenly(rows, std::min(kRows, kHeadBufferBytes / (vocab * element)));
+  return spread_evenly(rows, supervised_most_rows(vocab, element));
+}
+
+int64_t supervised_most_rows(int64_t vocab, int64_t element) {
+  constexpr int64_t kRows = 384;
+  return std::clamp<int64_t>(kHeadBufferBytes / (vocab * element), 1, kRows);
 }
 
 HeadGradients::HeadGradients(const HeadTiles& tiles, const at::Tensor& head_weight, Wanted wanted)

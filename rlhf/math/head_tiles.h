@@ -53,6 +53,8 @@ int64_t head_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wa
 /// The same of linear_supervised_loss(), whose buffer has all columns of its rows: no more of them
 /// than it takes for the weight's gradient to be multiplied rather than carried to and fro.
 int64_t supervised_chunk_rows(int64_t rows, int64_t vocab, int64_t element, int64_t wanted);
+/// The most rows of such a chunk, whatever the number of rows.
+int64_t supervised_most_rows(int64_t vocab, int64_t element);
 /// HeadTiles::tile_width() from sizes alone.
 int64_t head_tile_columns(int64_t rows, int64_t vocab);
 

@@ -27,7 +27,8 @@ struct Linear;
 /// Names the dropout of one forward pass in training: row t of it is token `first_token` + t of
 /// step `step`, or + rows[t] where only some rows of a pass are computed. A mask depends on these, on
 /// the module and on the element, and on nothing else: recomputation and any cut of a step into passes
-/// give the same one.
+/// give the same one. But where a cut takes a group of answers apart, each pass counts their prompt
+/// once more, and the tokens behind it have other numbers.
 struct DropoutKey {
   uint64_t seed = 0;
   uint64_t step = 0;

@@ -69,6 +69,7 @@ void Critic::resume(const fs::path& checkpoint, int64_t steps, bool moments) {
 
 void Critic::restore(const fs::path& checkpoint) {
   load_tensors_into(checkpoint / kFile, model_.decoder().trainable());
+  optimizer_.follow_weights();
 }
 
 at::Tensor Critic::values_of(const PackedBatch& batch, const ForwardOptions& forward) const {

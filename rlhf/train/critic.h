@@ -31,8 +31,8 @@ struct CriticOptions {
 
 class Critic {
  public:
-  /// `config` and `rollout` are the policy's: dtype, adapter options, training options and
-  /// micro-batches are the critic's too. `judge`: the reward model, or null. UserError where the
+  /// `config` and `rollout` are the policy's: dtype, adapter options but for dropout, of which it has
+  /// none, training options and micro-batches are the critic's too. `judge`: the reward model, or null. UserError where the
   /// folder does not fit the policy.
   Critic(const CommonConfig& config, const RolloutOptions& rollout, CriticOptions options,
          const TextSide& text, const Policy& policy, const Model* judge);

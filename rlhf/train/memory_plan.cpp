@@ -107,7 +107,8 @@ int64_t head_bytes(const ModelMemory& model, HeadUse use, int64_t rows, int64_t 
       narrow(model) && model.head_trains ? model.vocabulary_numbers() * kFloat : 0;
   if (use == HeadUse::scores) return 2 * hidden;
   if (use == HeadUse::supervised) {
-    const int64_t chunk = supervised_chunk_rows(rows, config.vocab_size, kFloat, /*wanted=*/0);
+    // Other micro-batches have other numbers of rows: the largest chunk of as many or fewer.
+    const int64_t chunk = std::min(rows, supervised_most_rows(config.vocab_size, kFloat));
     const int64_t buffer = chunk * config.vocab_size * kFloat;
     return buffer + 3 * hidden + widened;
   }
@@ -223,6 +224,8 @@ Residents residents_of(const MemoryRequest& request) {
   if (request.reference && !request.reference->comes_and_goes)
     put(held.parts, "reference", weight_bytes(*request.reference));
   if (request.judge) put(held.parts, "reward model", weight_bytes(*request.judge));
+  if (request.step_judge)
+    put(held.parts, "process reward model", weight_bytes(*request.step_judge));
   put(held.parts, "optimizer", optimizer_bytes(request.policy.memory, request.optimizer));
   if (request.critic) {
     put(held.parts, "critic", weight_bytes(*request.critic));
@@ -248,6 +251,7 @@ MemoryPhase load_phase(const MemoryRequest& request) {
   };
   load(request.policy);
   if (request.judge) load(*request.judge);
+  if (request.step_judge) load(*request.step_judge);
   if (request.critic) load(*request.critic);
   if (request.critic) held += optimizer_bytes(request.critic->memory, request.optimizer);
   held += optimizer_bytes(request.policy.memory, request.optimizer);
@@ -278,13 +282,17 @@ Parts drawing_moment(const MemoryRequest& request) {
   Parts drawing;
   put(drawing, "keys and values", cache_bytes(model, rollout));
   put(drawing, "sampling", std::max(logits, prefill * pass_bytes(model)));
-  Parts judging;
-  if (request.judge) {
-    const int64_t all =
-        rollout.prompts * rollout.generations * (rollout.prompt_tokens + rollout.new_tokens);
-    put(judging, "reward pass",
-        frozen_pass_bytes(request.judge->memory, std::min(ScoreOptions().max_tokens, all)));
+  // One judge after the other.
+  int64_t pass = 0;
+  const int64_t all =
+      rollout.prompts * rollout.generations * (rollout.prompt_tokens + rollout.new_tokens);
+  for (const auto* judge : {&request.judge, &request.step_judge}) {
+    if (!*judge) continue;
+    pass = std::max(pass,
+                    frozen_pass_bytes((*judge)->memory, std::min(ScoreOptions().max_tokens, all)));
   }
+  Parts judging;
+  put(judging, "reward pass", pass);
   return sum_of(judging) > sum_of(drawing) ? judging : drawing;
 }
 

@@ -59,8 +59,9 @@ struct MemoryRequest {
   bool asks_reference = false;    ///< the policy's own base or start answers within the run
   std::optional<HeldModel> reference = std::nullopt;  ///< a model of its own, asked all the run
   std::optional<HeldModel> table_reference =
-      std::nullopt;  ///< the same, gone before the first step
-  std::optional<HeldModel> judge = std::nullopt;
+      std::nullopt;                                    ///< the same, gone before the first step
+  std::optional<HeldModel> judge = std::nullopt;       ///< the reward model
+  std::optional<HeldModel> step_judge = std::nullopt;  ///< the process reward model
   std::optional<HeldModel> critic = std::nullopt;
   std::optional<RolloutMemory> rollout = std::nullopt;
 };

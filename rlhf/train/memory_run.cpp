@@ -31,6 +31,7 @@ RunMemory rollout_memory(const CommonConfig& config, const RolloutOptions& rollo
   run.head = HeadUse::logprobs;
   run.reference = rollout.reference;
   run.rollout = rollout;
+  run.replays = rollout.replay_completions.has_value();
   run.longest_prompt = rollout.max_prompt_length.value_or(kAssumedPrompt);
   run.longest_row = run.longest_prompt + rollout.max_completion_length;
   return run;
@@ -181,7 +182,7 @@ int64_t batch_tokens(const RunMemory& run) {
 /// Tokens of the largest step. Completions of a prompt share it.
 int64_t step_tokens(const RunMemory& run) {
   int64_t step = run.step_tokens > 0 ? run.step_tokens : run.rows * run.longest_row;
-  if (run.rollout) {
+  if (run.rollout && !run.replays) {
     const int64_t group = run.rollout->num_generations;
     const int64_t prompts = (run.rows + group - 1) / group;
     step = std::min(step,
@@ -316,10 +317,12 @@ MemoryRequest memory_request(const RunMemory& run) {
   take_reference(run, adapted, request);
   if (!run.rollout) return request;
   const RolloutOptions& rollout = *run.rollout;
-  const auto& judge = rollout.reward_model_name_or_path ? rollout.reward_model_name_or_path
-                                                        : rollout.process_reward_model_name_or_path;
-  if (judge) request.judge = judge_role(run.common, adapted, *judge);
+  if (const auto& named = rollout.reward_model_name_or_path)
+    request.judge = judge_role(run.common, adapted, *named);
+  if (const auto& named = rollout.process_reward_model_name_or_path)
+    request.step_judge = judge_role(run.common, adapted, *named);
   if (run.critic) request.critic = critic_role(run, request);
+  if (run.replays) return request;
   const int64_t drawn = completions_per_generation(rollout, training);
   request.rollout = {.prompt_tokens = run.longest_prompt,
                      .new_tokens = rollout.max_completion_length,

@@ -35,6 +35,7 @@ struct RunMemory {
   int64_t longest_prompt = 0;  ///< of it, with `rollout`
   int64_t rows = 0;            ///< of a step
   int64_t step_tokens = 0;     ///< of the largest step; 0: rows of the longest
+  bool replays = false;        ///< recorded completions: nothing is drawn
   double scored_share = 1.0;   ///< of a micro-batch's tokens, the most that reach the head
   int64_t data_bytes = 0;      ///< of encoded rows
 };

@@ -208,6 +208,13 @@ void Optimizer::set_state(const std::map<std::string, at::Tensor>& state, int64_
   steps_ = steps;
 }
 
+void Optimizer::follow_weights() {
+  const at::NoGradGuard no_grad;
+  for (auto& slot : slots_) {
+    if (slot.master.defined()) slot.master.copy_(slot.weight);
+  }
+}
+
 uint64_t Optimizer::state_bytes() const {
   uint64_t bytes = 0;
   for (const auto& [name, tensor] : state()) bytes += tensor.nbytes();

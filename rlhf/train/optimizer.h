@@ -65,6 +65,9 @@ class Optimizer {
   /// Error when a part is missing, unknown, mis-shaped or of another type.
   void set_state(const std::map<std::string, at::Tensor>& state, int64_t steps);
 
+  /// Makes the masters those of the weights, which were changed from outside; moments stay.
+  void follow_weights();
+
   /// Bytes of moments and masters.
   uint64_t state_bytes() const;
 

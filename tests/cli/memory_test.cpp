@@ -67,6 +67,18 @@ TEST_F(Memory, OfSftIsAsPlanned) {
   compare("sft", data, "--max_length 256", "");
 }
 
+TEST_F(Memory, ScoresAreOfNoTokenUnlessToldOtherwise) {
+  const auto peak = [&](const std::string& more) {
+    const ProgramRun plan =
+        run(fmt::format("plan reward --model_name_or_path {} --dataset_name d --json true {}",
+                        path("model"), more));
+    EXPECT_EQ(plan.code, 0);
+    return plan.lines.at(0).at("peak_bytes").get<int64_t>();
+  };
+  EXPECT_EQ(peak(""), peak("--scored_share 0"));
+  EXPECT_LT(peak(""), peak("--scored_share 1"));
+}
+
 TEST_F(Memory, OfDpoIsAsPlanned) {
   const auto data = rows("pairs", [](int64_t i) {
     return Json{{"prompt_ids", ids(16, i)},

@@ -190,6 +190,29 @@ TEST(LinearLogprobs, ChunksAndTilesDoNotShow) {
 
 // p = (1/2, 1/4, 1/4) from logits (ln 4, ln 2, ln 2): Σp² = 3/8 and the mean logit is (4/3) ln 2.
 // At temperature ½ the logits double: p = (2/3, 1/6, 1/6), Σp² = 1/2, mean (8/3) ln 2.
+// What a run compares with itself: an adapter's first ratios are 1, and a token that is a quantile of
+// the step's entropies is found again by its bits.
+TEST(LinearLogprobs, WithAGradientOrWithoutTheSameBits) {
+  const auto wide = wide_case(/*rows=*/40, /*vocab=*/9001, at::kFloat);
+  const Head trained{wide.weight.clone().requires_grad_()};
+  const Head frozen{wide.weight};
+  LogprobOptions options;
+  options.entropy = true;
+  options.collision = true;
+  at::NoGradGuard off;
+  const auto plain = linear_logprobs(wide.hidden, frozen, wide.targets, options);
+  for (const bool head_trains : {false, true}) {
+    const at::AutoGradMode on(true);
+    const auto hidden = wide.hidden.clone().requires_grad_();
+    const auto found =
+        linear_logprobs(hidden, head_trains ? trained : frozen, wide.targets, options);
+    ASSERT_TRUE(found.logprobs.requires_grad());
+    EXPECT_TRUE(found.logprobs.equal(plain.logprobs)) << head_trains;
+    EXPECT_TRUE(found.entropy.equal(plain.entropy)) << head_trains;
+    EXPECT_TRUE(found.log_collision.equal(plain.log_collision)) << head_trains;
+  }
+}
+
 TEST(LinearLogprobs, CollisionAndMeanLogitByHand) {
   const double log2 = std::log(2.0);
   const auto weight = at::tensor({2 * log2, log2, log2}, at::kDouble).unsqueeze(1);

@@ -267,6 +267,18 @@ TEST(MemoryPlan, TheLargestMicrobatchFitsAndTheNextDoesNot) {
   EXPECT_EQ(largest_microbatch(request, 1000), 0);
 }
 
+// 385 rows are two chunks of 193, but among the run's micro-batches may be one of 384.
+TEST(MemoryPlan, MoreTokensNeverTakeLess) {
+  MemoryRequest request = supervised();
+  const auto planned = [&](int64_t tokens) {
+    request.tokens = request.step_tokens = tokens;
+    return plan_memory(request).bytes();
+  };
+  for (const int64_t tokens : {383, 384, 385, 767, 768, 769})
+    EXPECT_LT(planned(tokens), planned(tokens + 1)) << tokens;
+  EXPECT_EQ(largest_microbatch(request, planned(400)), 400);
+}
+
 TEST(MemoryPlan, AWholeStepMayFitWhereNoPartOfItDoes) {
   MemoryRequest request = supervised();
   request.tokens = request.step_tokens = 5;
@@ -384,6 +396,45 @@ TEST_F(PpoPlan, NobodyStandsOnARandomPolicy) {
     EXPECT_EQ(planned(policy, other, on_policy).critic->shares_base, !random);
     EXPECT_EQ(planned(policy, own, on_policy).critic->shares_base, !random);
   }
+}
+
+TEST_F(PpoPlan, BothJudgesOfARunAreHeld) {
+  const std::string policy = model("policy");
+  const auto planned = [&](const Arguments& judges) {
+    const Arguments arguments = {"--model_name_or_path", policy, "--dataset_name", "d"};
+    return plan_memory(
+        memory_request(run_memory(read_grpo_config(with(arguments, judges), nullptr))));
+  };
+  const std::string rewards = model("rewards");
+  const std::string steps = model("steps");
+  const Arguments one = {"--reward_model_name_or_path", rewards};
+  const MemoryPlan both = planned(with(one, {"--process_reward_model_name_or_path", steps}));
+  EXPECT_EQ(part(phase(both, "update"), "reward model"), 1992 * 4);
+  EXPECT_EQ(part(phase(both, "update"), "process reward model"), 1992 * 4);
+  const auto total = [](const MemoryPhase& all) {
+    int64_t bytes = 0;
+    for (const auto& each : all.parts) bytes += each.bytes;
+    return bytes;
+  };
+  EXPECT_EQ(total(phase(both, "update")) - total(phase(planned(one), "update")), 1992 * 4);
+}
+
+// Four completions of 1,000 tokens behind prompts of 100: no limit of a drawn one is theirs.
+TEST_F(PpoPlan, OfAReplayHasItsLengthsAndDrawsNothing) {
+  const Arguments arguments = {"--model_name_or_path",
+                               model("policy"),
+                               "--replay_completions",
+                               "recorded.jsonl",
+                               "--per_device_train_batch_size",
+                               "4",
+                               "--num_generations",
+                               "4"};
+  RunMemory run = run_memory(read_grpo_config(arguments, nullptr));
+  fit_rows(run, /*longest=*/1100, {});
+  const MemoryRequest request = memory_request(run);
+  EXPECT_FALSE(request.rollout.has_value());
+  EXPECT_EQ(request.step_tokens, 4400);
+  EXPECT_EQ(request.tokens, 1152);
 }
 
 // Eight completions of at most 53 tokens behind prompts of 512: more than a micro-batch.

@@ -255,6 +255,23 @@ TEST(PpoRun, SavesTheCriticWithoutItsMoments) {
   EXPECT_EQ(result.end, TrainEnd::done);
 }
 
+// In bfloat16 too: the fp32 masters are those of the weights that were read.
+TEST(PpoRun, GoesOnFromTheCriticsWeightsWithoutItsMoments) {
+  const fs::path folder = testing::scratch("ppo_only_model_bf16");
+  const Arguments options = {"--save_strategy", "steps",    "--save_steps",        "1",
+                             "--dtype",         "bfloat16", "--save_only_model",   "true",
+                             "--max_steps",     "2",        "--lr_scheduler_type", "constant"};
+  const fs::path critic = folder / "run" / "critic";
+  train_ppo_with(ppo_arguments(folder, "run", with(options, {"--learning_rate", "1e-2"})));
+  fs::copy(critic, folder / "before", fs::copy_options::recursive);
+  // A rate that moves no weight.
+  train_ppo_with(
+      ppo_arguments(folder, "run",
+                    testing::merged(options, {"--resume_from_checkpoint", "true", "--max_steps",
+                                              "3", "--learning_rate", "1e-20"})));
+  EXPECT_EQ(testing::largest_difference(folder / "before", critic), 0.0);
+}
+
 // How the rows of a step are cut into passes changes nothing: rows in an order of their own, and pairs
 // that share their prompts.
 TEST(PpoRun, AnyMicroBatchGivesTheSame) {
