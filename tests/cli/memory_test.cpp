@@ -70,7 +70,8 @@ TEST_F(Memory, OfSftIsAsPlanned) {
 TEST_F(Memory, ScoresAreOfNoTokenUnlessToldOtherwise) {
   const auto peak = [&](const std::string& more) {
     const ProgramRun plan =
-        run(fmt::format("plan reward --model_name_or_path {} --dataset_name d --json true {}",
+        run(fmt::format("plan reward --model_name_or_path {} --dataset_name d --longest_row 8000 "
+                        "--gradient_checkpointing false --json true {}",
                         path("model"), more));
     EXPECT_EQ(plan.code, 0);
     return plan.lines.at(0).at("peak_bytes").get<int64_t>();
