@@ -21,6 +21,7 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import NamedTuple
@@ -97,7 +98,7 @@ class Bench:
                   "--rounds": args.rounds, "--threads": args.threads}
         if script == "compare_ppo.py":
             shared["--trl"] = self.trl112
-        given = ["--steps", args.steps] if args.steps else []
+        given = ["--steps", args.steps] if args.steps is not None else []
         return [str(part) for part in [self.python, HERE / script, *(word for pair in shared.items() for word in pair), *flags, *given]]
 
     def run(self, script: str, data: str, flags: list[str]) -> dict:
@@ -156,6 +157,16 @@ def tasks(args):
             yield labels, growth.script, growth.data, [*growth.flags.split(), growth.by, str(value), "--alone"]
 
 
+def read_results(path: pathlib.Path) -> dict:
+    try:
+        held = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path}: results were expected: {error}. HINT: name another file by --out")
+    if not isinstance(held, dict) or "results" not in held:
+        sys.exit(f"{path}: results were expected, got other JSON. HINT: name another file by --out")
+    return held
+
+
 class Results:
     """The file of results: opened, checked against this machine, and written after each."""
 
@@ -163,7 +174,7 @@ class Results:
         self.path = path
         self.content = {"format": 1, **head, "results": []}
         if path.exists():
-            held = json.loads(path.read_text())
+            held = read_results(path)
             if {key: held.get(key) for key in head} != head:
                 sys.exit(f"{path} is of another machine or of other versions. HINT: name another file by --out")
             self.content = held
@@ -186,6 +197,17 @@ def names(known):
     return read
 
 
+def at_least(least: int):
+    """Reads a whole number of `least` or more."""
+
+    def read(text: str) -> int:
+        if not text.lstrip("+").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"a whole number of at least {least} was expected, got {text}")
+        return int(text)
+
+    return read
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlhf", help="the program to measure; without it nothing is run")
@@ -194,9 +216,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--growth", type=names(GROWTH), default=[], help=", ".join(GROWTH))
     parser.add_argument("--length", type=names(LENGTHS), default=["short"], help=", ".join(LENGTHS))
     parser.add_argument("--size", choices=common.SHAPES, default="135m")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, help="of each training run; by default what each comparison takes")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=at_least(1), default=3)
+    parser.add_argument("--steps", type=at_least(common.SKIPPED_STEPS + 1), help="of each training run; by default what each comparison takes")
+    parser.add_argument("--threads", type=at_least(1), default=len(os.sched_getaffinity(0)))
     parser.add_argument("--extra", default="", help="further flags of the comparisons")
     parser.add_argument("--python", help="Python with torch, TRL 1.16.0 and what else environment.py names; by default one is made in build/trl")
     parser.add_argument("--trl112", help="folder of TRL 1.12.0, for ppo; by default one is made in build/")
@@ -207,31 +229,40 @@ def arguments() -> argparse.Namespace:
         parser.error("--rlhf (what to run) or --table (what to write) was expected")
     if args.rlhf and not args.data:
         parser.error("--data, or RLHF_DATA in the environment, was expected")
+    if args.rlhf and not shutil.which(args.rlhf):
+        parser.error(f"--rlhf: a program was expected, {args.rlhf} is none. HINT: make build")
+    for part in ("gsm8k", "hh-harmless", "tokenizers/qwen3") if args.rlhf else ():
+        if not (pathlib.Path(args.data) / part).is_dir():
+            parser.error(f"--data: a folder with {part}/ was expected, {args.data} has none")
     if args.work is None:
         args.work = [] if args.growth else list(WORKS)
     return args
 
 
-def measure(args) -> None:
+def measure(args) -> bool:
+    """Whether all that was asked for was measured."""
     bench = Bench(args)
     machine = bench.machine()
     head = {"machine": {key: machine[key] for key in ("cpu", "cores", "cpu_flags")} | {"threads": args.threads},
             "versions": {"rlhf": machine["rlhf"], "libtorch": machine["torch"], "compiler": machine["compiler"],
                          **environment.versions(bench.python)}}
     results = Results(args.out, head)
+    whole = True
     for labels, script, data, flags in tasks(args):
         print(" ".join(str(value) for value in labels.values()), end=" ", file=sys.stderr, flush=True)
         report = bench.run(script, data, flags)
         results.add(labels, report)
         print(report.get("failed") or table.summary(report), file=sys.stderr)
+        whole = whole and "failed" not in report
+    return whole
 
 
 def main() -> None:
     args = arguments()
-    if args.rlhf:
-        measure(args)
+    whole = measure(args) if args.rlhf else True
     if args.table:
-        table.write(args.table, json.loads(args.out.read_text()))
+        table.write(args.table, read_results(args.out))
+    sys.exit(0 if whole else 1)
 
 
 if __name__ == "__main__":

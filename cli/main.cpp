@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cerrno>
+#include <cstdio>
 #include <exception>
 #include <new>
 #include <string>
@@ -9,7 +11,9 @@
 
 #include "cli/commands.h"
 #include "cli/process.h"
+#include "cli/terminal.h"
 #include "rlhf/core/error.h"
+#include "rlhf/core/file.h"
 
 namespace {
 
@@ -75,18 +79,26 @@ int run(const std::vector<std::string>& args) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  using rlhf::cli::say;
   rlhf::cli::prepare_process(argv);
-  try {
-    return run(std::vector<std::string>(argv + 1, argv + argc));
-  } catch (const rlhf::UserError& error) {
-    for (const auto& problem : error.problems()) fmt::print(stderr, "error: {}\n", problem.text());
+  const auto user_fault = [](const rlhf::UserError& error) {
+    for (const auto& problem : error.problems()) say(fmt::format("error: {}\n", problem.text()));
     return kUserFault;
+  };
+  try {
+    const int code = run(std::vector<std::string>(argv + 1, argv + argc));
+    // Who says that it worked has said all of it.
+    if (std::fflush(stdout) != 0) rlhf::throw_write_error("standard output", errno);
+    return code;
+  } catch (const rlhf::UserError& error) {
+    return user_fault(error);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return user_fault(rlhf::unreadable(error));
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr,
-               "error: out of memory. HINT: lower max_tokens_per_microbatch or set "
-               "gradient_checkpointing.\n");
+    say("error: out of memory. HINT: lower max_tokens_per_microbatch or set "
+        "gradient_checkpointing.\n");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
+    say(fmt::format("error: {}\n", error.what()));
   }
   return kOtherFault;
 }

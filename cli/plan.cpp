@@ -13,6 +13,8 @@
 namespace rlhf::cli {
 namespace {
 
+constexpr double kMostLength = 1 << 24;  // more than any model reads
+
 /// Keys of the command itself; all others are the method's.
 struct PlanOptions {
   bool json = false;
@@ -26,10 +28,10 @@ void declare(OptionSet& set, PlanOptions& options) {
   set.add("longest_row", options.longest_row,
           "Tokens of the longest row, of a pair its prompt once and both answers; 0: what the "
           "method's limits allow.")
-      .at_least(0);
+      .between(0, kMostLength);
   set.add("longest_prompt", options.longest_prompt,
           "Tokens of the longest prompt of methods that sample; 0: max_prompt_length, else 512.")
-      .at_least(0);
+      .between(0, kMostLength);
   set.add("scored_share", options.scored_share,
           "Share of the tokens whose log-probability is asked for: answers, not prompts.")
       .between(0, 1);
@@ -95,6 +97,22 @@ const Method& method_of(const std::string& name) {
       near.empty() ? "rlhf plan --help shows the use." : fmt::format("did you mean {}?", near));
 }
 
+/// No row is read and no judge asked: where nothing but those is missing, any will do.
+RunMemory read_run(const Method& method, std::vector<std::string> args) {
+  try {
+    return method.read(args);
+  } catch (const UserError& error) {
+    for (const auto& problem : error.problems()) {
+      if (!problem.what.ends_with("got nothing.")) continue;
+      if (problem.where.ends_with("dataset_name"))
+        args.insert(args.end(), {"--dataset_name", "any"});
+      if (problem.where.ends_with("reward_funcs"))
+        args.insert(args.end(), {"--reward_funcs", "accuracy"});
+    }
+  }
+  return method.read(args);
+}
+
 Json to_json(const MemoryPlan& plan, const MemoryRequest& request, const MachineMemory& machine,
              int64_t largest, const std::vector<MemorySaving>& savings) {
   Json json = {{"peak_bytes", plan.bytes()},
@@ -156,7 +174,7 @@ int run_plan(std::span<const std::string> args) {
   const Method& method = method_of(args[0]);
   const Split parts = split(set, args.subspan(1));
   parse_arguments(set, parts.own);
-  RunMemory run = method.read(parts.others);
+  RunMemory run = read_run(method, parts.others);
   if (options.longest_prompt > 0 && run.rollout) {
     run.longest_row += options.longest_prompt - run.longest_prompt;
     run.longest_prompt = options.longest_prompt;

@@ -1,5 +1,6 @@
 #include "cli/process.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -8,6 +9,17 @@
 
 namespace rlhf::cli {
 namespace {
+
+/// Says that the process which is begun was prepared by the one before it.
+constexpr const char* kPrepared = "RLHF_PROCESS_PREPARED";
+
+/// A standard stream that was closed would be the next file that is opened, and get our messages.
+void open_standard_streams() {
+  constexpr int kFirstOther = 3;
+  int opened = 0;
+  while (opened >= 0 && opened < kFirstOther) opened = ::open("/dev/null", O_RDWR);
+  if (opened >= kFirstOther) ::close(opened);
+}
 
 void set_default(const char* name, const std::string& value) {
   ::setenv(name, value.c_str(), /*overwrite=*/0);
@@ -23,7 +35,9 @@ std::string memory_in_gibibytes() {
 }  // namespace
 
 void prepare_process(char** argv) {
-  if (std::getenv("MIMALLOC_ALLOW_DECOMMIT") != nullptr) return;
+  if (std::getenv(kPrepared) != nullptr) return;
+  open_standard_streams();
+  ::setenv(kPrepared, "1", /*overwrite=*/1);
   set_default("MIMALLOC_ALLOW_DECOMMIT", "0");  // its name in version 2.0, and
   set_default("MIMALLOC_PURGE_DELAY", "-1");    // later
   // Addresses alone. Without them a block above 16 MiB would be given back when it is freed.

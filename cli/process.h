@@ -1,4 +1,4 @@
-// How a process that computes is set up: memory and idle threads.
+// How a process that computes is set up: memory, idle threads, standard streams.
 #pragma once
 
 namespace rlhf::cli {
@@ -6,7 +6,8 @@ namespace rlhf::cli {
 /// Call it first in main. Fresh pages are dear, so mimalloc is to keep them; and idle threads sleep,
 /// which halves the harm of a busy neighbour, but for some microseconds first: while a token is
 /// sampled they are wanted again hundreds of times. Both are read when the libraries load: so the
-/// process starts itself once more, unless MIMALLOC_ALLOW_DECOMMIT is set.
+/// process starts itself once more. What the environment sets already stays. A standard stream that
+/// is closed becomes /dev/null.
 void prepare_process(char** argv);
 
 }  // namespace rlhf::cli

@@ -37,6 +37,10 @@ int columns() {
 
 }  // namespace
 
+void say(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stderr) != text.size()) std::clearerr(stderr);
+}
+
 Terminal::Terminal(LogLevel least) {
   previous_ = set_log_sink([this, least](LogLevel level, std::string_view message) {
     if (level < least) return;
@@ -52,13 +56,13 @@ Terminal::~Terminal() {
 bool Terminal::interactive() { return ::isatty(STDERR_FILENO) == 1; }
 
 void Terminal::clear() {
-  if (shown_) fmt::print(stderr, "\r\033[K");
+  if (shown_) say("\r\033[K");
   shown_ = false;
 }
 
 void Terminal::line(std::string_view text) {
   clear();
-  fmt::print(stderr, "{}\n", text);
+  say(fmt::format("{}\n", text));
 }
 
 void Terminal::progress(const Progress& progress) {
@@ -67,8 +71,7 @@ void Terminal::progress(const Progress& progress) {
 
 void Terminal::status(std::string_view text) {
   if (!interactive()) return;
-  fmt::print(stderr, "\r\033[K{}", text);
-  std::fflush(stderr);
+  say(fmt::format("\r\033[K{}", text));
   shown_ = true;
 }
 

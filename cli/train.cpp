@@ -78,6 +78,7 @@ int run_trainer(std::span<const std::string> args, std::string (*help)(),
     fmt::print("{}", help());
     return 0;
   }
+  catch_signals();
   Terminal terminal;
   std::vector<std::string> notes;
   Config config = read(args, &notes);
@@ -88,7 +89,6 @@ int run_trainer(std::span<const std::string> args, std::string (*help)(),
   }
   const bool bar = Terminal::interactive() && !config.training.disable_tqdm.value_or(false);
   const std::string output = *config.training.output_dir;
-  catch_signals();
   const TrainHooks hooks{
       .on_progress =
           [&](const Progress& progress) {

@@ -8,6 +8,8 @@
 namespace rlhf {
 namespace {
 
+constexpr double kMostRank = 1 << 16;  // no matrix is narrower than an adapter of more
+
 /// A name as it stands in a model: letters, digits, underscores, dots.
 bool is_plain_name(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
@@ -57,7 +59,7 @@ void declare(OptionSet& set, LoraOptions& options, std::string_view task) {
   set.add("adapter_name_or_path", options.adapter_name_or_path,
           "PEFT adapter folder to go on training; the keys below then come from it. Turns use_peft "
           "on.");
-  set.add("lora_r", options.lora_r, "Rank of the adapter.").at_least(1).written("r");
+  set.add("lora_r", options.lora_r, "Rank of the adapter.").between(1, kMostRank).written("r");
   set.add("lora_alpha", options.lora_alpha, "Scale: updates are multiplied by α/r.")
       .above(0)
       .written("α");
@@ -85,8 +87,9 @@ void declare(OptionSet& set, LoraOptions& options, std::string_view task) {
 }
 
 void resolve(LoraOptions& options, const std::optional<std::string>& model_folder) {
+  std::error_code unread;  // who loads the model says why
   if (!options.adapter_name_or_path && model_folder &&
-      fs::exists(fs::path(*model_folder) / "adapter_config.json")) {
+      fs::exists(fs::path(*model_folder) / "adapter_config.json", unread)) {
     options.adapter_name_or_path = model_folder;
   }
   if (options.adapter_name_or_path) options.use_peft = true;

@@ -259,6 +259,14 @@ void validate(const TrainingOptions& options, const ModelOptions& model, Problem
   if (options.use_cpu && model.device == DeviceChoice::cuda) {
     problems.add("use_cpu", "device is cuda.", "keep one of the two.");
   }
+  constexpr int64_t kMostRows = int64_t{1} << 31;
+  if (options.per_device_train_batch_size > kMostRows / options.gradient_accumulation_steps) {
+    problems.add("per_device_train_batch_size",
+                 fmt::format("by gradient_accumulation_steps at most {} rows a step were expected, "
+                             "got {} by {}.",
+                             kMostRows, options.per_device_train_batch_size,
+                             options.gradient_accumulation_steps));
+  }
   if (options.max_steps == 0) {
     problems.add("max_steps",
                  "expected a positive number of steps, or -1 for num_train_epochs, got 0.");

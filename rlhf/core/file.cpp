@@ -80,6 +80,11 @@ void throw_write_error(const fs::path& path, int error_number) {
                   "check the path and its permissions.");
 }
 
+UserError unreadable(const fs::filesystem_error& error) {
+  return {error.path1().string(), fmt::format("it cannot be read: {}.", error.code().message()),
+          "check the path and its permissions."};
+}
+
 std::string read_file(const fs::path& path) {
   const Descriptor file = open_for_reading(path);
   std::string bytes(size_of(file, path), '\0');

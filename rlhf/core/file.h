@@ -8,9 +8,14 @@
 #include <string>
 #include <string_view>
 
+#include "rlhf/core/error.h"
+
 namespace rlhf {
 
 namespace fs = std::filesystem;
+
+/// The problem of a path that could not be looked at, as of a folder without permission.
+UserError unreadable(const fs::filesystem_error& error);
 
 /// The whole file. UserError when it is missing or cannot be read.
 std::string read_file(const fs::path& path);

@@ -105,7 +105,7 @@ std::string Statistics::table() const {
   if (rows != rows_read) text += fmt::format("  of {} read", rows_read);
   text += fmt::format("\n{:<20}{:>12}", "tokens", tokens);
   if (rows > 0) {
-    text += fmt::format("  {:.1f} a row, longest {}",
+    text += fmt::format("  {:.1f} a row, longest text {}",
                         static_cast<double>(tokens) / static_cast<double>(rows), longest);
   }
   text += "\n";

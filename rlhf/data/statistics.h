@@ -31,7 +31,7 @@ struct Statistics {
   int64_t rows = 0;  ///< kept
   int64_t tokens = 0;
   int64_t supervised_tokens = 0;  ///< that a position before them predicts: never a row's first
-  int64_t longest = 0;            ///< tokens of the longest row
+  int64_t longest = 0;            ///< tokens of the longest text: a row, or one of a pair's two
   /// Rows that supervise an end-of-sequence or end-of-turn token; none where rows end without one
   /// by design.
   std::optional<int64_t> eos_rows = 0;

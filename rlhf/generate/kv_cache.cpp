@@ -5,18 +5,21 @@
 #include <algorithm>
 #include <utility>
 
+#include "rlhf/kernels/scratch.h"
+
 namespace rlhf {
 
 KvCache::KvCache(const DecoderConfig& config, at::ScalarType dtype, at::Device device,
                  int64_t blocks)
     : blocks_(blocks) {
-  const auto options = at::TensorOptions().dtype(dtype).device(device);
-  for (int64_t layer = 0; layer < config.layers;
-       ++layer) {  // pages of a block are touched when it is first written
-    keys_.push_back(
-        at::empty({blocks, config.key_heads, config.head_dim, simd::kBlockTokens}, options));
-    values_.push_back(
-        at::empty({blocks, config.key_heads, simd::kBlockTokens, config.head_dim}, options));
+  const int64_t heads = config.key_heads, channels = config.head_dim;
+  // Pages of a block are touched when it is first written.
+  const at::Tensor storage =
+      scratch({config.layers, 2, blocks * heads * channels * simd::kBlockTokens},
+              at::TensorOptions().dtype(dtype).device(device));
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    keys_.push_back(storage[layer][0].view({blocks, heads, channels, simd::kBlockTokens}));
+    values_.push_back(storage[layer][1].view({blocks, heads, simd::kBlockTokens, channels}));
   }
   for (int64_t block = blocks - 1; block >= 0; --block) {
     free_.push_back(static_cast<int32_t>(block));

@@ -184,7 +184,10 @@ int64_t labels_of(const fs::path& folder) {
 
 }  // namespace
 
-bool is_adapter_folder(const fs::path& folder) { return fs::exists(folder / kAdapterConfig); }
+bool is_adapter_folder(const fs::path& folder) {
+  std::error_code unread;  // who loads the folder says why
+  return fs::exists(folder / kAdapterConfig, unread);
+}
 
 Adapter load_adapter(const fs::path& folder, const Model& model,
                      const AdapterLoadOptions& options) {

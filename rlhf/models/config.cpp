@@ -75,8 +75,10 @@ void read_task(const ConfigReader& reader, DecoderConfig& config) {
                       reader.boolean("token_classification_bias", true);
 }
 
-void read_sizes(const ConfigReader& reader, DecoderConfig& config) {
+/// False where one of them is wrong: what follows from it would be no problem of its own.
+bool read_sizes(const ConfigReader& reader, DecoderConfig& config) {
   const auto& row = *config.row;
+  const size_t before = reader.problems();
   config.vocab_size = reader.integer("vocab_size", std::nullopt, 1, kMostTokens);
   config.width = reader.integer(row.keys.width, std::nullopt, 1, kMostWidth);
   config.layers = reader.integer(row.keys.layers, std::nullopt, 1, kMostLayers);
@@ -92,7 +94,7 @@ void read_sizes(const ConfigReader& reader, DecoderConfig& config) {
     const int64_t missing = row.defaults.key_heads > 0 ? row.defaults.key_heads : config.heads;
     config.key_heads = reader.integer(row.keys.key_heads, missing, 1, kMostWidth);
   }
-  if (config.heads % config.key_heads != 0) {
+  if (reader.problems() == before && config.heads % config.key_heads != 0) {
     reader.problem(row.keys.key_heads, fmt::format("a divisor of {} = {} was expected, got {}.",
                                                    row.keys.heads, config.heads, config.key_heads));
   }
@@ -103,11 +105,12 @@ void read_sizes(const ConfigReader& reader, DecoderConfig& config) {
     config.head_dim = reader.integer(row.keys.head_dim, row.defaults.head_dim, 1, kMostWidth);
   } else {
     config.head_dim = std::max<int64_t>(config.width / config.heads, 1);
-    if (config.width % config.heads != 0) {
+    if (reader.problems() == before && config.width % config.heads != 0) {
       reader.problem(row.keys.heads, fmt::format("a divisor of {} = {} was expected, got {}.",
                                                  row.keys.width, config.width, config.heads));
     }
   }
+  return reader.problems() == before;
 }
 
 void read_padding(const ConfigReader& reader, DecoderConfig& config) {
@@ -308,13 +311,14 @@ DecoderConfig read_config(const Json& json, const std::string& where, Problems& 
   const auto& row = *config.row;
   reader.require_neutral("quantization_config", nullptr, "a quantised model");
   read_task(reader, config);
-  read_sizes(reader, config);
-  read_padding(reader, config);
+  const bool sized = read_sizes(reader, config);
   config.norm_eps = reader.number(row.keys.eps, row.defaults.eps, 0.0, 1.0);
   config.activation = read_activation(reader, row);
   config.tied = reader.boolean("tie_word_embeddings", row.defaults.tied);
   const double deviation = reader.number("initializer_range", 0.02, 0.0, 1.0);
   config.initializer_range = deviation > 0.0 ? deviation : 0.02;
+  if (!sized) return config;
+  read_padding(reader, config);
   if (row.scales_embedding) config.embedding_scale = std::sqrt(static_cast<double>(config.width));
   const LayerConfig layer{.attention_scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim))};
   config.layer.assign(static_cast<size_t>(config.layers), layer);

@@ -43,6 +43,8 @@ class ConfigReader {
   void require_neutral(const char* key, const Json& neutral, const std::string& meaning) const;
 
   void problem(const char* key, std::string what, std::string hint = "") const;
+  /// Of the whole collection: where it grows between two moments, something read meanwhile is wrong.
+  size_t problems() const { return problems_.count(); }
   const std::string& where() const { return where_; }
 
  private:

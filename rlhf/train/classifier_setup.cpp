@@ -23,10 +23,11 @@ PadToken choose_pad(const CommonConfig& config, const TextSide& text) {
                           {.pad_token = config.tokenizer.pad_token});
 }
 
-Prepared prepare_classifier(CommonConfig& config, const ClassifierWish& wish, SetupChecks& checks) {
+Prepared prepare_classifier(CommonConfig& config, const RunMemory& memory,
+                            const ClassifierWish& wish, SetupChecks& checks) {
   std::optional<PadToken> pad;
   Prepared prepared = prepare_run(
-      config,
+      config, memory,
       [&](const TextSide* text) {
         PolicyRequest request{
             .task = wish.task, .labels = wish.labels, .adapter_dropout = wish.dropout};

@@ -20,6 +20,7 @@ PadToken choose_pad(const CommonConfig& config, const TextSide& text);
 /// prepare_run() for a classifier. A padding token that no row ends with is chosen
 /// (text/pad_token.h), named in the log where it is another than the tokenizer's, and written to
 /// config.json and tokenizer_config.json.
-Prepared prepare_classifier(CommonConfig& config, const ClassifierWish& wish, SetupChecks& checks);
+Prepared prepare_classifier(CommonConfig& config, const RunMemory& memory,
+                            const ClassifierWish& wish, SetupChecks& checks);
 
 }  // namespace rlhf

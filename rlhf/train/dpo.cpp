@@ -45,7 +45,7 @@ DpoSetup set_up(DpoConfig& config, const TrainHooks& hooks) {
       .adapter_dropout = adapter_dropout(config.lora, config.dpo.disable_dropout),
       .keeps_start_adapter = uses_reference(config.dpo)};
   DpoSetup setup{prepare_run(
-                     config, [&](const TextSide*) { return request; }, checks),
+                     config, run_memory(config), [&](const TextSide*) { return request; }, checks),
                  {}};
   if (setup.text) {
     setup.data = read_run_data<PairDataset>(

@@ -45,7 +45,7 @@ KtoSetup set_up(KtoConfig& config, const TrainHooks& hooks) {
       .adapter_dropout = adapter_dropout(config.lora, config.kto.disable_dropout),
       .keeps_start_adapter = true};
   KtoSetup setup{prepare_run(
-                     config, [&](const TextSide*) { return request; }, checks),
+                     config, run_memory(config), [&](const TextSide*) { return request; }, checks),
                  {}};
   if (setup.text) {
     setup.data = read_run_data<AnswerDataset>(

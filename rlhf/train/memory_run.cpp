@@ -16,7 +16,12 @@ namespace {
 
 constexpr int64_t kAssumedLength = 1024;  // of a row without max_length
 constexpr int64_t kAssumedPrompt = 512;
-constexpr int64_t kJudgeElement = 4;  // a judge that is a whole model is held in fp32
+constexpr int64_t kMostLength = int64_t{1} << 24;  // taken for longer ones: no product overflows
+constexpr int64_t kJudgeElement = 4;               // a judge that is a whole model is held in fp32
+
+int64_t length_of(const std::optional<int64_t>& limit, int64_t assumed = kAssumedLength) {
+  return std::min(limit.value_or(assumed), kMostLength);
+}
 
 RunMemory common_memory(const CommonConfig& config) {
   RunMemory run;
@@ -32,8 +37,8 @@ RunMemory rollout_memory(const CommonConfig& config, const RolloutOptions& rollo
   run.reference = rollout.reference;
   run.rollout = rollout;
   run.replays = rollout.replay_completions.has_value();
-  run.longest_prompt = rollout.max_prompt_length.value_or(kAssumedPrompt);
-  run.longest_row = run.longest_prompt + rollout.max_completion_length;
+  run.longest_prompt = length_of(rollout.max_prompt_length, kAssumedPrompt);
+  run.longest_row = run.longest_prompt + length_of(rollout.max_completion_length);
   return run;
 }
 
@@ -185,8 +190,8 @@ int64_t step_tokens(const RunMemory& run) {
   if (run.rollout && !run.replays) {
     const int64_t group = run.rollout->num_generations;
     const int64_t prompts = (run.rows + group - 1) / group;
-    step = std::min(step,
-                    prompts * run.longest_prompt + run.rows * run.rollout->max_completion_length);
+    step = std::min(step, prompts * run.longest_prompt +
+                              run.rows * length_of(run.rollout->max_completion_length));
   }
   return std::max(step, std::max<int64_t>(1, run.longest_row));
 }
@@ -209,7 +214,7 @@ void take_reference(const RunMemory& run, bool adapted, MemoryRequest& request) 
 
 RunMemory run_memory(const SftConfig& config) {
   RunMemory run = common_memory(config);
-  run.longest_row = config.sft.max_length.value_or(kAssumedLength);
+  run.longest_row = length_of(config.sft.max_length);
   return run;
 }
 
@@ -219,7 +224,8 @@ RunMemory run_memory(const DpoConfig& config) {
   run.has_reference = uses_reference(config.dpo);
   run.reference = config.dpo.reference;
   run.fixed_reference = true;
-  run.longest_row = 2 * config.dpo.max_length.value_or(kAssumedLength);
+  run.members = 2;
+  run.longest_row = run.members * length_of(config.dpo.max_length);
   return run;
 }
 
@@ -229,7 +235,7 @@ RunMemory run_memory(const KtoConfig& config) {
   run.has_reference = true;
   run.reference = config.kto.reference;
   run.fixed_reference = true;
-  run.longest_row = config.kto.max_length.value_or(kAssumedLength);
+  run.longest_row = length_of(config.kto.max_length);
   return run;
 }
 
@@ -238,7 +244,8 @@ RunMemory run_memory(const RewardConfig& config) {
   run.task = ModelTask::sequence_classification;
   run.head = HeadUse::scores;
   run.scored_share = 0.0;  // one row a text
-  run.longest_row = 2 * config.reward.max_length.value_or(kAssumedLength);
+  run.members = 2;
+  run.longest_row = run.members * length_of(config.reward.max_length);
   return run;
 }
 
@@ -248,7 +255,7 @@ RunMemory run_memory(const PrmConfig& config) {
   run.labels = 2;
   run.head = HeadUse::scores;
   run.scored_share = 0.0;  // one row a step of a text
-  run.longest_row = config.prm.max_length.value_or(kAssumedLength);
+  run.longest_row = length_of(config.prm.max_length);
   return run;
 }
 
@@ -325,13 +332,74 @@ MemoryRequest memory_request(const RunMemory& run) {
   if (run.replays) return request;
   const int64_t drawn = completions_per_generation(rollout, training);
   request.rollout = {.prompt_tokens = run.longest_prompt,
-                     .new_tokens = rollout.max_completion_length,
+                     .new_tokens = length_of(rollout.max_completion_length),
                      .prompts = std::max<int64_t>(1, drawn / rollout.num_generations),
                      .generations = rollout.num_generations,
                      .rows = rollout.rollout_rows,
                      .cache_bytes = rollout_cache_bytes(rollout)};
   return request;
 }
+
+namespace {
+
+/// Takes `tokens` off the longest row.
+void shorten(RunMemory& run, int64_t tokens) {
+  run.longest_row -= tokens;
+  run.step_tokens = std::min(run.step_tokens, run.rows * run.longest_row);
+}
+
+/// A row goes through the model whole: what is left is to make it shorter.
+template <class Offer>
+void offer_shorter_rows(const RunMemory& run, const Offer& offer) {
+  if (!run.rollout) {
+    const int64_t half = run.longest_row / run.members / 2;
+    offer(fmt::format("max_length: {}", half), half > 0,
+          [&](RunMemory& other) { shorten(other, run.members * half); });
+    return;
+  }
+  const int64_t prompt = run.longest_prompt / 2;
+  offer(fmt::format("max_prompt_length: {}", prompt), prompt > 0, [&](RunMemory& other) {
+    other.longest_prompt -= prompt;
+    shorten(other, prompt);
+  });
+  const int64_t completion = run.rollout->max_completion_length / 2;
+  offer(fmt::format("max_completion_length: {}", completion), completion > 0,
+        [&](RunMemory& other) {
+          other.rollout->max_completion_length -= completion;
+          shorten(other, completion);
+        });
+}
+
+/// UserError where the machine lacks the memory for `planned` bytes less their stated error.
+void require_memory(const RunMemory& run, int64_t planned, const MachineMemory& machine) {
+  const auto least = static_cast<int64_t>(static_cast<double>(planned) * (1.0 - kPlanError));
+  if (machine.available <= 0 || least - machine.used_here <= machine.available) return;
+  std::string hint;
+  const auto savings = memory_savings(run);
+  for (size_t i = 0; i < std::min<size_t>(3, savings.size()); ++i) {
+    hint += fmt::format("{}{} (saves {})", i == 0 ? "set " : " or ", savings[i].set,
+                        bytes_text(savings[i].bytes));
+  }
+  if (!hint.empty()) hint += "; ";
+  throw UserError(
+      "memory",
+      fmt::format("about {} were expected to be free, there are {}.",
+                  bytes_text(planned - machine.used_here), bytes_text(machine.available)),
+      hint + "rlhf plan shows all parts and switches.");
+}
+
+/// The same run with rows of one token, of which nothing is drawn.
+RunMemory least_run(RunMemory run) {
+  run.rows = run.longest_row = run.longest_prompt = run.step_tokens = 1;
+  run.data_bytes = 0;
+  run.replays = true;
+  TrainingOptions& training = run.common.training;
+  training.max_tokens_per_microbatch = 1;
+  if (run.common.model.dtype == Dtype::automatic) run.common.model.dtype = Dtype::bfloat16;
+  return run;
+}
+
+}  // namespace
 
 std::vector<MemorySaving> memory_savings(const RunMemory& run) {
   const int64_t now = plan_memory(memory_request(run)).bytes();
@@ -371,7 +439,8 @@ std::vector<MemorySaving> memory_savings(const RunMemory& run) {
         [](RunMemory& other) { other.reference.precompute_ref_log_probs = true; });
   offer(fmt::format("max_tokens_per_microbatch: {}", limit / 2), limit / 2 >= run.longest_row,
         [&](RunMemory& other) { other.common.training.max_tokens_per_microbatch = limit / 2; });
-  if (run.rollout) {
+  if (limit / 2 < run.longest_row && !run.replays) offer_shorter_rows(run, offer);
+  if (run.rollout && !run.replays) {
     const double half = run.rollout->rollout_cache_gib / 2;
     offer(fmt::format("rollout_cache_gib: {}", half), true,
           [&](RunMemory& other) { other.rollout->rollout_cache_gib = half; });
@@ -381,25 +450,24 @@ std::vector<MemorySaving> memory_savings(const RunMemory& run) {
   return savings;
 }
 
+void check_least_memory(const RunMemory& run, bool on_cpu, const MachineMemory& machine) {
+  if (!on_cpu) return;
+  const RunMemory least = least_run(run);
+  int64_t planned = 0;
+  try {
+    planned = plan_memory(memory_request(least)).bytes();
+  } catch (const UserError&) {
+    return;
+  }
+  require_memory(least, planned, machine);
+}
+
 void check_memory(const RunMemory& run, bool on_cpu, const MachineMemory& machine) {
   if (!on_cpu) return;
   const int64_t planned = plan_memory(memory_request(run)).bytes();
   log_info("[memory] a peak of about {} is planned; {} of it are in use, {} are free.",
            bytes_text(planned), bytes_text(machine.used_here), bytes_text(machine.available));
-  const auto least = static_cast<int64_t>(static_cast<double>(planned) * (1.0 - kPlanError));
-  if (machine.available <= 0 || least - machine.used_here <= machine.available) return;
-  std::string hint;
-  const auto savings = memory_savings(run);
-  for (size_t i = 0; i < std::min<size_t>(3, savings.size()); ++i) {
-    hint += fmt::format("{}{} (saves {})", i == 0 ? "set " : " or ", savings[i].set,
-                        bytes_text(savings[i].bytes));
-  }
-  if (!hint.empty()) hint += "; ";
-  throw UserError(
-      "memory",
-      fmt::format("about {} were expected to be free, there are {}.",
-                  bytes_text(planned - machine.used_here), bytes_text(machine.available)),
-      hint + "rlhf plan shows all parts and switches.");
+  require_memory(run, planned, machine);
 }
 
 std::string bytes_text(int64_t bytes) {

@@ -32,6 +32,7 @@ struct RunMemory {
   std::optional<RolloutOptions> rollout = std::nullopt;
   std::optional<std::string> critic = std::nullopt;  ///< the folder it starts from
   int64_t longest_row = 0;     ///< tokens of the longest row that goes through the model at once
+  int64_t members = 1;         ///< texts of a row that max_length limits: 2 of a pair
   int64_t longest_prompt = 0;  ///< of it, with `rollout`
   int64_t rows = 0;            ///< of a step
   int64_t step_tokens = 0;     ///< of the largest step; 0: rows of the longest
@@ -68,6 +69,12 @@ struct MemorySaving {
 };
 /// Those that apply and save something, the largest first.
 std::vector<MemorySaving> memory_savings(const RunMemory& run);
+
+/// Before any weight is read: UserError with what would help where even rows of one token, with
+/// nothing drawn, would take more than the machine has left. Nothing where a config.json cannot be
+/// read: loading the model says why.
+void check_least_memory(const RunMemory& run, bool on_cpu,
+                        const MachineMemory& machine = machine_memory());
 
 /// UserError with what would help where the plan, less its stated error (kPlanError), asks for more
 /// than the machine has left for this process, whose models are loaded already; log_info of the

@@ -159,6 +159,14 @@ void read_rows(GrpoConfig& config, const PolicyGradientMethod& method, const Tra
   });
 }
 
+/// The run's plan, with prompts as long as the options let them be.
+RunMemory memory_of(const GrpoConfig& config, const PolicyGradientMethod& method) {
+  RunMemory memory = run_memory(config);
+  memory.has_reference = method.kl != KlTerm::none;
+  if (method.critic) memory.critic = method.critic->folder;
+  return memory;
+}
+
 PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& method,
                            const TrainHooks& hooks) {
   const bool reference = method.kl != KlTerm::none;
@@ -169,7 +177,7 @@ PolicyGradientSetup set_up(GrpoConfig& config, const PolicyGradientMethod& metho
       .keeps_start_adapter = reference && !rollout.reference.ref_model_name_or_path};
   PolicyGradientSetup setup;
   static_cast<Prepared&>(setup) = prepare_run(
-      config, [&](const TextSide*) { return request; }, checks);
+      config, memory_of(config, method), [&](const TextSide*) { return request; }, checks);
   if (!rollout.replay_completions) {
     checks.attempt([&] {
       Problems problems;
@@ -219,9 +227,7 @@ void evaluate_and_note(const GrpoConfig& config, const PolicyGradientMethod& met
 /// The run's plan, with the prompts as they are.
 RunMemory memory_of(const GrpoConfig& config, const PolicyGradientMethod& method,
                     const PolicyGradientSetup& setup) {
-  RunMemory memory = run_memory(config);
-  memory.has_reference = method.kl != KlTerm::none;
-  if (method.critic) memory.critic = method.critic->folder;
+  RunMemory memory = memory_of(config, method);
   if (setup.replay) {
     fit_rows(memory, setup.replay->limits().longest, {});
     return memory;
@@ -260,6 +266,114 @@ int64_t tokens_of(const std::vector<Slice>& slices) {
   return tokens;
 }
 
+/// Reference, old log-probabilities and values of a fresh rollout: what its losses compare with.
+void add_logprobs(const GrpoConfig& config, const PolicyGradientMethod& method,
+                  PolicyGradientSetup& setup, const References& references, Rollout& rollout,
+                  int64_t first_later, Metrics& metrics) {
+  const auto start = std::chrono::steady_clock::now();
+  Policy& policy = *setup.policy;
+  if (references.train) add_reference(config, policy, *references.train, rollout);
+  const bool now = method.kl == KlTerm::reward || setup.critic.has_value();
+  add_old_logprobs(config, policy, rows_of(rollout, now ? 0 : first_later, rollout.samples()));
+  if (setup.critic) setup.critic->add_values(rows_of(rollout, 0, rollout.samples()));
+  metrics.emplace_back("time/reference", seconds_since(start));
+}
+
+/// What stands beside policy and critic and lives through all steps. Refers to what it is made of.
+struct Roles {
+  Roles(const GrpoConfig& config, const PolicyGradientMethod& method, PolicyGradientSetup& setup,
+        TrainRun& run, const TrainHooks& hooks);
+  Roles(const Roles&) = delete;
+  Roles& operator=(const Roles&) = delete;
+
+  References references;
+  std::vector<std::string> judges;
+  std::vector<double> weights;        ///< of the judges
+  std::optional<RolloutMaker> maker;  ///< absent with a replay
+  EntropyControl entropy;
+  std::optional<RolloutSource> source;
+};
+
+Roles::Roles(const GrpoConfig& config, const PolicyGradientMethod& method,
+             PolicyGradientSetup& setup, TrainRun& run, const TrainHooks& hooks) {
+  const RolloutOptions& rollout = config.grpo.rollout;
+  Policy& policy = *setup.policy;
+  if (method.kl != KlTerm::none && !run.over()) {
+    references =
+        ReferenceMaker(config, rollout.reference, policy, run, hooks).live(rollout.temperature);
+  }
+  judges = setup.judges ? setup.judges->names : setup.replay->judges();
+  weights = setup.judges ? setup.judges->weights
+                         : rollout.reward_weights.value_or(std::vector<double>(judges.size(), 1.0));
+  if (setup.judges) {
+    maker.emplace(rollout, static_cast<uint64_t>(config.training.seed), policy, *setup.text,
+                  *setup.judges);
+  }
+  const Json& resumed = run.resumed_extra();
+  entropy.coefficient = config.grpo.entropy_coef;
+  if (config.grpo.use_adaptive_entropy && !resumed.is_null())
+    entropy = EntropyControl::from_json(resumed.at("entropy"));
+  source.emplace(RolloutParts{.options = rollout,
+                              .training = config.training,
+                              .text = *setup.text,
+                              .judges = judges,
+                              .weights = weights,
+                              .maker = maker ? &*maker : nullptr,
+                              .prompts = setup.data.train ? &*setup.data.train : nullptr,
+                              .replay = setup.replay ? &*setup.replay : nullptr,
+                              .method = method,
+                              .add_logprobs =
+                                  [&](Rollout& fresh, int64_t first_later, Metrics& metrics) {
+                                    add_logprobs(config, method, setup, references, fresh,
+                                                 first_later, metrics);
+                                  },
+                              .should_stop = hooks.should_stop},
+                 run.folder(), resumed.is_null() ? Json() : resumed.at("source"),
+                 policy.resumed_from);
+}
+
+/// Critic and method go on from the run's checkpoint, and what the next one holds of all roles is
+/// said.
+void connect_checkpoints(const PolicyGradientMethod& method, PolicyGradientSetup& setup,
+                         const Roles& roles, TrainRun& run) {
+  std::optional<Critic>& critic = setup.critic;
+  if (critic && setup.policy->resumed_from)
+    critic->resume(*setup.policy->resumed_from, run.step(), run.optimizer_resumed());
+  const Json& resumed = run.resumed_extra();
+  if (method.set_state && !resumed.is_null()) method.set_state(resumed.at("method"));
+  run.set_extra_state([&] {
+    return Json{{"source", roles.source->state()},
+                {"entropy", roles.entropy.to_json()},
+                {"method", method.state ? method.state() : Json()}};
+  });
+  run.add_tensors(RolloutSource::kFile, [&] { return roles.source->tensors(run.step()); });
+  if (critic) run.add_tensors(Critic::kFile, [&] { return critic->tensors(); });
+}
+
+/// Gradients of the policy's loss over the step's completions, unless it waits for its critic
+/// (`hold`); the critic's own, and its update. Returns the step's loss.
+double learn(GrpoConfig& config, const PolicyGradientMethod& method, PolicyGradientSetup& setup,
+             Roles& roles, std::vector<Slice>& slices, const TrainRun& run, bool hold,
+             Metrics& metrics) {
+  const GrpoOptions& grpo = config.grpo;
+  GrpoStepResult result;
+  if (!hold) {
+    if (method.kl_weight) config.grpo.loss.beta = method.kl_weight();
+    result = accumulate_gradients(config, *setup.policy, slices, run.step(), roles.source->reused(),
+                                  roles.entropy.weight(grpo));
+    const auto said = method.step_metrics ? method.step_metrics(result) : result.metrics;
+    metrics.insert(metrics.end(), said.begin(), said.end());
+  }
+  if (setup.critic) {
+    result.loss += setup.critic->accumulate_gradients(
+        slices, grpo.rollout.mask_truncated_completions, run.step(), metrics);
+    setup.critic->update(run.learning_rate(), metrics);
+  }
+  roles.entropy.follow(grpo, result.entropy);
+  if (grpo.has_entropy_bonus()) metrics.emplace_back("entropy_coef", roles.entropy.coefficient);
+  return result.loss;
+}
+
 }  // namespace
 
 OptionalRewards rewards_of(const std::vector<Group>& groups) {
@@ -275,66 +389,15 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
   if (hooks.on_text) hooks.on_text(method.config_table);
   // Everything that can be wrong is looked at before anything is written, and reported together.
   PolicyGradientSetup setup = set_up(config, method, hooks);
-  const bool has_reference = method.kl != KlTerm::none;
   Policy& policy = *setup.policy;
   check_memory(memory_of(config, method, setup), policy.device.is_cpu());
-  const GrpoOptions& grpo = config.grpo;
   TrainRun run(run_parts(config, method, setup, hooks), policy);
-
-  References references;
-  if (has_reference && !run.over()) {
-    ReferenceMaker maker(config, grpo.rollout.reference, policy, run, hooks);
-    references = maker.live(grpo.rollout.temperature);
-  }
-  std::optional<RolloutMaker> maker;
-  if (setup.judges)
-    maker.emplace(grpo.rollout, static_cast<uint64_t>(config.training.seed), policy, *setup.text,
-                  *setup.judges);
-  const std::vector<std::string> names =
-      setup.judges ? setup.judges->names : setup.replay->judges();
-  const std::vector<double> weights =
-      setup.judges ? setup.judges->weights
-                   : grpo.rollout.reward_weights.value_or(std::vector<double>(names.size(), 1.0));
-
-  std::optional<Critic>& critic = setup.critic;
-  const Json& resumed = run.resumed_extra();
-  if (critic && policy.resumed_from)
-    critic->resume(*policy.resumed_from, run.step(), run.optimizer_resumed());
-  if (method.set_state && !resumed.is_null()) method.set_state(resumed.at("method"));
-  EntropyControl entropy{.coefficient = grpo.entropy_coef};
-  if (grpo.use_adaptive_entropy && !resumed.is_null())
-    entropy = EntropyControl::from_json(resumed.at("entropy"));
-  RolloutSource source(
-      {.options = grpo.rollout,
-       .training = config.training,
-       .text = *setup.text,
-       .judges = names,
-       .weights = weights,
-       .maker = maker ? &*maker : nullptr,
-       .prompts = setup.data.train ? &*setup.data.train : nullptr,
-       .replay = setup.replay ? &*setup.replay : nullptr,
-       .method = method,
-       .add_logprobs =
-           [&](Rollout& rollout, int64_t first_later, Metrics& metrics) {
-             const auto start = std::chrono::steady_clock::now();
-             if (references.train) add_reference(config, policy, *references.train, rollout);
-             const bool now = method.kl == KlTerm::reward || critic.has_value();
-             const int64_t first = now ? 0 : first_later;
-             add_old_logprobs(config, policy, rows_of(rollout, first, rollout.samples()));
-             if (critic) critic->add_values(rows_of(rollout, 0, rollout.samples()));
-             metrics.emplace_back("time/reference", seconds_since(start));
-           },
-       .should_stop = hooks.should_stop},
-      run.folder(), resumed.is_null() ? Json() : resumed.at("source"), policy.resumed_from);
-  run.set_extra_state([&] {
-    return Json{{"source", source.state()},
-                {"entropy", entropy.to_json()},
-                {"method", method.state ? method.state() : Json()}};
-  });
-  run.add_tensors(RolloutSource::kFile, [&] { return source.tensors(run.step()); });
-  if (critic) run.add_tensors(Critic::kFile, [&] { return critic->tensors(); });
+  Roles roles(config, method, setup, run, hooks);
+  connect_checkpoints(method, setup, roles, run);
+  const std::optional<Critic>& critic = setup.critic;
+  const RolloutOptions& rollout = config.grpo.rollout;
   const auto evaluate = [&] {
-    evaluate_and_note(config, method, setup, *maker, run, hooks.should_stop);
+    evaluate_and_note(config, method, setup, *roles.maker, run, hooks.should_stop);
   };
   if (!run.over() && run.evaluation_is_due()) evaluate();
 
@@ -345,42 +408,28 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
     int64_t tokens = 0;
     std::vector<Slice> slices;
     try {
-      slices = source.take(run.step(), metrics, tokens);
+      slices = roles.source->take(run.step(), metrics, tokens);
     } catch (const Interrupted&) {
       run.interrupt();
       break;
     }
-    // 2. Gradients of the loss over all of them.
+    // 2. Gradients of the loss over all of them; the critic and the entropy bonus move on.
     const auto start = std::chrono::steady_clock::now();
     const bool hold = critic && critic->warms_up(run.step());
-    GrpoStepResult result;
-    if (!hold) {
-      if (method.kl_weight) config.grpo.loss.beta = method.kl_weight();
-      result = accumulate_gradients(config, policy, slices, run.step(), source.reused(),
-                                    entropy.weight(grpo));
-      const auto said = method.step_metrics ? method.step_metrics(result) : result.metrics;
-      metrics.insert(metrics.end(), said.begin(), said.end());
-    }
-    if (critic) {
-      result.loss += critic->accumulate_gradients(slices, grpo.rollout.mask_truncated_completions,
-                                                  run.step(), metrics);
-      critic->update(run.learning_rate(), metrics);
-    }
-    // 3. Move the weight of the entropy bonus; clip, update, and say what happened.
-    entropy.follow(grpo, result.entropy);
-    if (grpo.has_entropy_bonus()) metrics.emplace_back("entropy_coef", entropy.coefficient);
+    const double loss = learn(config, method, setup, roles, slices, run, hold, metrics);
+    // 3. Clip, update, and say what happened.
     metrics.emplace_back(kTimeUpdate, seconds_since(start));
-    run.update(result.loss, metrics, {tokens, tokens_of(slices)}, hold);
-    if (run.logged() && grpo.rollout.log_completions && hooks.on_text)
-      hooks.on_text(source.shown());
+    run.update(loss, metrics, {tokens, tokens_of(slices)}, hold);
+    if (run.logged() && rollout.log_completions && hooks.on_text)
+      hooks.on_text(roles.source->shown());
     // 4. The reference follows the policy where it is told to.
-    references.follow(policy, grpo.rollout.reference, run.step());
+    roles.references.follow(policy, rollout.reference, run.step());
     // 5. Evaluate and save when it is time; stop when asked.
     if (run.evaluation_is_due()) evaluate();
     run.end_step();
   }
   // The critic that is kept is the policy's: of the best step, or of the last.
-  if (const auto best = run.load_best(); best && critic) critic->restore(*best);
+  if (const auto best = run.load_best(); best && critic) setup.critic->restore(*best);
   auto result = run.finish();
   if (critic && !run.interrupted()) critic->save(run.folder());
   return result;

@@ -47,7 +47,7 @@ PrmSetup set_up(PrmConfig& config, const TrainHooks& hooks) {
   const ClassifierWish wish{.task = ModelTask::token_classification,
                             .labels = kLabels,
                             .dropout = adapter_dropout(config.lora, config.prm.disable_dropout)};
-  PrmSetup setup{prepare_classifier(config, wish, checks), {}};
+  PrmSetup setup{prepare_classifier(config, run_memory(config), wish, checks), {}};
   if (setup.text) {
     setup.data = read_run_data<StepsDataset>(
         config, hooks, setup.policy, checks, [&](const DataSpec& spec, bool evaluation) {

@@ -47,7 +47,7 @@ RewardSetup set_up(RewardConfig& config, const TrainHooks& hooks) {
   const ClassifierWish wish{.task = ModelTask::sequence_classification,
                             .labels = 1,
                             .dropout = adapter_dropout(config.lora, config.reward.disable_dropout)};
-  RewardSetup setup{prepare_classifier(config, wish, checks), {}};
+  RewardSetup setup{prepare_classifier(config, run_memory(config), wish, checks), {}};
   if (setup.text) {
     setup.data = read_run_data<PairDataset>(
         config, hooks, setup.policy, checks,

@@ -9,6 +9,7 @@
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
 #include "rlhf/train/checkpoint.h"
+#include "rlhf/train/memory_run.h"
 
 namespace rlhf {
 namespace {
@@ -110,7 +111,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Prepared prepare_run(CommonConfig& config,
+Prepared prepare_run(CommonConfig& config, const RunMemory& memory,
                      const std::function<PolicyRequest(const TextSide*)>& request,
                      SetupChecks& checks) {
   Prepared prepared;
@@ -129,6 +130,7 @@ Prepared prepare_run(CommonConfig& config,
                                    config.tokenizer);
   });
   checks.attempt([&] {
+    check_least_memory(memory, device.is_cpu());
     const auto wanted = request(prepared.text ? &*prepared.text : nullptr);
     prepared.policy.emplace(load_policy(config, wanted, device, checkpoint));
     if (!prepared.text) return;

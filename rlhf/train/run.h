@@ -195,6 +195,8 @@ class SetupChecks {
       part();
     } catch (const UserError& error) {
       problems_.add(error);
+    } catch (const fs::filesystem_error& error) {
+      problems_.add(unreadable(error));
     }
   }
   void throw_if_any() { problems_.throw_if_any(); }
@@ -203,15 +205,18 @@ class SetupChecks {
   Problems problems_;
 };
 
+struct RunMemory;
+
 /// What every method reads first. Parts that could not be read are absent.
 struct Prepared {
   std::optional<TextSide> text;
   std::optional<Policy> policy;
 };
 
-/// Fixes threads, then reads what needs no data; what is wrong goes into `checks`. `request` is
+/// Fixes threads, then reads what needs no data; what is wrong goes into `checks`. A run that
+/// `memory` says cannot fit is refused before its weights are read (check_least_memory). `request` is
 /// asked once the tokenizer has been read, with null where that failed.
-Prepared prepare_run(CommonConfig& config,
+Prepared prepare_run(CommonConfig& config, const RunMemory& memory,
                      const std::function<PolicyRequest(const TextSide*)>& request,
                      SetupChecks& checks);
 

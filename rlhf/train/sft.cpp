@@ -94,7 +94,7 @@ SftSetup set_up(SftConfig& config, const TrainHooks& hooks) {
   SetupChecks checks;
   const PolicyRequest request{.adapter_dropout = config.lora.lora_dropout};
   SftSetup setup{prepare_run(
-                     config, [&](const TextSide*) { return request; }, checks),
+                     config, run_memory(config), [&](const TextSide*) { return request; }, checks),
                  {}};
   if (setup.text) {
     setup.data = read_run_data<SftRows>(

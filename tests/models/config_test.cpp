@@ -81,6 +81,18 @@ TEST(Config, RefusesSizesThatDoNotFit) {
       << "counted from the end, as torch.nn.Embedding does";
 }
 
+TEST(Config, DrawsNoProblemFromAnother) {
+  for (const char* key :
+       {"hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"}) {
+    const auto text = problems_of("llama", {{key, "many"}});
+    EXPECT_EQ(text, fmt::format("[config.json: {}] an integer from 1 to 1048576 was expected, got "
+                                "\"many\".",
+                                key));
+  }
+  EXPECT_EQ(problems_of("llama", {{"vocab_size", -5}, {"pad_token_id", 3}}),
+            "[config.json: vocab_size] an integer from 1 to 67108864 was expected, got -5.");
+}
+
 TEST(Config, RefusesByNameWhatWouldChangeTheResult) {
   expect_problem("llama", {{"quantization_config", {{"bits", 4}}}},
                  "a quantised model is not supported");

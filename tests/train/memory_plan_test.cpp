@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "rlhf/train/machine_memory.h"
 #include "rlhf/train/memory_run.h"
 #include "rlhf/train/run.h"
@@ -328,11 +330,15 @@ class PpoPlan : public ::testing::Test {
                         {"target_modules", Json::array({"q_proj", "v_proj"})},
                         {"base_model_name_or_path", base}});
   }
-  static MemoryRequest planned(const std::string& policy, const std::string& reward,
-                               const Arguments& more) {
+  static RunMemory run(const std::string& policy, const std::string& reward,
+                       const Arguments& more) {
     const Arguments arguments = {"--model_name_or_path",        policy, "--dataset_name", "d",
                                  "--reward_model_name_or_path", reward};
-    return memory_request(run_memory(read_ppo_config(with(arguments, more), nullptr)));
+    return run_memory(read_ppo_config(with(arguments, more), nullptr));
+  }
+  static MemoryRequest planned(const std::string& policy, const std::string& reward,
+                               const Arguments& more) {
+    return memory_request(run(policy, reward, more));
   }
 
  private:
@@ -479,6 +485,38 @@ TEST_F(MemoryCheck, LetsThroughWhatFitsWithinItsError) {
       check_memory(run(), /*on_cpu=*/true, {.available = within / 2, .used_here = planned() / 2}));
   EXPECT_NO_THROW(check_memory(run(), /*on_cpu=*/false, {.available = 1, .used_here = 0}));
   EXPECT_NO_THROW(check_memory(run(), /*on_cpu=*/true, {.available = 0, .used_here = 0}));
+}
+
+// The program alone takes more than 100 MiB, what is trained is tiny: the rows are what does not fit.
+TEST_F(MemoryCheck, LooksAtWhatIsLoadedBeforeAtRows) {
+  constexpr int64_t kMebibyte = int64_t{1} << 20;
+  RunMemory large = run();
+  large.longest_row = 1'000'000;
+  const MachineMemory machine{.available = 300 * kMebibyte, .used_here = 0};
+  EXPECT_NO_THROW(check_least_memory(large, /*on_cpu=*/true, machine));
+  try {
+    check_memory(large, /*on_cpu=*/true, machine);
+    FAIL() << "a row of a million tokens was expected to be refused";
+  } catch (const UserError& error) {
+    EXPECT_NE(error.problems().front().text().find("max_length: 500000 (saves "), std::string::npos)
+        << error.what();
+  }
+  const MachineMemory small{.available = 20 * kMebibyte, .used_here = 0};
+  EXPECT_THROW(check_least_memory(large, /*on_cpu=*/true, small), UserError);
+  EXPECT_NO_THROW(check_least_memory(large, /*on_cpu=*/false, small));
+  // Who loads the model says that there is none.
+  large.common.model.model_name_or_path = "/nowhere";
+  EXPECT_NO_THROW(check_least_memory(large, /*on_cpu=*/true, small));
+}
+
+// A prompt of 512 tokens with 256 new ones, of a group: more than half a micro-batch of 1,152.
+TEST_F(PpoPlan, OffersShorterRowsOfBothKinds) {
+  const std::string policy = model("policy");
+  std::set<std::string> offered;
+  for (const auto& saving : memory_savings(run(policy, policy, {"--max_completion_length", "256"})))
+    offered.insert(saving.set);
+  EXPECT_TRUE(offered.contains("max_prompt_length: 256"));
+  EXPECT_TRUE(offered.contains("max_completion_length: 128"));
 }
 
 // The fixture's tensors are below 4096 numbers but for those of an adapter of r 128: 128 · 32.

@@ -75,7 +75,7 @@ struct Roles {
       : config(read_ppo_config(arguments, nullptr)) {
     SetupChecks checks;
     prepared = prepare_run(
-        config, [](const TextSide*) { return PolicyRequest{}; }, checks);
+        config, run_memory(config), [](const TextSide*) { return PolicyRequest{}; }, checks);
     checks.throw_if_any();
     Problems problems;
     judges = read_judges(config.ppo.rollout, /*longest=*/12, &*prepared.text,
