@@ -188,15 +188,43 @@ Parts last_moment(const MemoryRequest& request, const ModelMemory& model) {
   return last;
 }
 
-/// The moment of one model's update that takes most.
-Parts update_moment(const MemoryRequest& request, const ModelMemory& model, HeadUse head) {
+/// The moments of one model's update.
+std::vector<Parts> update_moments(const MemoryRequest& request, const ModelMemory& model,
+                                  HeadUse head) {
   std::vector<Parts> moments;
   add_pass(request, model, head, request.tokens, /*before=*/0, moments);
   const int64_t second = std::min(request.tokens, request.step_tokens - request.tokens);
   if (second > 0) add_pass(request, model, head, second, gradient_bytes(model), moments);
   moments.push_back(last_moment(request, model));
+  return moments;
+}
+
+/// Policy, then critic, whose pass meets the policy's gradients.
+std::vector<Parts> policy_and_critic(const MemoryRequest& request) {
+  std::vector<Parts> moments = update_moments(request, request.policy.memory, request.head);
+  if (!request.critic) return moments;
+  for (Parts& moment : update_moments(request, request.critic->memory, HeadUse::scores)) {
+    put(moment, "policy's gradients", gradient_bytes(request.policy.memory));
+    moments.push_back(std::move(moment));
+  }
+  return moments;
+}
+
+Parts largest(const std::vector<Parts>& moments) {
   return *std::max_element(moments.begin(), moments.end(),
                            [](const Parts& a, const Parts& b) { return sum_of(a) < sum_of(b); });
+}
+
+/// What an update leaves with the allocator for the next one: all but the head's buffers, whose pages
+/// go back to the system (kernels/scratch.h).
+int64_t left_by_update(const std::vector<Parts>& moments) {
+  int64_t left = 0;
+  for (const Parts& moment : moments) {
+    int64_t kept = 0;
+    for (const auto& part : moment) kept += part.name == "head" ? 0 : part.bytes;
+    left = std::max(left, kept);
+  }
+  return left;
 }
 
 /// What is in memory from set-up to the end.
@@ -271,7 +299,8 @@ int64_t cache_bytes(const ModelMemory& model, const RolloutMemory& rollout) {
   return std::min(blocks * block, rollout.cache_bytes);
 }
 
-Parts drawing_moment(const MemoryRequest& request) {
+/// Completions are drawn behind an update, with what that has left.
+Parts drawing_moment(const MemoryRequest& request, int64_t left) {
   const ModelMemory& model = request.policy.memory;
   const RolloutMemory& rollout = *request.rollout;
   const int64_t rows = std::min(rollout.rows, rollout.prompts * rollout.generations);
@@ -281,7 +310,9 @@ Parts drawing_moment(const MemoryRequest& request) {
   const int64_t logits = rows * model.config.vocab_size * (narrow(model) ? kFloat + 2 : kFloat);
   Parts drawing;
   put(drawing, "keys and values", cache_bytes(model, rollout));
-  put(drawing, "sampling", std::max(logits, prefill * pass_bytes(model)));
+  const int64_t sampling = std::max(logits, prefill * pass_bytes(model));
+  put(drawing, "sampling", sampling);
+  put(drawing, "left by the update", left - sampling);
   // One judge after the other.
   int64_t pass = 0;
   const int64_t all =
@@ -293,16 +324,8 @@ Parts drawing_moment(const MemoryRequest& request) {
   }
   Parts judging;
   put(judging, "reward pass", pass);
+  put(judging, "left by the update", left - pass);
   return sum_of(judging) > sum_of(drawing) ? judging : drawing;
-}
-
-/// Policy, then critic, whose pass meets the policy's gradients.
-Parts policy_and_critic(const MemoryRequest& request) {
-  Parts policy = update_moment(request, request.policy.memory, request.head);
-  if (!request.critic) return policy;
-  Parts critic = update_moment(request, request.critic->memory, HeadUse::scores);
-  put(critic, "policy's gradients", gradient_bytes(request.policy.memory));
-  return sum_of(critic) > sum_of(policy) ? critic : policy;
 }
 
 }  // namespace
@@ -319,7 +342,9 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   MemoryPlan plan;
   const Residents held = residents_of(request);
   plan.phases.push_back(load_phase(request));
-  if (request.rollout) plan.phases.push_back(held.phase("rollout", drawing_moment(request)));
+  const std::vector<Parts> update = policy_and_critic(request);
+  if (request.rollout)
+    plan.phases.push_back(held.phase("rollout", drawing_moment(request, left_by_update(update))));
   const auto& asked = request.table_reference ? request.table_reference : request.reference;
   if (asked || request.asks_reference) {
     Parts asking;
@@ -329,7 +354,7 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
         frozen_pass_bytes(asked ? asked->memory : request.policy.memory, request.tokens));
     plan.phases.push_back(held.phase("reference", std::move(asking)));
   }
-  plan.phases.push_back(held.phase("update", policy_and_critic(request)));
+  plan.phases.push_back(held.phase("update", largest(update)));
   return plan;
 }
 

@@ -181,7 +181,8 @@ int64_t text_bytes(const CommonConfig& common) {
 
 int64_t batch_tokens(const RunMemory& run) {
   const TrainingOptions& training = run.common.training;
-  return run.rollout ? microbatch_tokens(training, *run.rollout) : microbatch_tokens(training);
+  return std::min(kMostLength, run.rollout ? microbatch_tokens(training, *run.rollout)
+                                           : microbatch_tokens(training));
 }
 
 /// Tokens of the largest step. Completions of a prompt share it.

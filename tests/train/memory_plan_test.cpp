@@ -115,6 +115,23 @@ TEST(MemoryPlan, CountsASupervisedStep) {
   EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200);
 }
 
+// Two samples of four tokens behind a prompt of four. Sampling: the prompt's pass, 4 · (3F + 5C) · 4 =
+// 1408, more than two rows of logits. The update's entry holds 5920 of activations, 10 · (2F + 2C) · 4 =
+// 1920 of gradients on their way, 3200 of the head's and 888 for holes: 11928.
+TEST(MemoryPlan, ARolloutMeetsWhatTheUpdateBeforeItHasLeft) {
+  MemoryRequest request = supervised();
+  request.head = HeadUse::logprobs;
+  request.rollout = {.prompt_tokens = 4,
+                     .new_tokens = 4,
+                     .prompts = 1,
+                     .generations = 2,
+                     .rows = 8,
+                     .cache_bytes = 1 << 20};
+  const MemoryPlan plan = plan_memory(request);
+  EXPECT_EQ(part(phase(plan, "rollout"), "sampling"), 1408);
+  EXPECT_EQ(part(phase(plan, "rollout"), "left by the update"), 11928 - 1408);
+}
+
 TEST(MemoryPlan, TheLastLayerGoesOnWithTheScoredRowsAlone) {
   MemoryRequest request = supervised();
   request.scored_share = 0.5;
