@@ -14,6 +14,7 @@
 
 #include "cli/commands.h"
 #include "cli/inference.h"
+#include "cli/terminal.h"
 #include "rlhf/core/json.h"
 #include "rlhf/core/threads.h"
 #include "rlhf/kernels/peaks.h"
@@ -154,7 +155,7 @@ int run_env(std::span<const std::string> args) {
   }
   fix_threads(threads);
   const Json found = describe();
-  fmt::print("{}", json ? found.dump() + "\n" : readable(found));
+  print_out(json ? found.dump() + "\n" : readable(found));
   return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <set>
 
+#include "cli/terminal.h"
 #include "rlhf/config/foreign_keys.h"
 #include "rlhf/core/error.h"
 #include "rlhf/core/log.h"
@@ -112,7 +113,7 @@ std::optional<ParsedArguments> read_arguments(const OptionSet& set,
   ParsedArguments parsed = parse_arguments(
       set, args, {.config_file = true, .positional = {}, .foreign = explain_foreign}, problems);
   if (parsed.help) {
-    fmt::print("{}", help_text(set, usage + "\n"));
+    print_out(help_text(set, usage + "\n"));
     return std::nullopt;
   }
   for (const std::string& name : required) {

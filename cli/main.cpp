@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <cerrno>
-#include <cstdio>
 #include <exception>
 #include <new>
 #include <string>
@@ -58,11 +56,11 @@ std::string usage() {
 
 int run(const std::vector<std::string>& args) {
   if (args.empty() || args[0] == "--help" || args[0] == "-h" || args[0] == "help") {
-    fmt::print("{}", usage());
+    rlhf::cli::print_out(usage());
     return args.empty() ? kUserFault : 0;
   }
   if (args[0] == "--version") {
-    fmt::print("rlhf {}\n", RLHF_VERSION);
+    rlhf::cli::print_out("rlhf " RLHF_VERSION "\n");
     return 0;
   }
   std::vector<std::string> names;
@@ -86,14 +84,11 @@ int main(int argc, char** argv) {
     return kUserFault;
   };
   try {
-    const int code = run(std::vector<std::string>(argv + 1, argv + argc));
-    // Who says that it worked has said all of it.
-    if (std::fflush(stdout) != 0) rlhf::throw_write_error("standard output", errno);
-    return code;
+    return run(std::vector<std::string>(argv + 1, argv + argc));
   } catch (const rlhf::UserError& error) {
     return user_fault(error);
   } catch (const std::filesystem::filesystem_error& error) {
-    return user_fault(rlhf::unreadable(error));
+    return user_fault(rlhf::refused_path(error));
   } catch (const std::bad_alloc&) {
     say("error: out of memory. HINT: lower max_tokens_per_microbatch or set "
         "gradient_checkpointing.\n");

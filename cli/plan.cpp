@@ -6,14 +6,13 @@
 
 #include "cli/commands.h"
 #include "cli/inference.h"
+#include "cli/terminal.h"
 #include "rlhf/core/error.h"
 #include "rlhf/core/options_text.h"
 #include "rlhf/train/memory_run.h"
 
 namespace rlhf::cli {
 namespace {
-
-constexpr double kMostLength = 1 << 24;  // more than any model reads
 
 /// Keys of the command itself; all others are the method's.
 struct PlanOptions {
@@ -168,7 +167,7 @@ int run_plan(std::span<const std::string> args) {
                       return arg == "--help" || arg == "-h";
                     });
   if (help) {
-    fmt::print("{}", help_text(set, kUsage));
+    print_out(help_text(set, kUsage));
     return args.empty() ? 2 : 0;
   }
   const Method& method = method_of(args[0]);
@@ -186,8 +185,8 @@ int run_plan(std::span<const std::string> args) {
   const MachineMemory machine = machine_memory();
   const int64_t largest = largest_microbatch(request, machine.available);
   const auto savings = memory_savings(run);
-  fmt::print("{}", options.json ? to_json(plan, request, machine, largest, savings).dump() + "\n"
-                                : to_text(plan, request, machine, largest, savings));
+  print_out(options.json ? to_json(plan, request, machine, largest, savings).dump() + "\n"
+                         : to_text(plan, request, machine, largest, savings));
   return 0;
 }
 

@@ -14,11 +14,12 @@ namespace {
 constexpr const char* kPrepared = "RLHF_PROCESS_PREPARED";
 
 /// A standard stream that was closed would be the next file that is opened, and get our messages.
+/// What is written to such a standard output fails all the same; messages are lost.
 void open_standard_streams() {
-  constexpr int kFirstOther = 3;
-  int opened = 0;
-  while (opened >= 0 && opened < kFirstOther) opened = ::open("/dev/null", O_RDWR);
-  if (opened >= kFirstOther) ::close(opened);
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0) continue;
+    ::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY);  // gets the lowest number
+  }
 }
 
 void set_default(const char* name, const std::string& value) {
@@ -35,8 +36,8 @@ std::string memory_in_gibibytes() {
 }  // namespace
 
 void prepare_process(char** argv) {
-  if (std::getenv(kPrepared) != nullptr) return;
   open_standard_streams();
+  if (std::getenv(kPrepared) != nullptr) return;
   ::setenv(kPrepared, "1", /*overwrite=*/1);
   set_default("MIMALLOC_ALLOW_DECOMMIT", "0");  // its name in version 2.0, and
   set_default("MIMALLOC_PURGE_DELAY", "-1");    // later

@@ -39,11 +39,6 @@ void declare(OptionSet& set, ReportOptions& options) {
       .at_least(1);
 }
 
-void write_standard_output(const std::string& page) {
-  if (std::fwrite(page.data(), 1, page.size(), stdout) != page.size() || std::fflush(stdout) != 0)
-    throw_write_error("standard output", errno);
-}
-
 }  // namespace
 
 int run_report(std::span<const std::string> args) {
@@ -53,7 +48,7 @@ int run_report(std::span<const std::string> args) {
   const ParsedArguments parsed =
       parse_arguments(set, args, {.config_file = false, .positional = "RUN"});
   if (parsed.help) {
-    fmt::print("{}", help_text(set, kUsage));
+    print_out(help_text(set, kUsage));
     return 0;
   }
   if (parsed.positional.empty()) {
@@ -68,7 +63,7 @@ int run_report(std::span<const std::string> args) {
   }
   const std::string page = report_page(runs, options.limits);
   if (options.output == "-") {
-    write_standard_output(page);
+    print_out(page);
     return 0;
   }
   const fs::path path =

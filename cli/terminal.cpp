@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+
+#include "rlhf/core/file.h"
 
 namespace rlhf::cli {
 namespace {
@@ -39,6 +42,11 @@ int columns() {
 
 void say(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stderr) != text.size()) std::clearerr(stderr);
+}
+
+void print_out(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw_write_error("standard output", errno);
 }
 
 Terminal::Terminal(LogLevel least) {

@@ -13,6 +13,9 @@ namespace rlhf::cli {
 /// Writes to standard error. What cannot be written there is lost: a run outlives its reader.
 void say(std::string_view text);
 
+/// Writes to standard output. UserError where that fails.
+void print_out(std::string_view text);
+
 /// Shows log messages on standard error while it lives; one at a time.
 class Terminal {
  public:

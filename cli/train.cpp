@@ -75,7 +75,7 @@ int run_trainer(std::span<const std::string> args, std::string (*help)(),
                 Config (*read)(std::span<const std::string>, std::vector<std::string>*),
                 TrainResult (*train)(Config, const TrainHooks&)) {
   if (asks_for_help(args)) {
-    fmt::print("{}", help());
+    print_out(help());
     return 0;
   }
   catch_signals();

@@ -8,7 +8,7 @@
 namespace rlhf {
 namespace {
 
-constexpr double kMostRank = 1 << 16;  // no matrix is narrower than an adapter of more
+constexpr double kLargestRank = 65536;  // as of adapter folders that are read (models/adapter.h)
 
 /// A name as it stands in a model: letters, digits, underscores, dots.
 bool is_plain_name(const std::string& text) {
@@ -59,7 +59,7 @@ void declare(OptionSet& set, LoraOptions& options, std::string_view task) {
   set.add("adapter_name_or_path", options.adapter_name_or_path,
           "PEFT adapter folder to go on training; the keys below then come from it. Turns use_peft "
           "on.");
-  set.add("lora_r", options.lora_r, "Rank of the adapter.").between(1, kMostRank).written("r");
+  set.add("lora_r", options.lora_r, "Rank of the adapter.").between(1, kLargestRank).written("r");
   set.add("lora_alpha", options.lora_alpha, "Scale: updates are multiplied by α/r.")
       .above(0)
       .written("α");

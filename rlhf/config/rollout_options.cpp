@@ -8,26 +8,26 @@ void declare_batches(OptionSet& set, RolloutOptions& options) {
   set.add("prompts_per_step", options.prompts_per_step,
           "Prompts of an optimizer step, each with num_generations completions; null: as "
           "per_device_train_batch_size (counted in completions) says.")
-      .at_least(1);
+      .between(1, kMostCount);
   set.add("generation_batch_size", options.generation_batch_size,
           "Completions drawn at once; null: per_device_train_batch_size × steps_per_generation.")
-      .at_least(1);
+      .between(1, kMostCount);
   set.add("steps_per_generation", options.steps_per_generation,
           "Batches of per_device_train_batch_size drawn at once; null: "
           "gradient_accumulation_steps.")
-      .at_least(1);
+      .between(1, kMostCount);
   set.add("num_iterations", options.num_iterations, "How often each completion is trained on.")
-      .at_least(1)
+      .between(1, kMostCount)
       .written("μ");
 }
 
 void declare_prompts(OptionSet& set, RolloutOptions& options) {
   set.add("num_generations", options.num_generations, "Completions sampled of each prompt.")
-      .at_least(1)
+      .between(1, kMostCount)
       .written("G");
   set.add("num_generations_eval", options.num_generations_eval,
           "The same in evaluations; null: num_generations.")
-      .at_least(1);
+      .between(1, kMostCount);
   set.add("shuffle_dataset", options.shuffle_dataset,
           "Take the prompts of each epoch in an order of its own.");
   set.add("max_prompt_length", options.max_prompt_length,
@@ -41,7 +41,7 @@ void declare_sampling(OptionSet& set, RolloutOptions& options, const OldRolloutN
   set.group("Sampling");
   auto& longest = set.add("max_completion_length", options.max_completion_length,
                           "Longest completion, in tokens.")
-                      .at_least(1);
+                      .between(1, kMostLength);
   if (old.max_completion_length != nullptr) longest.old_name(old.max_completion_length);
   set.add("temperature", options.temperature,
           "Of sampling, and of every log-probability in training.")
@@ -58,7 +58,8 @@ void declare_sampling(OptionSet& set, RolloutOptions& options, const OldRolloutN
   set.add("stop", options.stop, "Texts that end a completion.");
   set.add("rollout_cache_gib", options.rollout_cache_gib,
           "Most memory for keys and values of running completions, in GiB.")
-      .above(0);
+      .above(0)
+      .at_most(kMostCount);
   set.add("rollout_rows", options.rollout_rows, "Most completions that grow together.").at_least(1);
   set.add_inert({InertKey::Status::refused, "generation_kwargs", nullptr,
                  "write temperature, top_p, top_k, min_p, repetition_penalty and stop as keys of "

@@ -73,13 +73,13 @@ void declare_batches(OptionSet& set, TrainingOptions& options) {
   set.add("per_device_train_batch_size", options.per_device_train_batch_size,
           "Rows (packed: full sequences) of an optimiser step, by gradient_accumulation_steps and "
           "processes.")
-      .at_least(1)
+      .between(1, kMostCount)
       .written("B")
       .old_name("per_gpu_train_batch_size");
   set.add("gradient_accumulation_steps", options.gradient_accumulation_steps,
           "Multiplies the rows of an optimiser step. Memory follows max_tokens_per_microbatch, not "
           "this.")
-      .at_least(1);
+      .between(1, kMostCount);
   set.add("max_tokens_per_microbatch", options.max_tokens_per_microbatch,
           "Tokens of one forward and backward pass; never changes the result, but the mask of an "
           "adapter's dropout where a group of answers is cut. 0: 768, or 1,152 for groups of "

@@ -80,9 +80,11 @@ void throw_write_error(const fs::path& path, int error_number) {
                   "check the path and its permissions.");
 }
 
-UserError unreadable(const fs::filesystem_error& error) {
-  return {error.path1().string(), fmt::format("it cannot be read: {}.", error.code().message()),
-          "check the path and its permissions."};
+UserError refused_path(const fs::filesystem_error& error) {
+  const bool full = error.code() == std::errc::no_space_on_device;
+  return {
+      error.path1().string(), fmt::format("it cannot be used: {}.", error.code().message()),
+      full ? "free some space or choose another folder." : "check the path and its permissions."};
 }
 
 std::string read_file(const fs::path& path) {

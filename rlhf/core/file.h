@@ -14,8 +14,8 @@ namespace rlhf {
 
 namespace fs = std::filesystem;
 
-/// The problem of a path that could not be looked at, as of a folder without permission.
-UserError unreadable(const fs::filesystem_error& error);
+/// The problem of a path that the system refuses, as of a folder without permission.
+UserError refused_path(const fs::filesystem_error& error);
 
 /// The whole file. UserError when it is missing or cannot be read.
 std::string read_file(const fs::path& path);

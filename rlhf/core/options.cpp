@@ -75,6 +75,11 @@ Option& Option::above(double min) {
   return *this;
 }
 
+Option& Option::at_most(double max) {
+  range.max = max;
+  return *this;
+}
+
 Option& Option::between(double min, double max) {
   range = {.min = min, .max = max};
   return *this;

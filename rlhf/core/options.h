@@ -35,6 +35,10 @@ namespace rlhf {
 
 class OptionSet;
 
+/// Of counts and of lengths in tokens: more than any run has, and no product of them overflows.
+inline constexpr double kMostCount = 1 << 20;
+inline constexpr double kMostLength = 1 << 24;
+
 enum class ValueKind { boolean, integer, number, text, tree, record };
 
 struct ValueType {
@@ -61,6 +65,7 @@ class Option {
  public:
   Option& at_least(double min);
   Option& above(double min);
+  Option& at_most(double max);
   Option& between(double min, double max);
   /// [min, max)
   Option& from_below(double min, double max);

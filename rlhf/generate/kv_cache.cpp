@@ -16,7 +16,7 @@ KvCache::KvCache(const DecoderConfig& config, at::ScalarType dtype, at::Device d
   // Pages of a block are touched when it is first written.
   const at::Tensor storage =
       scratch({config.layers, 2, blocks * heads * channels * simd::kBlockTokens},
-              at::TensorOptions().dtype(dtype).device(device));
+              at::TensorOptions().dtype(dtype).device(device), Pages::small);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     keys_.push_back(storage[layer][0].view({blocks, heads, channels, simd::kBlockTokens}));
     values_.push_back(storage[layer][1].view({blocks, heads, simd::kBlockTokens, channels}));

@@ -13,7 +13,11 @@ namespace rlhf {
 /// Bytes from which on a tensor gets pages of its own; smaller ones are the allocator's.
 inline constexpr int64_t kLeastScratch = int64_t{8} << 20;
 
+/// Huge pages are cheap for what is filled at once; small ones are taken as they are touched.
+enum class Pages { huge, small };
+
 /// at::empty() for what is large and short-lived. On other devices than the CPU at::empty() itself.
-at::Tensor scratch(at::IntArrayRef shape, const at::TensorOptions& options);
+at::Tensor scratch(at::IntArrayRef shape, const at::TensorOptions& options,
+                   Pages wanted = Pages::huge);
 
 }  // namespace rlhf

@@ -272,7 +272,7 @@ MemoryPhase load_phase(const MemoryRequest& request) {
   const auto load = [&](const HeldModel& model) {
     const bool mapped =
         model.memory.trained < model.memory.parameters && model.stored == model.memory.element;
-    const bool read = !model.shares_base;
+    const bool read = !model.shares_base && !model.random;
     const int64_t file = read && !mapped ? model.memory.parameters * model.stored : 0;
     held += weight_bytes(model);
     peak = std::max(peak, held + file);

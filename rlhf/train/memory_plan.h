@@ -30,6 +30,7 @@ enum class HeadUse {
 struct HeldModel {
   ModelMemory memory;
   int64_t stored = 4;           ///< bytes of a number in its folder
+  bool random = false;          ///< from scratch: no file is read
   bool shares_base = false;     ///< it stands on frozen weights that another role holds
   bool comes_and_goes = false;  ///< a reference that is in memory while it is asked alone
 };

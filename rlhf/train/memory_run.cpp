@@ -16,11 +16,11 @@ namespace {
 
 constexpr int64_t kAssumedLength = 1024;  // of a row without max_length
 constexpr int64_t kAssumedPrompt = 512;
-constexpr int64_t kMostLength = int64_t{1} << 24;  // taken for longer ones: no product overflows
-constexpr int64_t kJudgeElement = 4;               // a judge that is a whole model is held in fp32
+constexpr auto kLongest = static_cast<int64_t>(kMostLength);  // taken for longer ones
+constexpr int64_t kJudgeElement = 4;  // a judge that is a whole model is held in fp32
 
 int64_t length_of(const std::optional<int64_t>& limit, int64_t assumed = kAssumedLength) {
-  return std::min(limit.value_or(assumed), kMostLength);
+  return std::min(limit.value_or(assumed), kLongest);
 }
 
 RunMemory common_memory(const CommonConfig& config) {
@@ -181,8 +181,8 @@ int64_t text_bytes(const CommonConfig& common) {
 
 int64_t batch_tokens(const RunMemory& run) {
   const TrainingOptions& training = run.common.training;
-  return std::min(kMostLength, run.rollout ? microbatch_tokens(training, *run.rollout)
-                                           : microbatch_tokens(training));
+  return std::min(kLongest, run.rollout ? microbatch_tokens(training, *run.rollout)
+                                        : microbatch_tokens(training));
 }
 
 /// Tokens of the largest step. Completions of a prompt share it.
@@ -312,6 +312,7 @@ MemoryRequest memory_request(const RunMemory& run) {
   request.data_bytes = run.data_bytes;
   request.policy =
       trained_role(run.common, *run.common.model.model_name_or_path, run.task, run.labels);
+  request.policy.random = run.common.model.from_scratch;
   const ModelMemory& policy = request.policy.memory;
   const bool adapted = policy.trained < policy.parameters;
   request.head = run.head;
@@ -363,16 +364,18 @@ void offer_shorter_rows(const RunMemory& run, const Offer& offer) {
     other.longest_prompt -= prompt;
     shorten(other, prompt);
   });
-  const int64_t completion = run.rollout->max_completion_length / 2;
+  const int64_t completion = length_of(run.rollout->max_completion_length) / 2;
   offer(fmt::format("max_completion_length: {}", completion), completion > 0,
         [&](RunMemory& other) {
-          other.rollout->max_completion_length -= completion;
+          other.rollout->max_completion_length = completion;
           shorten(other, completion);
         });
 }
 
-/// UserError where the machine lacks the memory for `planned` bytes less their stated error.
-void require_memory(const RunMemory& run, int64_t planned, const MachineMemory& machine) {
+/// UserError where the machine lacks the memory for `planned` bytes less their stated error. `what`:
+/// whom those are for.
+void require_memory(const RunMemory& run, int64_t planned, const MachineMemory& machine,
+                    const char* what) {
   const auto least = static_cast<int64_t>(static_cast<double>(planned) * (1.0 - kPlanError));
   if (machine.available <= 0 || least - machine.used_here <= machine.available) return;
   std::string hint;
@@ -384,8 +387,8 @@ void require_memory(const RunMemory& run, int64_t planned, const MachineMemory& 
   if (!hint.empty()) hint += "; ";
   throw UserError(
       "memory",
-      fmt::format("about {} were expected to be free, there are {}.",
-                  bytes_text(planned - machine.used_here), bytes_text(machine.available)),
+      fmt::format("about {} were expected to be free{}, there are {}.",
+                  bytes_text(planned - machine.used_here), what, bytes_text(machine.available)),
       hint + "rlhf plan shows all parts and switches.");
 }
 
@@ -396,7 +399,6 @@ RunMemory least_run(RunMemory run) {
   run.replays = true;
   TrainingOptions& training = run.common.training;
   training.max_tokens_per_microbatch = 1;
-  if (run.common.model.dtype == Dtype::automatic) run.common.model.dtype = Dtype::bfloat16;
   return run;
 }
 
@@ -453,14 +455,18 @@ std::vector<MemorySaving> memory_savings(const RunMemory& run) {
 
 void check_least_memory(const RunMemory& run, bool on_cpu, const MachineMemory& machine) {
   if (!on_cpu) return;
-  const RunMemory least = least_run(run);
+  RunMemory least = least_run(run);
   int64_t planned = 0;
   try {
     planned = plan_memory(memory_request(least)).bytes();
+    if (run.common.model.dtype == Dtype::automatic) {
+      least.common.model.dtype = Dtype::bfloat16;
+      planned = std::min(planned, plan_memory(memory_request(least)).bytes());
+    }
   } catch (const UserError&) {
     return;
   }
-  require_memory(least, planned, machine);
+  require_memory(least, planned, machine, " for weights and moments alone");
 }
 
 void check_memory(const RunMemory& run, bool on_cpu, const MachineMemory& machine) {
@@ -468,7 +474,7 @@ void check_memory(const RunMemory& run, bool on_cpu, const MachineMemory& machin
   const int64_t planned = plan_memory(memory_request(run)).bytes();
   log_info("[memory] a peak of about {} is planned; {} of it are in use, {} are free.",
            bytes_text(planned), bytes_text(machine.used_here), bytes_text(machine.available));
-  require_memory(run, planned, machine);
+  require_memory(run, planned, machine, "");
 }
 
 std::string bytes_text(int64_t bytes) {

@@ -332,22 +332,24 @@ Roles::Roles(const GrpoConfig& config, const PolicyGradientMethod& method,
                  policy.resumed_from);
 }
 
-/// Critic and method go on from the run's checkpoint, and what the next one holds of all roles is
-/// said.
-void connect_checkpoints(const PolicyGradientMethod& method, PolicyGradientSetup& setup,
-                         const Roles& roles, TrainRun& run) {
-  std::optional<Critic>& critic = setup.critic;
-  if (critic && setup.policy->resumed_from)
-    critic->resume(*setup.policy->resumed_from, run.step(), run.optimizer_resumed());
+/// Critic and method go on from the run's checkpoint.
+void resume(const PolicyGradientMethod& method, PolicyGradientSetup& setup, const TrainRun& run) {
+  const auto& folder = setup.policy->resumed_from;
+  if (setup.critic && folder) setup.critic->resume(*folder, run.step(), run.optimizer_resumed());
   const Json& resumed = run.resumed_extra();
   if (method.set_state && !resumed.is_null()) method.set_state(resumed.at("method"));
+}
+
+/// Says what a checkpoint holds beside the policy.
+void add_to_checkpoints(const PolicyGradientMethod& method, PolicyGradientSetup& setup,
+                        const Roles& roles, TrainRun& run) {
   run.set_extra_state([&] {
     return Json{{"source", roles.source->state()},
                 {"entropy", roles.entropy.to_json()},
                 {"method", method.state ? method.state() : Json()}};
   });
   run.add_tensors(RolloutSource::kFile, [&] { return roles.source->tensors(run.step()); });
-  if (critic) run.add_tensors(Critic::kFile, [&] { return critic->tensors(); });
+  if (setup.critic) run.add_tensors(Critic::kFile, [&] { return setup.critic->tensors(); });
 }
 
 /// Gradients of the policy's loss over the step's completions, unless it waits for its critic
@@ -392,8 +394,10 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
   Policy& policy = *setup.policy;
   check_memory(memory_of(config, method, setup), policy.device.is_cpu());
   TrainRun run(run_parts(config, method, setup, hooks), policy);
+  // Before the log of completions is cut to the checkpoint's: a critic that is at fault leaves it.
+  resume(method, setup, run);
   Roles roles(config, method, setup, run, hooks);
-  connect_checkpoints(method, setup, roles, run);
+  add_to_checkpoints(method, setup, roles, run);
   const std::optional<Critic>& critic = setup.critic;
   const RolloutOptions& rollout = config.grpo.rollout;
   const auto evaluate = [&] {

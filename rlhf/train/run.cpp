@@ -119,7 +119,8 @@ Prepared prepare_run(CommonConfig& config, const RunMemory& memory,
   std::optional<fs::path> checkpoint;
   const auto& training = config.training;
   checks.attempt([&] { fix_threads(training.threads); });
-  checks.attempt([&] { device = choose_device(config.model.device, training.use_cpu); });
+  const bool placed =
+      checks.attempt([&] { device = choose_device(config.model.device, training.use_cpu); });
   checks.attempt([&] { checkpoint = checkpoint_to_resume(training); });
   checks.attempt([&] { check_output_folder(training, checkpoint.has_value()); });
   checks.attempt([&] {
@@ -129,8 +130,9 @@ Prepared prepare_run(CommonConfig& config, const RunMemory& memory,
                                        *config.model.model_name_or_path)),
                                    config.tokenizer);
   });
+  const bool fits = checks.attempt([&] { check_least_memory(memory, placed && device.is_cpu()); });
+  if (!fits) checks.throw_if_any();
   checks.attempt([&] {
-    check_least_memory(memory, device.is_cpu());
     const auto wanted = request(prepared.text ? &*prepared.text : nullptr);
     prepared.policy.emplace(load_policy(config, wanted, device, checkpoint));
     if (!prepared.text) return;

@@ -189,15 +189,18 @@ double seconds_since(std::chrono::steady_clock::time_point start);
 /// reported at once.
 class SetupChecks {
  public:
+  /// Whether it went well.
   template <class Part>
-  void attempt(Part part) {
+  bool attempt(Part part) {
     try {
       part();
+      return true;
     } catch (const UserError& error) {
       problems_.add(error);
     } catch (const fs::filesystem_error& error) {
-      problems_.add(unreadable(error));
+      problems_.add(refused_path(error));
     }
+    return false;
   }
   void throw_if_any() { problems_.throw_if_any(); }
 
@@ -213,9 +216,10 @@ struct Prepared {
   std::optional<Policy> policy;
 };
 
-/// Fixes threads, then reads what needs no data; what is wrong goes into `checks`. A run that
-/// `memory` says cannot fit is refused before its weights are read (check_least_memory). `request` is
-/// asked once the tokenizer has been read, with null where that failed.
+/// Fixes threads, then reads what needs no data; what is wrong goes into `checks`. `request` is asked
+/// once the tokenizer has been read, with null where that failed. A run that `memory` says cannot fit
+/// ends here, with what was found wrong so far, before weights of any role are read
+/// (check_least_memory).
 Prepared prepare_run(CommonConfig& config, const RunMemory& memory,
                      const std::function<PolicyRequest(const TextSide*)>& request,
                      SetupChecks& checks);
