@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 
 #include "cli/commands.h"
@@ -68,12 +67,6 @@ Request parse(const Turn& turn) {
   throw UserError("chat", fmt::format("there is no command {}.", word),
                   (nearest.empty() ? std::string() : fmt::format("did you mean {}? ", nearest)) +
                       "A turn that begins with a slash stands between two lines of \"\"\".");
-}
-
-/// Answers go to standard output, everything else to standard error.
-void show(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw_write_error("standard output", errno);
 }
 
 std::string cause_of(Answer::End end) {
@@ -167,7 +160,7 @@ class Chat {
     }
     const Request request = parse(turn);
     if (request.command != nullptr) return run(request);
-    answered(conversation_.ask(turn.text, show, stop_requested));
+    answered(conversation_.ask(turn.text, print_out, stop_requested));
   }
 
   void run(const Request& request) {
@@ -188,7 +181,7 @@ class Chat {
         return confirm(request.argument.empty() ? "no system text from now on"
                                                 : "another system text from now on");
       case Verb::retry:
-        return answered(conversation_.retry(show, stop_requested));
+        return answered(conversation_.retry(print_out, stop_requested));
       case Verb::save:
         return save(request.argument);
       case Verb::exit:
@@ -210,7 +203,7 @@ class Chat {
   }
 
   void answered(const Answer& answer) {
-    show("\n");
+    print_out("\n");
     if (typed_) {
       note(statistics(answer, conversation_.room()));
     } else if (const std::string cause = cause_of(answer.end); !cause.empty()) {

@@ -1,7 +1,6 @@
 // rlhf report: one HTML page about one or several runs.
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <cstdio>
 
 #include "cli/commands.h"
