@@ -118,7 +118,8 @@ Json to_json(const MemoryPlan& plan, const MemoryRequest& request, const Machine
                {"peak_phase", plan.peak().name},
                {"error", kPlanError},
                {"available_bytes", machine.available},
-               {"microbatch_tokens", request.tokens},
+               {"microbatch_tokens", planned_microbatches(request).first},
+               {"later_microbatch_tokens", planned_microbatches(request).others},
                {"largest_microbatch_tokens", largest},
                {"phases", Json::array()},
                {"savings", Json::object()}};
@@ -138,8 +139,10 @@ std::string line(const std::string& name, int64_t bytes) {
 std::string to_text(const MemoryPlan& plan, const MemoryRequest& request,
                     const MachineMemory& machine, int64_t largest,
                     const std::vector<MemorySaving>& savings) {
-  std::string text = fmt::format("largest moment: {}, {} tokens a micro-batch\n", plan.peak().name,
-                                 request.tokens);
+  const auto [first, others] = planned_microbatches(request);
+  std::string text =
+      fmt::format("largest moment: {}, micro-batches of {} tokens{}\n", plan.peak().name, first,
+                  others > 0 ? fmt::format(" and then of {}", others) : "");
   for (const auto& part : plan.peak().parts)
     text += line(fmt::format("  {}", part.name), part.bytes);
   text += line("total", plan.bytes());

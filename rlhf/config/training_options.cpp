@@ -83,8 +83,8 @@ void declare_batches(OptionSet& set, TrainingOptions& options) {
   set.add("max_tokens_per_microbatch", options.max_tokens_per_microbatch,
           "Tokens of one forward and backward pass; never changes the result, but the mask of an "
           "adapter's dropout where a group of answers is cut. 0: 768, or 1,152 for groups of "
-          "answers "
-          "(num_generations above 1). A longer row stands alone.")
+          "answers (num_generations above 1), of a step's first pass, which meets no gradients, up "
+          "to twice that. A longer row stands alone.")
       .at_least(0);
   set.add("num_train_epochs", options.num_train_epochs, "Passes over the data; may be a fraction.")
       .above(0);

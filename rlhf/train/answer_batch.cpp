@@ -45,22 +45,23 @@ double largest_answer_share(const PairDataset& data, int64_t share_limit) {
 }
 
 std::vector<AnswerBatch> pair_batches(const PairDataset& data, std::span<const int64_t> rows,
-                                      int64_t max_tokens, int64_t share_limit, bool score_prompts) {
+                                      const MicrobatchSize& size, int64_t share_limit,
+                                      bool score_prompts) {
   std::vector<int64_t> lengths;
   for (const int64_t row : rows) lengths.push_back(pair_tokens(data, row, share_limit));
-  const auto cuts = cut_by_tokens(lengths, max_tokens);
   std::vector<AnswerBatch> batches;
-  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
-    const auto begin = static_cast<size_t>(cuts[cut]);
-    const auto some = rows.subspan(begin, static_cast<size_t>(cuts[cut + 1]) - begin);
+  for (const auto& some : cut_rows(lengths, size)) {
+    AnswerBatch batch;
     std::vector<PackPrompt> prompts;
-    for (int64_t k = 0; k < std::ssize(some); ++k) {
+    for (const int64_t i : some) {
+      const int64_t k = batch.size();
       const int64_t prompt_as = score_prompts ? 2 * std::ssize(some) + k : -1;
-      for (auto& prompt : pack_pair(data, some[static_cast<size_t>(k)], k, prompt_as))
+      batch.rows.push_back(rows[static_cast<size_t>(i)]);
+      for (auto& prompt : pack_pair(data, batch.rows.back(), k, prompt_as))
         prompts.push_back(std::move(prompt));
     }
-    batches.push_back(
-        {.packed = batch_prompts(prompts, share_limit), .rows = {some.begin(), some.end()}});
+    batch.packed = batch_prompts(prompts, share_limit);
+    batches.push_back(std::move(batch));
   }
   return batches;
 }

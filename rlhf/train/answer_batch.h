@@ -12,6 +12,7 @@
 #include "rlhf/math/linear_logprobs.h"
 #include "rlhf/models/decoder.h"
 #include "rlhf/nn/packed_batch.h"
+#include "rlhf/train/microbatches.h"
 
 namespace rlhf {
 
@@ -35,31 +36,32 @@ int64_t longest_pair(const PairDataset& data, int64_t share_limit);
 /// The largest share of a pair's tokens in a batch that are its answers'.
 double largest_answer_share(const PairDataset& data, int64_t share_limit);
 
-/// `rows` cut into batches of at most `max_tokens` tokens, in order. `share_limit` is the model's
-/// (DecoderConfig::shared_prefix_limit). With `score_prompts` the prompt of row k of a batch of n
-/// is scored as answer 2n + k.
+/// `rows` cut into batches. `share_limit` is the model's (DecoderConfig::shared_prefix_limit). With
+/// `score_prompts` the prompt of row k of a batch of n is scored as answer 2n + k.
 std::vector<AnswerBatch> pair_batches(const PairDataset& data, std::span<const int64_t> rows,
-                                      int64_t max_tokens, int64_t share_limit,
+                                      const MicrobatchSize& size, int64_t share_limit,
                                       bool score_prompts = false);
 
 /// An unpaired row: its prompt with its one answer, numbered `number`.
 PackPrompt pack_answer(const AnswerDataset& data, int64_t row, int64_t number);
 
-/// `rows` cut into batches of at most `max_tokens` tokens, in order; `pack(row, number)` gives a
-/// row with one answer, `number` being its number in the batch.
+/// `rows` cut into batches; `pack(row, number)` gives a row with one answer, `number` being its number
+/// in the batch.
 template <class Pack>
-std::vector<AnswerBatch> answer_batches(std::span<const int64_t> rows, int64_t max_tokens,
+std::vector<AnswerBatch> answer_batches(std::span<const int64_t> rows, const MicrobatchSize& size,
                                         Pack pack) {
   std::vector<int64_t> lengths;
   for (const int64_t row : rows) lengths.push_back(pack(row, 0).longest());
-  const auto cuts = cut_by_tokens(lengths, max_tokens);
   std::vector<AnswerBatch> batches;
-  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
-    const auto begin = static_cast<size_t>(cuts[cut]);
-    const auto some = rows.subspan(begin, static_cast<size_t>(cuts[cut + 1]) - begin);
+  for (const auto& some : cut_rows(lengths, size)) {
+    AnswerBatch batch;
     std::vector<PackPrompt> prompts;
-    for (const int64_t row : some) prompts.push_back(pack(row, std::ssize(prompts)));
-    batches.push_back({.packed = batch_prompts(prompts), .rows = {some.begin(), some.end()}});
+    for (const int64_t i : some) {
+      batch.rows.push_back(rows[static_cast<size_t>(i)]);
+      prompts.push_back(pack(batch.rows.back(), std::ssize(prompts)));
+    }
+    batch.packed = batch_prompts(prompts);
+    batches.push_back(std::move(batch));
   }
   return batches;
 }

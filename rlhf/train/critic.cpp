@@ -79,12 +79,13 @@ at::Tensor Critic::values_of(const PackedBatch& batch, const ForwardOptions& for
 
 void Critic::add_values(const std::vector<RolloutRow>& rows) const {
   const at::NoGradGuard no_grad;
-  for (const auto& batch : batches_of(rows, max_tokens_, model_.config().shared_prefix_limit()))
+  for (const auto& batch :
+       batches_of(rows, {.tokens = max_tokens_}, model_.config().shared_prefix_limit()))
     note_values(batch, values_of(batch.packed, {}), &Sample::values);
 }
 
-double Critic::accumulate_gradients(const std::vector<Slice>& slices, bool mask_truncated,
-                                    int64_t step, Metrics& metrics) {
+double Critic::accumulate_gradients(const std::vector<Slice>& slices, const MicrobatchSize& size,
+                                    bool mask_truncated, int64_t step, Metrics& metrics) {
   double tokens = 0.0;
   for (const auto& slice : slices) {
     for (const auto& row : slice.rows)
@@ -95,8 +96,11 @@ double Critic::accumulate_gradients(const std::vector<Slice>& slices, bool mask_
   double loss = 0.0;
   int64_t first_token = 0;
   for (const auto& slice : slices) {
+    // What follows the first slice meets its gradients.
+    const bool starts = &slice == slices.data();
     for (const auto& batch :
-         batches_of(slice.rows, max_tokens_, model_.config().shared_prefix_limit())) {
+         batches_of(slice.rows, starts ? size : MicrobatchSize{.tokens = size.tokens},
+                    model_.config().shared_prefix_limit())) {
       ValueInputs inputs;
       inputs.values =
           values_of(batch.packed, model_.training_pass(config_.training, step, first_token));

@@ -52,8 +52,8 @@ class Critic {
 
   /// Adds the gradients of the step's loss; any cut gives the same. Returns vf_coef times the loss;
   /// metrics of it go there.
-  double accumulate_gradients(const std::vector<Slice>& slices, bool mask_truncated, int64_t step,
-                              Metrics& metrics);
+  double accumulate_gradients(const std::vector<Slice>& slices, const MicrobatchSize& size,
+                              bool mask_truncated, int64_t step, Metrics& metrics);
   /// Clips the gradients by their own norm and updates. `learning_rate` is the policy's. Error when
   /// the gradient is not finite.
   void update(double learning_rate, Metrics& metrics);

@@ -174,12 +174,12 @@ bool needs_whole_step(const DpoOptions& options) {
 
 /// Gradients of the step's loss, micro-batch by micro-batch.
 StepResult accumulate_gradients(const DpoConfig& config, const Policy& policy,
-                                const PairDataset& data, const std::vector<int64_t>& rows,
-                                int64_t step, const std::optional<Reference>& reference) {
+                                const MicrobatchSize& size, const PairDataset& data,
+                                const std::vector<int64_t>& rows, int64_t step,
+                                const std::optional<Reference>& reference) {
   StepResult result{PairCounts::of(data, rows)};
-  const auto batches =
-      pair_batches(data, rows, microbatch_tokens(config.training),
-                   policy.config().shared_prefix_limit(), scores_prompts(config.dpo));
+  const auto batches = pair_batches(data, rows, size, policy.config().shared_prefix_limit(),
+                                    scores_prompts(config.dpo));
   const auto fixed = fixed_logprobs(reference, batches);
   let_go(reference);
   std::vector<PairScores> gradients;
@@ -218,7 +218,7 @@ StepResult evaluate(const DpoConfig& config, const Policy& policy, const PairDat
         static_cast<size_t>(begin), static_cast<size_t>(std::min(at_once, data.rows() - begin)));
     const auto counts = PairCounts::of(data, some);
     const auto batches =
-        pair_batches(data, some, microbatch_tokens(config.training),
+        pair_batches(data, some, {.tokens = microbatch_tokens(config.training)},
                      policy.config().shared_prefix_limit(), scores_prompts(config.dpo));
     const auto fixed = fixed_logprobs(reference, batches);
     std::vector<PairScores> parts;
@@ -256,6 +256,7 @@ TrainResult train_dpo(DpoConfig config, const TrainHooks& hooks) {
   if (!scores_prompts(config.dpo))
     memory.scored_share = largest_answer_share(*setup.data.train, share_limit);
   check_memory(memory, setup.policy->device.is_cpu());
+  const MicrobatchSize size = microbatch_size(memory);
   TrainRun run({.method = "dpo",
                 .training = config.training,
                 .hooks = hooks,
@@ -273,7 +274,7 @@ TrainResult train_dpo(DpoConfig config, const TrainHooks& hooks) {
     // 1. The pairs of this step: a function of the step alone.
     const auto rows = run.begin_step();
     // 2. Gradients of the loss over all pairs of the step.
-    const auto result = accumulate_gradients(config, *setup.policy, *setup.data.train, rows,
+    const auto result = accumulate_gradients(config, *setup.policy, size, *setup.data.train, rows,
                                              run.step(), references.train);
     // 3. Clip by the norm over all trained tensors, update, and say what happened.
     run.update(result.loss, result.metrics.means(config.dpo, result.counts, ""),

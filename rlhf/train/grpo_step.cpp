@@ -15,8 +15,9 @@
 namespace rlhf {
 namespace {
 
-int64_t batch_tokens(const GrpoConfig& config) {
-  return microbatch_tokens(config.training, config.grpo.rollout);
+/// Of a pass without gradients.
+MicrobatchSize batch_size(const GrpoConfig& config) {
+  return {.tokens = microbatch_tokens(config.training, config.grpo.rollout)};
 }
 
 bool teaches(const RolloutRow& row) {
@@ -136,7 +137,8 @@ struct StepBatch {
 };
 
 /// The step's micro-batches in order; of each slice first the rows that teach.
-std::vector<StepBatch> cut_step(const StepContext& context, const std::vector<Slice>& slices) {
+std::vector<StepBatch> cut_step(const StepContext& context, const MicrobatchSize& size,
+                                const std::vector<Slice>& slices) {
   const bool all_teach = context.grpo().loss.beta > 0 || context.entropy_weight != 0.0;
   const bool mask_truncated = context.grpo().rollout.mask_truncated_completions;
   std::vector<StepBatch> step;
@@ -148,7 +150,9 @@ std::vector<StepBatch> cut_step(const StepContext& context, const std::vector<Sl
                      const bool counts = row.sample->counts(mask_truncated);
                      return (counts && (all_teach || teaches(row))) == gradients;
                    });
-      for (auto& batch : batches_of(rows, batch_tokens(context.config),
+      // What follows the first slice meets its gradients, and a pass without gradients none.
+      const bool starts = step.empty() && gradients;
+      for (auto& batch : batches_of(rows, starts ? size : MicrobatchSize{.tokens = size.tokens},
                                     context.policy.config().shared_prefix_limit()))
         step.push_back({.slice = &slice, .batch = std::move(batch), .gradients = gradients});
     }
@@ -240,8 +244,8 @@ EntropyControl EntropyControl::from_json(const Json& json) {
 }
 
 GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& policy,
-                                    std::vector<Slice>& slices, int64_t step, bool keep_old,
-                                    double entropy_weight) {
+                                    const MicrobatchSize& size, std::vector<Slice>& slices,
+                                    int64_t step, bool keep_old, double entropy_weight) {
   StepContext context{.config = config,
                       .policy = policy,
                       .step = step,
@@ -254,7 +258,7 @@ GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& poli
     }
   }
   context.effective = context.tokens;
-  const auto batches = cut_step(context, slices);
+  const auto batches = cut_step(context, size, slices);
   if (context.by_quantile()) find_entropy_floor(context, batches);
   StepSums sums;
   for (const auto& [slice, batch, gradients] : batches)
@@ -270,7 +274,7 @@ void add_reference(const GrpoConfig& config, const Policy& policy, const Referen
                    Rollout& rollout) {
   const auto rows = rows_of(rollout, 0, rollout.samples());
   for (const auto& batch :
-       batches_of(rows, batch_tokens(config), policy.config().shared_prefix_limit()))
+       batches_of(rows, batch_size(config), policy.config().shared_prefix_limit()))
     note_values(batch, reference.logprobs(batch.packed, {}), &Sample::ref_logprobs);
   reference.let_go();
 }
@@ -279,7 +283,7 @@ void add_old_logprobs(const GrpoConfig& config, const Policy& policy,
                       std::vector<RolloutRow> rows) {
   const at::NoGradGuard no_grad;
   for (const auto& batch :
-       batches_of(rows, batch_tokens(config), policy.config().shared_prefix_limit())) {
+       batches_of(rows, batch_size(config), policy.config().shared_prefix_limit())) {
     const auto logprobs = batch_logprobs(policy.decoder(), batch.packed,
                                          {.temperature = config.grpo.rollout.temperature});
     note_values(batch, logprobs.logprobs, &Sample::old_logprobs);

@@ -7,6 +7,7 @@
 
 #include "rlhf/config/grpo_config.h"
 #include "rlhf/losses/policy_loss.h"
+#include "rlhf/train/microbatches.h"
 #include "rlhf/train/policy.h"
 #include "rlhf/train/reference.h"
 #include "rlhf/train/rollout.h"
@@ -48,8 +49,8 @@ struct GrpoStepResult {
 /// it; where no row has one the gradient is 0. Log-probabilities of rollouts drawn in this step
 /// (`step` updates done) are noted in their samples where `keep_old` says that they are used again.
 GrpoStepResult accumulate_gradients(const GrpoConfig& config, const Policy& policy,
-                                    std::vector<Slice>& slices, int64_t step, bool keep_old,
-                                    double entropy_weight);
+                                    const MicrobatchSize& size, std::vector<Slice>& slices,
+                                    int64_t step, bool keep_old, double entropy_weight);
 
 /// Fills ref_logprobs of every sample.
 void add_reference(const GrpoConfig& config, const Policy& policy, const Reference& reference,

@@ -75,8 +75,8 @@ struct Side {
 
 class KtoTrainer {
  public:
-  KtoTrainer(const KtoConfig& config, KtoSetup& setup, TrainRun& run)
-      : config_(config), policy_(*setup.policy), run_(run) {
+  KtoTrainer(const KtoConfig& config, KtoSetup& setup, const MicrobatchSize& size, TrainRun& run)
+      : config_(config), policy_(*setup.policy), size_(size), run_(run) {
     train_.data = &*setup.data.train;
     train_.fingerprint = setup.data.train_fingerprint;
     if (setup.data.eval) {
@@ -119,7 +119,8 @@ class KtoTrainer {
   };
 
   void pair_answers();
-  std::vector<AnswerBatch> batches(const Side& side, const std::vector<int64_t>& rows) const;
+  std::vector<AnswerBatch> batches(const Side& side, const std::vector<int64_t>& rows,
+                                   const MicrobatchSize& size) const;
   Pass pass_over(const Side& side, const AnswerBatch& batch, const at::Tensor& fixed,
                  const ForwardOptions& forward) const;
   double mismatched_mean(const Side& side, const std::vector<int64_t>& rows) const;
@@ -132,6 +133,7 @@ class KtoTrainer {
 
   const KtoConfig& config_;
   Policy& policy_;
+  MicrobatchSize size_;
   TrainRun& run_;
   Side train_;
   Side eval_;
@@ -183,11 +185,11 @@ bool KtoTrainer::make_references(const TrainHooks& hooks) {
   return true;
 }
 
-std::vector<AnswerBatch> KtoTrainer::batches(const Side& side,
-                                             const std::vector<int64_t>& rows) const {
-  return answer_batches(
-      rows, microbatch_tokens(config_.training),
-      [&](int64_t row, int64_t number) { return pack_answer(*side.data, row, number); });
+std::vector<AnswerBatch> KtoTrainer::batches(const Side& side, const std::vector<int64_t>& rows,
+                                             const MicrobatchSize& size) const {
+  return answer_batches(rows, size, [&](int64_t row, int64_t number) {
+    return pack_answer(*side.data, row, number);
+  });
 }
 
 KtoTrainer::Pass KtoTrainer::pass_over(const Side& side, const AnswerBatch& batch,
@@ -214,7 +216,7 @@ double KtoTrainer::mismatched_mean(const Side& side, const std::vector<int64_t>&
   const at::NoGradGuard no_grad;
   const auto pairs = side.mismatched.of_block(rows);
   const auto batches = answer_batches(
-      pairs, microbatch_tokens(config_.training),
+      pairs, {.tokens = microbatch_tokens(config_.training)},
       [&](int64_t pair, int64_t number) { return side.mismatched.pack(pair, number); });
   const auto fixed = side.mismatched_reference->logprobs(batches);
   std::vector<at::Tensor> ratios;
@@ -310,7 +312,7 @@ Metrics KtoTrainer::metrics_of(const Sums& sums, double anchor, const std::strin
 }
 
 KtoTrainer::Result KtoTrainer::step(const std::vector<int64_t>& rows) {
-  const auto cut = batches(train_, rows);
+  const auto cut = batches(train_, rows, size_);
   const auto fixed = train_.reference->logprobs(cut);
   std::optional<Pass> kept;
   if (needs_running_mean(config_.kto.loss_type)) {
@@ -341,7 +343,7 @@ void KtoTrainer::evaluate_and_note() {
   const int64_t total = eval_.data->rows();
   for (const auto& block :
        blocks_of(all_rows(total), config_.training.per_device_eval_batch_size)) {
-    const auto cut = batches(eval_, block);
+    const auto cut = batches(eval_, block, {.tokens = microbatch_tokens(config_.training)});
     const double shift = anchor(eval_, block);
     anchors += shift * static_cast<double>(block.size()) / static_cast<double>(total);
     const auto fixed = eval_.reference->logprobs(cut);
@@ -366,6 +368,7 @@ TrainResult train_kto(KtoConfig config, const TrainHooks& hooks) {
   RunMemory memory = run_memory(config);
   fit_rows(memory, longest_row(*setup.data.train), setup.data.train->lengths());
   check_memory(memory, setup.policy->device.is_cpu());
+  const MicrobatchSize size = microbatch_size(memory);
   TrainRun run({.method = "kto",
                 .training = config.training,
                 .hooks = hooks,
@@ -375,7 +378,7 @@ TrainResult train_kto(KtoConfig config, const TrainHooks& hooks) {
                 .data_fingerprint = setup.data.train_fingerprint,
                 .lengths = setup.data.train->lengths()},
                *setup.policy);
-  KtoTrainer trainer(config, setup, run);
+  KtoTrainer trainer(config, setup, size, run);
   if (!run.over() && !trainer.make_references(hooks)) run.interrupt();
   if (!run.over() && run.evaluation_is_due()) trainer.evaluate_and_note();
 

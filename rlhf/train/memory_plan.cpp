@@ -188,25 +188,46 @@ Parts last_moment(const MemoryRequest& request, const ModelMemory& model) {
   return last;
 }
 
+StepTokenLimits largest_parts(const MicrobatchSize& size, int64_t step, int64_t row) {
+  const int64_t tokens = std::min(std::max(size.tokens, row), step);
+  const int64_t count = (step + tokens - 1) / tokens;
+  if (count <= 1) return {tokens, 0};
+  if (size.most_first == 0) return {tokens, std::min(tokens, step - tokens)};
+  // Of n full micro-batches, a smaller step, what is left to the others is the n-th part of the head
+  // start less than their limit.
+  const auto others = [&](int64_t of_step, int64_t parts) {
+    const int64_t behind = std::max<int64_t>(0, of_step - size.head_start);
+    const int64_t rest = std::max<int64_t>(0, of_step - size.most_first);
+    return std::max((behind + parts - 1) / parts, (rest + parts - 2) / (parts - 1));
+  };
+  int64_t most = others(step, count);
+  if (const int64_t full = step / tokens; full > 1)
+    most = std::max(most, others(full * tokens, full));
+  most = std::min(tokens, std::max(most, std::min(row, step - tokens)));
+  const int64_t first = std::min({most + size.head_start, size.most_first, step - 1});
+  return {std::max(tokens, first), most};
+}
+
 /// The moments of one model's update.
 std::vector<Parts> update_moments(const MemoryRequest& request, const ModelMemory& model,
-                                  HeadUse head) {
+                                  HeadUse head, const MicrobatchSize& size) {
   std::vector<Parts> moments;
-  add_pass(request, model, head, request.tokens, /*before=*/0, moments);
-  const int64_t second = std::min(request.tokens, request.step_tokens - request.tokens);
-  if (second > 0) add_pass(request, model, head, second, gradient_bytes(model), moments);
+  const StepTokenLimits parts = largest_parts(size, request.step_tokens, request.row_tokens);
+  add_pass(request, model, head, parts.first, /*before=*/0, moments);
+  if (parts.others > 0)
+    add_pass(request, model, head, parts.others, gradient_bytes(model), moments);
   moments.push_back(last_moment(request, model));
   return moments;
 }
 
-/// Policy, then critic, whose pass meets the policy's gradients.
+/// The critic's and the policy's, one behind the other.
 std::vector<Parts> policy_and_critic(const MemoryRequest& request) {
-  std::vector<Parts> moments = update_moments(request, request.policy.memory, request.head);
+  std::vector<Parts> moments =
+      update_moments(request, request.policy.memory, request.head, request.size);
   if (!request.critic) return moments;
-  for (Parts& moment : update_moments(request, request.critic->memory, HeadUse::scores)) {
-    put(moment, "policy's gradients", gradient_bytes(request.policy.memory));
+  for (Parts& moment :
+       update_moments(request, request.critic->memory, HeadUse::scores, request.critic_size))
     moments.push_back(std::move(moment));
-  }
   return moments;
 }
 
@@ -351,18 +372,44 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
     if (request.table_reference || (asked && asked->comes_and_goes))
       put(asking, "reference", weight_bytes(*asked));
     put(asking, "reference pass",
-        frozen_pass_bytes(asked ? asked->memory : request.policy.memory, request.tokens));
+        frozen_pass_bytes(asked ? asked->memory : request.policy.memory,
+                          planned_microbatches(request).first));
     plan.phases.push_back(held.phase("reference", std::move(asking)));
   }
   plan.phases.push_back(held.phase("update", largest(update)));
   return plan;
 }
 
+StepTokenLimits planned_microbatches(const MemoryRequest& request) {
+  return largest_parts(request.size, request.step_tokens, request.row_tokens);
+}
+
+int64_t head_start(const MemoryRequest& request, const ModelMemory& model, HeadUse head,
+                   int64_t tokens) {
+  const auto bytes = [&](int64_t of_tokens, int64_t before) {
+    std::vector<Parts> moments;
+    add_pass(request, model, head, of_tokens, before, moments);
+    return sum_of(largest(moments));
+  };
+  const int64_t behind = bytes(tokens, gradient_bytes(model));
+  int64_t fits = 0;
+  for (int64_t high = tokens + 1; high - fits > 1;) {
+    const int64_t middle = fits + (high - fits) / 2;
+    (bytes(tokens + middle, 0) <= behind ? fits : high) = middle;
+  }
+  return fits;
+}
+
 int64_t largest_microbatch(MemoryRequest request, int64_t available) {
   constexpr int64_t kMost = int64_t{1} << 24;
+  request.row_tokens = 1;
   const auto fits = [&](int64_t tokens, int64_t step) {
-    request.tokens = tokens;
-    request.step_tokens = step;
+    // A limit that is asked for holds of the first micro-batch, too.
+    for (auto* size : {&request.size, &request.critic_size}) {
+      size->tokens = tokens;
+      if (size->most_first > 0) size->most_first = tokens;
+    }
+    request.step_tokens = std::max(step, tokens);
     return plan_memory(request).bytes() <= available;
   };
   const auto largest = [&](int64_t step, int64_t high) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rlhf/train/memory_model.h"
+#include "rlhf/train/microbatches.h"
 #include "rlhf/train/optimizer.h"
 
 namespace rlhf {
@@ -52,9 +53,11 @@ struct MemoryRequest {
   HeldModel policy;
   HeadUse head = HeadUse::supervised;
   OptimizerOptions optimizer;
-  bool checkpointing = false;     ///< gradient_checkpointing
-  int64_t tokens = 0;             ///< of the largest micro-batch
-  int64_t step_tokens = 0;        ///< of a step; more than `tokens`: it has further micro-batches
+  bool checkpointing = false;  ///< gradient_checkpointing
+  MicrobatchSize size;         ///< how a step is cut for the policy
+  MicrobatchSize critic_size;
+  int64_t row_tokens = 1;         ///< of the longest row, which no cut divides
+  int64_t step_tokens = 0;        ///< of a step
   double scored_share = 1.0;      ///< of the micro-batch's tokens, those that reach the head
   int64_t keep_logits_bytes = 0;  ///< run.h's kKeepLogitsBytes
   bool asks_reference = false;    ///< the policy's own base or start answers within the run
@@ -89,6 +92,15 @@ struct MemoryPlan {
 };
 
 MemoryPlan plan_memory(const MemoryRequest& request);
+
+/// The policy's largest micro-batches, of a step of `step_tokens` or of a smaller one. Rows are taken to
+/// fill them, but for the longest, which stays whole. `others`: 0 where there are none.
+StepTokenLimits planned_microbatches(const MemoryRequest& request);
+
+/// By how many tokens the first micro-batch of a step may be larger than `tokens` without asking for
+/// more memory than one of `tokens` that meets the step's gradients; at most `tokens`.
+int64_t head_start(const MemoryRequest& request, const ModelMemory& model, HeadUse head,
+                   int64_t tokens);
 
 /// The most tokens of a micro-batch with which a plan stays within `available` bytes; 0: none does.
 int64_t largest_microbatch(MemoryRequest request, int64_t available);

@@ -197,6 +197,16 @@ int64_t step_tokens(const RunMemory& run) {
   return std::max(step, std::max<int64_t>(1, run.longest_row));
 }
 
+MicrobatchSize size_of(const RunMemory& run, const MemoryRequest& request, const ModelMemory& model,
+                       HeadUse head) {
+  const int64_t tokens = batch_tokens(run);
+  if (model.trained < model.parameters) return {.tokens = tokens};
+  const bool asked = run.common.training.max_tokens_per_microbatch > 0;
+  return {.tokens = tokens,
+          .most_first = asked ? tokens : 2 * tokens,
+          .head_start = head_start(request, model, head, tokens)};
+}
+
 void take_reference(const RunMemory& run, bool adapted, MemoryRequest& request) {
   request.reference = reference_role(run, adapted);
   const bool table =
@@ -318,11 +328,11 @@ MemoryRequest memory_request(const RunMemory& run) {
   request.head = run.head;
   request.optimizer = optimizer_options(training);
   request.checkpointing = training.gradient_checkpointing;
-  const int64_t step = step_tokens(run);
-  request.tokens = std::min(std::max(batch_tokens(run), run.longest_row), step);
-  request.step_tokens = step;
+  request.row_tokens = std::max<int64_t>(1, run.longest_row);
+  request.step_tokens = step_tokens(run);
   request.scored_share = run.scored_share;
   request.keep_logits_bytes = kKeepLogitsBytes;
+  request.size = size_of(run, request, policy, run.head);
   take_reference(run, adapted, request);
   if (!run.rollout) return request;
   const RolloutOptions& rollout = *run.rollout;
@@ -330,7 +340,10 @@ MemoryRequest memory_request(const RunMemory& run) {
     request.judge = judge_role(run.common, adapted, *named);
   if (const auto& named = rollout.process_reward_model_name_or_path)
     request.step_judge = judge_role(run.common, adapted, *named);
-  if (run.critic) request.critic = critic_role(run, request);
+  if (run.critic) {
+    request.critic = critic_role(run, request);
+    request.critic_size = size_of(run, request, request.critic->memory, HeadUse::scores);
+  }
   if (run.replays) return request;
   const int64_t drawn = completions_per_generation(rollout, training);
   request.rollout = {.prompt_tokens = run.longest_prompt,
@@ -340,6 +353,12 @@ MemoryRequest memory_request(const RunMemory& run) {
                      .rows = rollout.rollout_rows,
                      .cache_bytes = rollout_cache_bytes(rollout)};
   return request;
+}
+
+MicrobatchSize microbatch_size(const RunMemory& run) { return memory_request(run).size; }
+
+MicrobatchSize critic_microbatch_size(const RunMemory& run) {
+  return memory_request(run).critic_size;
 }
 
 namespace {

@@ -24,6 +24,8 @@ struct PolicyGradientSetup : Prepared {
   std::optional<Replay> replay;
   RunData<PromptDataset> data;
   std::optional<Critic> critic;
+  MicrobatchSize size;  ///< how a step is cut for the policy
+  MicrobatchSize critic_size;
 };
 
 ReadRows<PromptDataset> read_prompts(const GrpoConfig& config, const TextSide& text,
@@ -352,28 +354,32 @@ void add_to_checkpoints(const PolicyGradientMethod& method, PolicyGradientSetup&
   if (setup.critic) run.add_tensors(Critic::kFile, [&] { return setup.critic->tensors(); });
 }
 
-/// Gradients of the policy's loss over the step's completions, unless it waits for its critic
-/// (`hold`); the critic's own, and its update. Returns the step's loss.
+/// The critic's gradients and its update; gradients of the policy's loss over the step's completions,
+/// unless it waits for its critic (`hold`). Returns the step's loss.
 double learn(GrpoConfig& config, const PolicyGradientMethod& method, PolicyGradientSetup& setup,
              Roles& roles, std::vector<Slice>& slices, const TrainRun& run, bool hold,
              Metrics& metrics) {
   const GrpoOptions& grpo = config.grpo;
+  // The critic first: its gradients are gone before the policy's come.
+  Metrics of_critic;
+  double critic_loss = 0.0;
+  if (setup.critic) {
+    critic_loss = setup.critic->accumulate_gradients(
+        slices, setup.critic_size, grpo.rollout.mask_truncated_completions, run.step(), of_critic);
+    setup.critic->update(run.learning_rate(), of_critic);
+  }
   GrpoStepResult result;
   if (!hold) {
     if (method.kl_weight) config.grpo.loss.beta = method.kl_weight();
-    result = accumulate_gradients(config, *setup.policy, slices, run.step(), roles.source->reused(),
-                                  roles.entropy.weight(grpo));
+    result = accumulate_gradients(config, *setup.policy, setup.size, slices, run.step(),
+                                  roles.source->reused(), roles.entropy.weight(grpo));
     const auto said = method.step_metrics ? method.step_metrics(result) : result.metrics;
     metrics.insert(metrics.end(), said.begin(), said.end());
   }
-  if (setup.critic) {
-    result.loss += setup.critic->accumulate_gradients(
-        slices, grpo.rollout.mask_truncated_completions, run.step(), metrics);
-    setup.critic->update(run.learning_rate(), metrics);
-  }
+  metrics.insert(metrics.end(), of_critic.begin(), of_critic.end());
   roles.entropy.follow(grpo, result.entropy);
   if (grpo.has_entropy_bonus()) metrics.emplace_back("entropy_coef", roles.entropy.coefficient);
-  return result.loss;
+  return result.loss + critic_loss;
 }
 
 }  // namespace
@@ -392,7 +398,10 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
   // Everything that can be wrong is looked at before anything is written, and reported together.
   PolicyGradientSetup setup = set_up(config, method, hooks);
   Policy& policy = *setup.policy;
-  check_memory(memory_of(config, method, setup), policy.device.is_cpu());
+  const RunMemory memory = memory_of(config, method, setup);
+  check_memory(memory, policy.device.is_cpu());
+  setup.size = microbatch_size(memory);
+  if (setup.critic) setup.critic_size = critic_microbatch_size(memory);
   TrainRun run(run_parts(config, method, setup, hooks), policy);
   // Before the log of completions is cut to the checkpoint's: a critic that is at fault leaves it.
   resume(method, setup, run);

@@ -14,6 +14,7 @@
 #include "rlhf/rewards/estimates.h"
 #include "rlhf/train/classifier_setup.h"
 #include "rlhf/train/memory_run.h"
+#include "rlhf/train/microbatches.h"
 #include "rlhf/train/run_data.h"
 
 namespace rlhf {
@@ -66,17 +67,16 @@ struct StepBatch {
 };
 
 std::vector<StepBatch> step_batches(const StepsDataset& data, std::span<const int64_t> rows,
-                                    int64_t max_tokens) {
+                                    const MicrobatchSize& size) {
   std::vector<int64_t> lengths;
   for (const int64_t row : rows) lengths.push_back(data.length(row));
-  const auto cuts = cut_by_tokens(lengths, max_tokens);
   std::vector<StepBatch> batches;
-  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
+  for (const auto& some : cut_rows(lengths, size)) {
     std::vector<PackRow> packed;
     std::vector<std::vector<uint8_t>> masks;  // nothing is predicted: all zero
     StepBatch batch;
     int64_t begin = 0;
-    for (int64_t i = cuts[cut]; i < cuts[cut + 1]; ++i) {
+    for (const int64_t i : some) {
       const int64_t row = rows[static_cast<size_t>(i)];
       masks.emplace_back(data.ids(row).size(), uint8_t{0});
       packed.push_back({.ids = data.ids(row), .supervised = masks.back(), .row = row});
@@ -133,11 +133,11 @@ at::Tensor loss_of(const Policy& policy, const StepBatch& batch, const ForwardOp
 
 /// Gradients of the mean over all labelled steps of the rows, micro-batch by micro-batch.
 StepSums accumulate_gradients(const PrmConfig& config, const Policy& policy,
-                              const StepsDataset& data, const std::vector<int64_t>& rows,
-                              int64_t step) {
+                              const MicrobatchSize& size, const StepsDataset& data,
+                              const std::vector<int64_t>& rows, int64_t step) {
   StepSums sums;
   const int64_t labelled = count_labels(data, rows);
-  for (const auto& batch : step_batches(data, rows, microbatch_tokens(config.training))) {
+  for (const auto& batch : step_batches(data, rows, size)) {
     if (batch.at.empty()) continue;
     const auto pass = policy.training_pass(config.training, step, sums.tokens);
     backward(loss_of(policy, batch, pass, labelled, sums));
@@ -152,7 +152,8 @@ void evaluate_and_note(const PrmConfig& config, PrmSetup& setup, TrainRun& run) 
   const auto rows = all_rows(data.rows());
   StepSums sums;
   const int64_t labelled = count_labels(data, rows);
-  for (const auto& batch : step_batches(data, rows, microbatch_tokens(config.training))) {
+  for (const auto& batch :
+       step_batches(data, rows, {.tokens = microbatch_tokens(config.training)})) {
     if (!batch.at.empty()) loss_of(*setup.policy, batch, {}, labelled, sums);
   }
   const Bounds interval = wilson_interval(sums.correct, sums.labelled);
@@ -172,6 +173,7 @@ TrainResult train_prm(PrmConfig config, const TrainHooks& hooks) {
   RunMemory memory = run_memory(config);
   fit_rows(memory, longest_row(*setup.data.train), setup.data.train->lengths());
   check_memory(memory, setup.policy->device.is_cpu());
+  const MicrobatchSize size = microbatch_size(memory);
   TrainRun run({.method = "prm",
                 .training = config.training,
                 .hooks = hooks,
@@ -188,7 +190,7 @@ TrainResult train_prm(PrmConfig config, const TrainHooks& hooks) {
     const auto rows = run.begin_step();
     // 2. Gradients of the mean over all labelled steps of these rows.
     const auto sums =
-        accumulate_gradients(config, *setup.policy, *setup.data.train, rows, run.step());
+        accumulate_gradients(config, *setup.policy, size, *setup.data.train, rows, run.step());
     // 3. Clip by the norm over all trained tensors, update, and say what happened.
     run.update(sums.loss, {{"accuracy", sums.accuracy()}}, sums.tokens);
     // 4. Evaluate and save when it is time; stop when asked.

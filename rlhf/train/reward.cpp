@@ -120,12 +120,6 @@ struct RewardSums {
   }
 };
 
-std::vector<AnswerBatch> batches_of(const RewardConfig& config, const Policy& policy,
-                                    const PairDataset& data, const std::vector<int64_t>& rows) {
-  return pair_batches(data, rows, microbatch_tokens(config.training),
-                      policy.config().shared_prefix_limit());
-}
-
 at::Tensor loss_of(const RewardConfig& config, const PairDataset& data, const AnswerBatch& batch,
                    const PairRewards& rewards, size_t pairs) {
   const auto each =
@@ -136,11 +130,11 @@ at::Tensor loss_of(const RewardConfig& config, const PairDataset& data, const An
 
 /// Gradients of the mean loss over the pairs of the step, micro-batch by micro-batch.
 RewardSums accumulate_gradients(const RewardConfig& config, const Policy& policy,
-                                const PairDataset& data, const std::vector<int64_t>& rows,
-                                int64_t step) {
+                                const MicrobatchSize& size, const PairDataset& data,
+                                const std::vector<int64_t>& rows, int64_t step) {
   RewardSums sums;
   int64_t first_token = 0;
-  for (const auto& batch : batches_of(config, policy, data, rows)) {
+  for (const auto& batch : pair_batches(data, rows, size, policy.config().shared_prefix_limit())) {
     const auto rewards =
         score_pairs(policy, batch, policy.training_pass(config.training, step, first_token));
     first_token += batch.packed.tokens();
@@ -157,7 +151,8 @@ RewardSums measure(const RewardConfig& config, const Policy& policy, const PairD
   const at::NoGradGuard no_grad;
   const auto rows = all_rows(data.rows());
   RewardSums sums;
-  for (const auto& batch : batches_of(config, policy, data, rows)) {
+  for (const auto& batch : pair_batches(data, rows, {.tokens = microbatch_tokens(config.training)},
+                                        policy.config().shared_prefix_limit())) {
     const auto rewards = score_pairs(policy, batch, {});
     sums.loss += loss_of(config, data, batch, rewards, rows.size()).item<double>();
     sums.add(data, batch, rewards);
@@ -208,6 +203,7 @@ TrainResult train_reward(RewardConfig config, const TrainHooks& hooks) {
   fit_rows(memory, longest_pair(*setup.data.train, setup.policy->config().shared_prefix_limit()),
            setup.data.train->lengths());
   check_memory(memory, setup.policy->device.is_cpu());
+  const MicrobatchSize size = microbatch_size(memory);
   TrainRun run({.method = "reward",
                 .training = config.training,
                 .hooks = hooks,
@@ -224,7 +220,7 @@ TrainResult train_reward(RewardConfig config, const TrainHooks& hooks) {
     const auto rows = run.begin_step();
     // 2. Gradients of the mean loss over the pairs of the step.
     const auto sums =
-        accumulate_gradients(config, *setup.policy, *setup.data.train, rows, run.step());
+        accumulate_gradients(config, *setup.policy, size, *setup.data.train, rows, run.step());
     // 3. Clip by the norm over all trained tensors, update, and say what happened.
     run.update(sums.loss, sums.means(""), sums.tokens);
     // 4. Evaluate and save when it is time; stop when asked.

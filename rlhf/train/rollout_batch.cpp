@@ -8,36 +8,56 @@
 
 namespace rlhf {
 
-std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_t max_tokens,
-                                     int64_t share_limit) {
-  std::vector<RolloutBatch> batches;
+namespace {
+
+/// Completions of one batch, and their prompts.
+struct Lot {
   std::vector<PackPrompt> prompts;
-  std::vector<RolloutRow> taken;
-  int64_t finished = 0;  // tokens of all prompts but the last, which may still get answers
-  const auto close = [&] {
-    if (!taken.empty())
-      batches.push_back({.packed = batch_prompts(prompts, share_limit), .rows = taken});
-    prompts.clear();
-    taken.clear();
-    finished = 0;
-  };
-  for (const auto& row : rows) {
-    const bool same = !taken.empty() && taken.back().group == row.group;
-    if (!same && !prompts.empty()) finished += prompts.back().tokens(share_limit);
-    const PackPrompt fresh{.ids = row.group->prompt, .answers = {}};
-    PackPrompt grown = same ? prompts.back() : fresh;
-    grown.answers.push_back({.ids = row.sample->ids, .row = std::ssize(taken)});
-    if (taken.empty() || finished + grown.tokens(share_limit) <= max_tokens) {
-      if (same) prompts.pop_back();
-      prompts.push_back(std::move(grown));
-    } else {
-      close();
-      prompts.push_back(fresh);
-      prompts.back().answers.push_back({.ids = row.sample->ids, .row = 0});
-    }
-    taken.push_back(row);
+  std::vector<RolloutRow> rows;
+  int64_t finished = 0;  ///< tokens of all prompts but the last, which may still get answers
+
+  /// Takes a row in, unless that would be more than `limit` tokens; the first always.
+  bool take(const RolloutRow& row, int64_t limit, int64_t share_limit) {
+    const bool same = !rows.empty() && rows.back().group == row.group;
+    const int64_t before =
+        finished + (same || prompts.empty() ? 0 : prompts.back().tokens(share_limit));
+    PackPrompt grown = same ? prompts.back() : PackPrompt{.ids = row.group->prompt, .answers = {}};
+    grown.answers.push_back({.ids = row.sample->ids, .row = std::ssize(rows)});
+    if (!rows.empty() && before + grown.tokens(share_limit) > limit) return false;
+    if (same) prompts.pop_back();
+    prompts.push_back(std::move(grown));
+    rows.push_back(row);
+    finished = before;
+    return true;
   }
-  close();
+};
+
+std::vector<Lot> cut_into_lots(const std::vector<RolloutRow>& rows, const StepTokenLimits& limits,
+                               int64_t share_limit) {
+  std::vector<Lot> lots;
+  for (const auto& row : rows) {
+    const int64_t limit = lots.size() <= 1 ? limits.first : limits.others;
+    if (!lots.empty() && lots.back().take(row, limit, share_limit)) continue;
+    lots.emplace_back().take(row, limit, share_limit);
+  }
+  return lots;
+}
+
+}  // namespace
+
+std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows,
+                                     const MicrobatchSize& size, int64_t share_limit) {
+  StepTokenLimits limits{size.tokens, size.tokens};
+  if (size.most_first > 0) {
+    limits = smallest_limits(size, [&](const StepTokenLimits& tried) {
+      return std::ssize(cut_into_lots(rows, tried, share_limit));
+    });
+  }
+  std::vector<RolloutBatch> batches;
+  for (auto& lot : cut_into_lots(rows, limits, share_limit)) {
+    batches.push_back(
+        {.packed = batch_prompts(lot.prompts, share_limit), .rows = std::move(lot.rows)});
+  }
   return batches;
 }
 

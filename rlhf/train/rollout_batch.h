@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rlhf/nn/packed_batch.h"
+#include "rlhf/train/microbatches.h"
 #include "rlhf/train/rollout.h"
 
 namespace rlhf {
@@ -17,10 +18,10 @@ struct RolloutBatch {
   std::vector<RolloutRow> rows;
 };
 
-/// `rows` cut into batches of at most `max_tokens` tokens, in order. Completions of one prompt
-/// share it within a batch; `share_limit` is the model's (DecoderConfig::shared_prefix_limit).
-std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows, int64_t max_tokens,
-                                     int64_t share_limit);
+/// `rows` cut into batches, in order. Completions of one prompt share it within a batch;
+/// `share_limit` is the model's (DecoderConfig::shared_prefix_limit).
+std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows,
+                                     const MicrobatchSize& size, int64_t share_limit);
 
 /// A value for each token of a batch, (R) fp32 on `device`. Error where a sample has not as many as
 /// tokens.

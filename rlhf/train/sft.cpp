@@ -109,24 +109,23 @@ SftSetup set_up(SftConfig& config, const TrainHooks& hooks) {
 }
 
 /// Gradients of the mean over all supervised tokens of the step, micro-batch by micro-batch.
-TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, int64_t step,
-                               std::span<const PackRow> pieces) {
+TokenSums accumulate_gradients(const SftConfig& config, Policy& policy, const MicrobatchSize& size,
+                               int64_t step, std::span<const PackRow> pieces) {
   const auto& training = config.training;
   const double weight = 1.0 / static_cast<double>(std::max<int64_t>(1, count_supervised(pieces)));
   const auto objective =
       config.sft.loss_type == SftLoss::dft ? RowObjective::dft : RowObjective::nll;
   const DirectGradients direct;  // every loss goes to backward() as it is
   TokenSums sums;
-  int64_t first_piece = 0;
-  for (const auto& batch : cut_into_batches(pieces, microbatch_tokens(training))) {
+  for (const auto& cut : cut_into_batches(pieces, size)) {
+    const PackedBatch& batch = cut.packed;
     auto forward = policy.training_pass(training, step, sums.tokens);
     if (training.neftune_noise_alpha) {
-      forward.on_embeddings = [&, first_piece](const at::Tensor& embeddings) {
-        return add_neftune_noise(embeddings, batch.segments, *training.neftune_noise_alpha,
-                                 static_cast<uint64_t>(training.seed), step, first_piece);
+      forward.on_embeddings = [&](const at::Tensor& embeddings) {
+        return add_neftune_noise(embeddings, cut, *training.neftune_noise_alpha,
+                                 static_cast<uint64_t>(training.seed), step);
       };
     }
-    first_piece += std::ssize(batch.segments);
     sums.tokens += batch.tokens();
     if (batch.scored() == 0) continue;
     const auto hidden = packed_forward(policy.decoder(), batch, batch.rows, forward);
@@ -151,7 +150,9 @@ TokenSums evaluate(const SftConfig& config, Policy& policy, const SftRows& rows)
     std::vector<int64_t> some(static_cast<size_t>(std::min(at_once, rows.rows() - first)));
     std::iota(some.begin(), some.end(), first);
     const auto pieces = rows.pieces(some);
-    for (const auto& batch : cut_into_batches(pieces, microbatch_tokens(config.training))) {
+    for (const auto& cut :
+         cut_into_batches(pieces, {.tokens = microbatch_tokens(config.training)})) {
+      const PackedBatch& batch = cut.packed;
       sums.tokens += batch.tokens();
       if (batch.scored() == 0) continue;
       const auto part = linear_logprobs(packed_forward(policy.decoder(), batch, batch.rows),
@@ -182,6 +183,7 @@ TrainResult train_sft(SftConfig config, const TrainHooks& hooks) {
   RunMemory memory = run_memory(config);
   fit_rows(memory, longest_row(*setup.data.train), setup.data.train->lengths());
   check_memory(memory, setup.policy->device.is_cpu());
+  const MicrobatchSize size = microbatch_size(memory);
   TrainRun run({.method = "sft",
                 .training = config.training,
                 .hooks = hooks,
@@ -197,7 +199,7 @@ TrainResult train_sft(SftConfig config, const TrainHooks& hooks) {
     // 1. The rows of this step: a function of the step alone.
     const auto pieces = setup.data.train->pieces(run.begin_step());
     // 2. Gradients of the mean over all supervised tokens of the step.
-    const TokenSums sums = accumulate_gradients(config, *setup.policy, run.step(), pieces);
+    const TokenSums sums = accumulate_gradients(config, *setup.policy, size, run.step(), pieces);
     // 3. Clip by the norm over all tensors, update, and say what happened.
     run.update(sums.loss, sums.means(""), sums.tokens);
     // 4. Evaluate and save when it is time; stop when asked.

@@ -58,22 +58,23 @@ int64_t count_supervised(std::span<const PackRow> pieces) {
   return count;
 }
 
-std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64_t max_tokens) {
+std::vector<SftBatch> cut_into_batches(std::span<const PackRow> pieces,
+                                       const MicrobatchSize& size) {
   std::vector<int64_t> lengths;
   for (const auto& piece : pieces) lengths.push_back(std::ssize(piece.ids));
-  const auto cuts = cut_by_tokens(lengths, max_tokens);
-  std::vector<PackedBatch> batches;
-  for (size_t cut = 0; cut + 1 < cuts.size(); ++cut) {
-    const auto begin = static_cast<size_t>(cuts[cut]);
-    batches.push_back(
-        batch_rows(pieces.subspan(begin, static_cast<size_t>(cuts[cut + 1]) - begin)));
+  std::vector<SftBatch> batches;
+  for (auto& some : cut_rows(lengths, size)) {
+    std::vector<PackRow> rows;
+    for (const int64_t piece : some) rows.push_back(pieces[static_cast<size_t>(piece)]);
+    batches.push_back({.packed = batch_rows(rows), .pieces = std::move(some)});
   }
   return batches;
 }
 
-at::Tensor add_neftune_noise(const at::Tensor& embeddings, const SegmentTable& segments,
-                             double alpha, uint64_t seed, int64_t step, int64_t first_piece) {
+at::Tensor add_neftune_noise(const at::Tensor& embeddings, const SftBatch& batch, double alpha,
+                             uint64_t seed, int64_t step) {
   const int64_t width = embeddings.size(1);
+  const SegmentTable& segments = batch.packed.segments;
   auto noise = at::empty(embeddings.sizes(), at::kFloat);
   auto* out = noise.data_ptr<float>();
   at::parallel_for(0, std::ssize(segments), 1, [&](int64_t begin, int64_t end) {
@@ -81,7 +82,7 @@ at::Tensor add_neftune_noise(const at::Tensor& embeddings, const SegmentTable& s
       const auto& segment = segments[static_cast<size_t>(s)];
       const double bound = alpha / std::sqrt(static_cast<double>(segment.length * width));
       Random random(seed, {kRandomNeftune, static_cast<uint64_t>(step),
-                           static_cast<uint64_t>(first_piece + s)});
+                           static_cast<uint64_t>(batch.pieces[static_cast<size_t>(s)])});
       float* row = out + segment.begin * width;
       for (int64_t i = 0; i < segment.length * width; ++i) {
         row[i] = static_cast<float>((2.0 * random.uniform() - 1.0) * bound);

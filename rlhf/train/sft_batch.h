@@ -10,6 +10,7 @@
 #include "rlhf/data/pack.h"
 #include "rlhf/data/sft.h"
 #include "rlhf/nn/packed_batch.h"
+#include "rlhf/train/microbatches.h"
 
 namespace rlhf {
 
@@ -44,14 +45,20 @@ int64_t longest_row(const SftRows& rows);
 /// Tokens of `pieces` that are predicted and supervised: the N of the loss.
 int64_t count_supervised(std::span<const PackRow> pieces);
 
-/// `pieces` cut into packed batches of at most `max_tokens` tokens, in order.
-std::vector<PackedBatch> cut_into_batches(std::span<const PackRow> pieces, int64_t max_tokens);
+/// Pieces that go through the model together, and their numbers in the step.
+struct SftBatch {
+  PackedBatch packed;
+  std::vector<int64_t> pieces;
+};
+
+/// `pieces` cut into batches.
+std::vector<SftBatch> cut_into_batches(std::span<const PackRow> pieces, const MicrobatchSize& size);
 
 /// NEFTune's noise (Jain et al., arXiv 2310.05914) added to embeddings (T, C): uniform in
 /// ±alpha/√(L·C), L the length of the token's own segment. Each piece has its own stream, keyed by
-/// (seed, step, piece), `first_piece` being the number of the batch's first piece in the step:
-/// neither resuming nor the cut into micro-batches changes the noise.
-at::Tensor add_neftune_noise(const at::Tensor& embeddings, const SegmentTable& segments,
-                             double alpha, uint64_t seed, int64_t step, int64_t first_piece);
+/// (seed, step, its number in the step): neither resuming nor the cut into micro-batches changes the
+/// noise.
+at::Tensor add_neftune_noise(const at::Tensor& embeddings, const SftBatch& batch, double alpha,
+                             uint64_t seed, int64_t step);
 
 }  // namespace rlhf
