@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "rlhf/kernels/tensor_memory.h"
+
 namespace rlhf::cli {
 namespace {
 
@@ -27,22 +29,28 @@ void set_default(const char* name, const std::string& value) {
 }
 
 /// Of the machine, rounded up.
-std::string memory_in_gibibytes() {
+uint64_t memory_in_gibibytes() {
   const auto pages = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES));
   const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  return std::to_string((pages * page >> 30) + 1) + "GiB";
+  return (pages * page >> 30) + 1;
 }
 
 }  // namespace
 
 void prepare_process(char** argv) {
   open_standard_streams();
-  if (std::getenv(kPrepared) != nullptr) return;
+  if (std::getenv(kPrepared) != nullptr) {
+#ifdef RLHF_OWN_ALLOCATORS
+    // Addresses cost nothing: twice the memory, so that holes between blocks do no harm.
+    use_tensor_memory(2 * memory_in_gibibytes() << 30);
+#endif
+    return;
+  }
   ::setenv(kPrepared, "1", /*overwrite=*/1);
   set_default("MIMALLOC_ALLOW_DECOMMIT", "0");  // its name in version 2.0, and
   set_default("MIMALLOC_PURGE_DELAY", "-1");    // later
   // Addresses alone. Without them a block above 16 MiB would be given back when it is freed.
-  set_default("MIMALLOC_RESERVE_OS_MEMORY", memory_in_gibibytes());
+  set_default("MIMALLOC_RESERVE_OS_MEMORY", std::to_string(memory_in_gibibytes()) + "GiB");
   // Of who names a policy, the library's own count goes with it.
   if (std::getenv("OMP_WAIT_POLICY") == nullptr)
     set_default("GOMP_SPINCOUNT", "5000");  // docs/negative-results.md, Decoding

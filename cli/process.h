@@ -3,7 +3,8 @@
 
 namespace rlhf::cli {
 
-/// Call it first in main. Fresh pages are dear, so mimalloc is to keep them; and idle threads sleep,
+/// Call it first in main. Fresh pages are dear, so they are kept: those of tensors by
+/// kernels/tensor_memory.h, all others by mimalloc. And idle threads sleep,
 /// which halves the harm of a busy neighbour, but for some microseconds first: while a token is
 /// sampled they are wanted again hundreds of times. Both are read when the libraries load: so the
 /// process starts itself once more. What the environment sets already stays. A standard stream that

@@ -25,6 +25,17 @@ int64_t answer_blocks(const SamplingOptions& options) {
   return blocks_for(options.max_new_tokens - 1);
 }
 
+/// Blocks of as many rows as may be at work together, each behind a prompt of its own, and of one
+/// prompt more, which waits for its next sample.
+int64_t blocks_at_once(std::span<const Prompt> prompts, const SamplingOptions& options,
+                       int64_t max_rows) {
+  int64_t longest = 0;
+  for (const Prompt& prompt : prompts)
+    longest = std::max(longest, blocks_for(std::ssize(prompt.ids)));
+  const int64_t rows = std::min(max_rows, std::ssize(prompts) * options.num_generations);
+  return std::min(rows + 1, std::ssize(prompts)) * longest + rows * answer_blocks(options);
+}
+
 int64_t blocks_of_sample(const Prompt& prompt, const SamplingOptions& options) {
   return blocks_for(static_cast<int64_t>(prompt.ids.size())) + answer_blocks(options);
 }
@@ -340,12 +351,8 @@ std::vector<std::vector<Completion>> Engine::generate(std::span<const Prompt> pr
   const at::NoGradGuard no_grad;
   const ThinProductScope thin;
   const int64_t block_bytes = KvCache::block_bytes(decoder_.config(), decoder_.dtype());
-  int64_t wanted = 0;  // blocks for everybody at once
-  for (const Prompt& prompt : prompts) {
-    wanted += blocks_for(static_cast<int64_t>(prompt.ids.size())) +
-              options.num_generations * answer_blocks(options);
-  }
-  const int64_t blocks = std::min(wanted, options_.cache_bytes / block_bytes);
+  const int64_t blocks = std::min(blocks_at_once(prompts, options, options_.max_rows),
+                                  options_.cache_bytes / block_bytes);
   stats_ = {};
   stats_.cache_bytes = blocks * block_bytes;
   return Run(decoder_, options_, prompts, options, callbacks, blocks, stats_)();

@@ -5,18 +5,15 @@
 #include <algorithm>
 #include <utility>
 
-#include "rlhf/kernels/scratch.h"
-
 namespace rlhf {
 
 KvCache::KvCache(const DecoderConfig& config, at::ScalarType dtype, at::Device device,
                  int64_t blocks)
     : blocks_(blocks) {
   const int64_t heads = config.key_heads, channels = config.head_dim;
-  // Pages of a block are touched when it is first written.
   const at::Tensor storage =
-      scratch({config.layers, 2, blocks * heads * channels * simd::kBlockTokens},
-              at::TensorOptions().dtype(dtype).device(device), Pages::small);
+      at::empty({config.layers, 2, blocks * heads * channels * simd::kBlockTokens},
+                at::TensorOptions().dtype(dtype).device(device));
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     keys_.push_back(storage[layer][0].view({blocks, heads, channels, simd::kBlockTokens}));
     values_.push_back(storage[layer][1].view({blocks, heads, simd::kBlockTokens, channels}));

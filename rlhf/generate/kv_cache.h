@@ -24,8 +24,7 @@ constexpr int64_t blocks_for(int64_t tokens) {
 }
 
 /// Storage of all layers and the list of free blocks. Must outlive its BlockLists. One thread at a
-/// time. Storage of kernels/scratch.h: its pages go back to the system, and an update that follows has
-/// the memory.
+/// time.
 class KvCache {
  public:
   KvCache(const DecoderConfig& config, at::ScalarType dtype, at::Device device, int64_t blocks);

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
-#include "rlhf/kernels/scratch.h"
 #include "rlhf/kernels/weight_gradient.h"
 
 namespace rlhf {
@@ -125,7 +124,7 @@ HeadGradients::HeadGradients(const HeadTiles& tiles, const at::Tensor& head_weig
     sum_ = head_weight.grad();
   } else if (wanted.weight) {
     // The first cell overwrites; without rows there is none.
-    weight = scratch({tiles.vocab(), width}, tiles.options());
+    weight = at::empty({tiles.vocab(), width}, tiles.options());
     if (rows == 0) weight.zero_();
   }
   if (wanted.bias) {

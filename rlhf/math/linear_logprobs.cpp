@@ -7,7 +7,6 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
-#include "rlhf/kernels/scratch.h"
 #include "rlhf/kernels/softmax_rows.h"
 #include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/math/head_tiles.h"
@@ -44,9 +43,9 @@ ForwardPass forward_pass(const HeadTiles& tiles, const at::Tensor& targets,
   at::Tensor buffer;
   at::Tensor expected;  // Σ_v weight of v · w_v
   if (keep == Keep::logits) {
-    pass.logits = scratch({rows, tiles.vocab()}, tiles.options());
+    pass.logits = at::empty({rows, tiles.vocab()}, tiles.options());
   } else {
-    buffer = scratch({std::min(chunk, rows) * std::min(width, tiles.vocab())}, tiles.options());
+    buffer = at::empty({std::min(chunk, rows) * std::min(width, tiles.vocab())}, tiles.options());
   }
   if (keep == Keep::direction) {
     expected = at::zeros_like(tiles.hidden(0, rows));
@@ -189,8 +188,8 @@ class TrainedHeadLogprobs : public torch::autograd::Function<TrainedHeadLogprobs
                             HeadGradients& gradients) {
     const int64_t chunk = head_chunk_rows(tiles, options);
     const int64_t width = tiles.tile_width(std::min(chunk, tiles.rows()));
-    const auto buffer =
-        scratch({std::min(chunk, tiles.rows()) * std::min(width, tiles.vocab())}, tiles.options());
+    const auto buffer = at::empty({std::min(chunk, tiles.rows()) * std::min(width, tiles.vocab())},
+                                  tiles.options());
     for_pieces(tiles.vocab(), width, [&](int64_t first, int64_t columns) {
       const auto weight = tiles.weight(first, columns);
       for_pieces(tiles.rows(), chunk, [&](int64_t row, int64_t count) {

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "rlhf/core/error.h"
-#include "rlhf/kernels/scratch.h"
 #include "rlhf/kernels/softmax_rows.h"
 #include "rlhf/kernels/weight_gradient.h"
 #include "rlhf/math/head_tiles.h"
@@ -76,7 +75,7 @@ SupervisedPass supervised_pass(const HeadTiles& tiles, const at::Tensor& targets
       targets.device());
   auto loss = at::zeros({}, stats.max.options());
   const auto buffer =
-      scratch({chunk, gradients == nullptr ? std::min(width, vocab) : vocab}, tiles.options());
+      at::empty({chunk, gradients == nullptr ? std::min(width, vocab) : vocab}, tiles.options());
   for_pieces(tiles.rows(), chunk, [&](int64_t row, int64_t count) {
     const auto target = targets.narrow(0, row, count);
     const auto coefficient = coefficients.narrow(0, row, count);

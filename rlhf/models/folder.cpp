@@ -357,9 +357,9 @@ bool is_mapped(const Model& model) {
 }
 
 Decoder read_from_maps(const Model& model, at::ScalarType dtype) {
-  constexpr size_t kAtOnce = size_t{64} << 20;
+  constexpr int64_t kAtOnce = int64_t{16} << 20;  // of a file's pages in memory
   std::map<std::string, at::Tensor> tensors;
-  size_t read = 0;
+  int64_t read = 0;
   const auto let_go = [&] {
     for (const auto& map : model.maps) {
       if (const auto file = map.lock()) file->let_go();
@@ -367,9 +367,15 @@ Decoder read_from_maps(const Model& model, at::ScalarType dtype) {
     read = 0;
   };
   for (const auto& [name, tensor] : model.decoder.tensors()) {
-    tensors[name] = tensor.to(dtype, /*non_blocking=*/false, /*copy=*/true);
-    read += tensor.nbytes();
-    if (read >= kAtOnce) let_go();
+    at::Tensor& copy = tensors[name] = at::empty(tensor.sizes(), tensor.options().dtype(dtype));
+    const int64_t row_bytes = static_cast<int64_t>(tensor.nbytes()) / tensor.size(0);
+    const int64_t rows = std::max<int64_t>(1, kAtOnce / row_bytes);
+    for (int64_t row = 0; row < tensor.size(0); row += rows) {
+      const int64_t count = std::min(rows, tensor.size(0) - row);
+      copy.narrow(0, row, count).copy_(tensor.narrow(0, row, count));
+      read += count * row_bytes;
+      if (read >= kAtOnce) let_go();
+    }
   }
   let_go();
   return Decoder(model.decoder.config(), std::move(tensors));

@@ -236,18 +236,6 @@ Parts largest(const std::vector<Parts>& moments) {
                            [](const Parts& a, const Parts& b) { return sum_of(a) < sum_of(b); });
 }
 
-/// What an update leaves with the allocator for the next one: all but the head's buffers, whose pages
-/// go back to the system (kernels/scratch.h).
-int64_t left_by_update(const std::vector<Parts>& moments) {
-  int64_t left = 0;
-  for (const Parts& moment : moments) {
-    int64_t kept = 0;
-    for (const auto& part : moment) kept += part.name == "head" ? 0 : part.bytes;
-    left = std::max(left, kept);
-  }
-  return left;
-}
-
 /// What is in memory from set-up to the end.
 struct Residents {
   Parts parts;
@@ -320,8 +308,7 @@ int64_t cache_bytes(const ModelMemory& model, const RolloutMemory& rollout) {
   return std::min(blocks * block, rollout.cache_bytes);
 }
 
-/// Completions are drawn behind an update, with what that has left.
-Parts drawing_moment(const MemoryRequest& request, int64_t left) {
+Parts drawing_moment(const MemoryRequest& request) {
   const ModelMemory& model = request.policy.memory;
   const RolloutMemory& rollout = *request.rollout;
   const int64_t rows = std::min(rollout.rows, rollout.prompts * rollout.generations);
@@ -331,9 +318,7 @@ Parts drawing_moment(const MemoryRequest& request, int64_t left) {
   const int64_t logits = rows * model.config.vocab_size * (narrow(model) ? kFloat + 2 : kFloat);
   Parts drawing;
   put(drawing, "keys and values", cache_bytes(model, rollout));
-  const int64_t sampling = std::max(logits, prefill * pass_bytes(model));
-  put(drawing, "sampling", sampling);
-  put(drawing, "left by the update", left - sampling);
+  put(drawing, "sampling", std::max(logits, prefill * pass_bytes(model)));
   // One judge after the other.
   int64_t pass = 0;
   const int64_t all =
@@ -345,7 +330,6 @@ Parts drawing_moment(const MemoryRequest& request, int64_t left) {
   }
   Parts judging;
   put(judging, "reward pass", pass);
-  put(judging, "left by the update", left - pass);
   return sum_of(judging) > sum_of(drawing) ? judging : drawing;
 }
 
@@ -364,8 +348,7 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   const Residents held = residents_of(request);
   plan.phases.push_back(load_phase(request));
   const std::vector<Parts> update = policy_and_critic(request);
-  if (request.rollout)
-    plan.phases.push_back(held.phase("rollout", drawing_moment(request, left_by_update(update))));
+  if (request.rollout) plan.phases.push_back(held.phase("rollout", drawing_moment(request)));
   const auto& asked = request.table_reference ? request.table_reference : request.reference;
   if (asked || request.asks_reference) {
     Parts asking;

@@ -42,17 +42,23 @@ RowLists longest_first(std::span<const int64_t> lengths, std::span<const int64_t
 
 }  // namespace
 
-StepTokenLimits smallest_limits(const MicrobatchSize& size,
-                                const std::function<int64_t(const StepTokenLimits&)>& count) {
-  const int64_t most = count({size.tokens, size.tokens});
+StepTokenLimits smallest_limits(
+    const MicrobatchSize& size,
+    const std::function<std::vector<int64_t>(const StepTokenLimits&)>& cut) {
+  const size_t most = cut({size.tokens, size.tokens}).size();
+  if (most <= 1) return {size.tokens, size.tokens};
   const auto limits = [&](int64_t others) {
     return StepTokenLimits{std::min(others + size.head_start, size.most_first), others};
   };
-  if (most == 1) return {size.tokens, size.tokens};
+  const auto fits = [&](int64_t others) {
+    const auto tokens = cut(limits(others));
+    return tokens.size() <= most && std::all_of(tokens.begin() + 1, tokens.end(),
+                                                [&](int64_t one) { return one <= others; });
+  };
   int64_t enough = size.tokens;
   for (int64_t few = 0; enough - few > 1;) {
     const int64_t middle = few + (enough - few) / 2;
-    (count(limits(middle)) <= most ? enough : few) = middle;
+    (fits(middle) ? enough : few) = middle;
   }
   return limits(enough);
 }
@@ -64,10 +70,15 @@ RowLists cut_rows(std::span<const int64_t> lengths, const MicrobatchSize& size) 
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
     return lengths[static_cast<size_t>(a)] > lengths[static_cast<size_t>(b)];
   });
-  RowLists lists =
-      longest_first(lengths, order, smallest_limits(size, [&](const StepTokenLimits& limits) {
-                      return std::ssize(longest_first(lengths, order, limits));
-                    }));
+  const auto limits = smallest_limits(size, [&](const StepTokenLimits& tried) {
+    std::vector<int64_t> tokens;
+    for (const auto& list : longest_first(lengths, order, tried)) {
+      tokens.push_back(0);
+      for (const int64_t row : list) tokens.back() += lengths[static_cast<size_t>(row)];
+    }
+    return tokens;
+  });
+  RowLists lists = longest_first(lengths, order, limits);
   for (auto& list : lists) std::sort(list.begin(), list.end());
   return lists;
 }

@@ -27,10 +27,12 @@ struct StepTokenLimits {
   int64_t others = 0;
 };
 
-/// The limits with the smallest `others` with which `count` (of a step's micro-batches, a function of
-/// limits) stays what it is where all have `size.tokens`.
-StepTokenLimits smallest_limits(const MicrobatchSize& size,
-                                const std::function<int64_t(const StepTokenLimits&)>& count);
+/// The limits with the smallest `others` with which a step has as many micro-batches as where all may
+/// have `size.tokens`, and none behind the first has more than its limit. `cut` says the tokens of a
+/// step's micro-batches.
+StepTokenLimits smallest_limits(
+    const MicrobatchSize& size,
+    const std::function<std::vector<int64_t>(const StepTokenLimits&)>& cut);
 
 /// The rows of each micro-batch, as indices into `lengths`, in rising order within each.
 std::vector<std::vector<int64_t>> cut_rows(std::span<const int64_t> lengths,

@@ -16,6 +16,10 @@ struct Lot {
   std::vector<RolloutRow> rows;
   int64_t finished = 0;  ///< tokens of all prompts but the last, which may still get answers
 
+  int64_t tokens(int64_t share_limit) const {
+    return finished + prompts.back().tokens(share_limit);
+  }
+
   /// Takes a row in, unless that would be more than `limit` tokens; the first always.
   bool take(const RolloutRow& row, int64_t limit, int64_t share_limit) {
     const bool same = !rows.empty() && rows.back().group == row.group;
@@ -50,7 +54,10 @@ std::vector<RolloutBatch> batches_of(const std::vector<RolloutRow>& rows,
   StepTokenLimits limits{size.tokens, size.tokens};
   if (size.most_first > 0) {
     limits = smallest_limits(size, [&](const StepTokenLimits& tried) {
-      return std::ssize(cut_into_lots(rows, tried, share_limit));
+      std::vector<int64_t> tokens;
+      for (const auto& lot : cut_into_lots(rows, tried, share_limit))
+        tokens.push_back(lot.tokens(share_limit));
+      return tokens;
     });
   }
   std::vector<RolloutBatch> batches;

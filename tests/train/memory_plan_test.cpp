@@ -29,7 +29,7 @@ MemoryRequest supervised() {
   MemoryRequest request;
   request.policy = {.memory = trained_model(tiny(), 4)};
   request.head = HeadUse::supervised;
-  request.tokens = 10;
+  request.size.tokens = request.step_tokens = 10;
   return request;
 }
 
@@ -88,10 +88,9 @@ TEST(MemoryPlan, CountsASupervisedStep) {
   EXPECT_EQ(part(phase(plan_memory(two), "update"), "gradients"), 3200);
 }
 
-// Two samples of four tokens behind a prompt of four. Sampling: the prompt's pass, 4 · (3F + 5C) · 4 =
-// 1408, more than two rows of logits. The update's entry holds 5920 of activations, 10 · (2F + 2C) · 4 =
-// 1920 of gradients on their way, 3200 of the head's and 888 for holes: 11928.
-TEST(MemoryPlan, ARolloutMeetsWhatTheUpdateBeforeItHasLeft) {
+// Two samples of four tokens behind a prompt of four: the prompt's pass, 4 · (3F + 5C) · 4 = 1408, is
+// more than two rows of logits.
+TEST(MemoryPlan, SamplingTakesThePromptsPassOrTheLogits) {
   MemoryRequest request = supervised();
   request.head = HeadUse::logprobs;
   request.rollout = {.prompt_tokens = 4,
@@ -100,9 +99,10 @@ TEST(MemoryPlan, ARolloutMeetsWhatTheUpdateBeforeItHasLeft) {
                      .generations = 2,
                      .rows = 8,
                      .cache_bytes = 1 << 20};
-  const MemoryPlan plan = plan_memory(request);
-  EXPECT_EQ(part(phase(plan, "rollout"), "sampling"), 1408);
-  EXPECT_EQ(part(phase(plan, "rollout"), "left by the update"), 11928 - 1408);
+  const auto sampling = [&] { return part(phase(plan_memory(request), "rollout"), "sampling"); };
+  EXPECT_EQ(sampling(), 1408);
+  request.rollout->prompt_tokens = 2;
+  EXPECT_EQ(sampling(), 2 * 100 * 4);
 }
 
 TEST(MemoryPlan, TheLastLayerGoesOnWithTheScoredRowsAlone) {
@@ -151,7 +151,7 @@ TEST(MemoryPlan, TheHeadsGradientStandsBesideTheSumsWhereItIsMadeApart) {
 TEST(MemoryPlan, CheckpointingKeepsTheInputsOfLayers) {
   MemoryRequest request = supervised();
   request.checkpointing = true;
-  request.tokens = 20;
+  request.size.tokens = request.step_tokens = 20;
   // 20 tokens · 2 layers · 8 numbers.
   EXPECT_EQ(part(phase(plan_memory(request), "update"), "activations"), 1280);
   // Of these and of one layer made again, 20 · 296, 15%; and what the pass before left of its widest
@@ -252,9 +252,10 @@ TEST(MemoryPlan, TheLargestMicrobatchFitsAndTheNextDoesNot) {
   MemoryRequest request = supervised();
   const int64_t available = plan_memory(request).bytes() + 100'000;
   const int64_t largest = largest_microbatch(request, available);
-  request.tokens = largest;
+  request.size.tokens = request.step_tokens = largest;
   EXPECT_LE(plan_memory(request).bytes(), available);
-  ++request.tokens;
+  ++request.size.tokens;
+  ++request.step_tokens;
   EXPECT_GT(plan_memory(request).bytes(), available);
   EXPECT_EQ(largest_microbatch(request, 1000), 0);
 }
@@ -263,7 +264,7 @@ TEST(MemoryPlan, TheLargestMicrobatchFitsAndTheNextDoesNot) {
 TEST(MemoryPlan, MoreTokensNeverTakeLess) {
   MemoryRequest request = supervised();
   const auto planned = [&](int64_t tokens) {
-    request.tokens = request.step_tokens = tokens;
+    request.size.tokens = request.step_tokens = tokens;
     return plan_memory(request).bytes();
   };
   for (const int64_t tokens : {383, 384, 385, 767, 768, 769})
@@ -273,13 +274,52 @@ TEST(MemoryPlan, MoreTokensNeverTakeLess) {
 
 TEST(MemoryPlan, AWholeStepMayFitWhereNoPartOfItDoes) {
   MemoryRequest request = supervised();
-  request.tokens = request.step_tokens = 5;
+  request.size.tokens = request.step_tokens = 5;
   // Five tokens: graph 5 · 592 and 15% of it, head 5 · 400 + 3 · 5 · 32, the head's gradient 3200. Two
   // tokens behind three others: two fifths of that, and all gradients, 7968.
   const int64_t whole = plan_memory(request).bytes();
-  request.tokens = 3;
+  request.size.tokens = 3;
   EXPECT_EQ(plan_memory(request).bytes() - whole, (7968 - 3200) - 3 * 592 - (444 - 177) - 3 * 496);
   EXPECT_EQ(largest_microbatch(request, whole), 5);
+}
+
+// Scores of no row: a token's graph takes (2 · 74 − 40) · 4 = 432 bytes, 15% of it for holes, and at the
+// backward's entry (2F + 2C) · 4 = 192 less what the last layer gives back, 296 − 160. All gradients
+// take 1992 · 4, of which the head's, 100 · 8 · 4, are there from the start.
+TEST(MemoryPlan, TheFirstMicrobatchMayBeLargerByWhatGradientsTake) {
+  MemoryRequest request = supervised();
+  request.head = HeadUse::scores;
+  request.scored_share = 0.0;
+  const auto start = [&](int64_t tokens) {
+    return head_start(request, request.policy.memory, request.head, tokens);
+  };
+  EXPECT_EQ(start(100), 8);  // (7968 − 3200) / 552.8
+  EXPECT_EQ(start(5), 5);     // at most as many again
+}
+
+TEST(MemoryPlan, MicrobatchesBehindTheFirstAreSmall) {
+  MemoryRequest request = supervised();
+  request.size = {.tokens = 100, .most_first = 200, .head_start = 60};
+  const auto parts = [&](int64_t step, int64_t row) {
+    request.step_tokens = step;
+    request.row_tokens = row;
+    const StepTokenLimits planned = planned_microbatches(request);
+    return std::pair(planned.first, planned.others);
+  };
+  EXPECT_EQ(parts(90, 1), std::pair(90L, 0L));
+  // Two: 105 and 45 stand for the same peak; a step of 100 tokens is one micro-batch.
+  EXPECT_EQ(parts(150, 1), std::pair(105L, 45L));
+  EXPECT_EQ(parts(150, 50), std::pair(110L, 50L));
+  // Three of 290: 77 and twice that; but 200 are two, and leave 70.
+  EXPECT_EQ(parts(290, 1), std::pair(137L, 77L));
+  EXPECT_EQ(parts(210, 1), std::pair(130L, 70L));
+  // A limit that is asked for.
+  request.size.most_first = 100;
+  EXPECT_EQ(parts(150, 1), std::pair(100L, 50L));
+  // Rows in order.
+  request.size.most_first = 0;
+  EXPECT_EQ(parts(150, 1), std::pair(100L, 50L));
+  EXPECT_EQ(parts(290, 1), std::pair(100L, 100L));
 }
 
 TEST(MicrobatchTokens, AreMoreWhereCompletionsShareTheirPrompts) {

@@ -148,14 +148,15 @@ TEST_F(PpoPlan, OfAReplayHasItsLengthsAndDrawsNothing) {
   const MemoryRequest request = memory_request(run);
   EXPECT_FALSE(request.rollout.has_value());
   EXPECT_EQ(request.step_tokens, 4400);
-  EXPECT_EQ(request.tokens, 1152);
+  EXPECT_EQ(request.size.tokens, 1152);
+  EXPECT_EQ(request.row_tokens, 1100);
 }
 
 // Eight completions of at most 53 tokens behind prompts of 512: more than a micro-batch.
 TEST_F(PpoPlan, MicroBatchesOfGroupsAreLarger) {
   const std::string policy = model("policy");
   const auto tokens = [&](const char* generations) {
-    return planned(policy, policy, {"--num_generations", generations}).tokens;
+    return planned(policy, policy, {"--num_generations", generations}).size.tokens;
   };
   EXPECT_EQ(tokens("1"), 768);
   EXPECT_EQ(tokens("2"), 1152);
