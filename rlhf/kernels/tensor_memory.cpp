@@ -14,8 +14,9 @@ constexpr size_t kPage = 4096;
 /// The allocator of libtorch's CPU tensors.
 class TensorMemory final : public at::Allocator {
  public:
+  /// `bytes` for each of the two kinds.
   TensorMemory(char* begin, size_t bytes, at::Allocator& former)
-      : blocks_(begin, bytes), former_(former) {}
+      : blocks_(begin, bytes), large_(begin + bytes, bytes), former_(former) {}
 
   static TensorMemory* installed;
 
@@ -32,19 +33,21 @@ class TensorMemory final : public at::Allocator {
  private:
   char* take(size_t bytes) {
     const std::lock_guard lock(mutex_);
-    return blocks_.take(bytes);
+    return bytes < kLeastLarge ? blocks_.take(bytes) : large_.take(bytes);
   }
 
   static void give_back(void* block) {
     {
       const std::lock_guard lock(installed->mutex_);
-      if (installed->blocks_.give_back(static_cast<char*>(block))) return;
+      auto* const own = static_cast<char*>(block);
+      if (installed->blocks_.give_back(own) || installed->large_.give_back(own)) return;
     }
     installed->former_.raw_deallocate(block);
   }
 
   std::mutex mutex_;
   AddressBlocks blocks_;
+  AddressBlocks large_;
   at::Allocator& former_;
 };
 
@@ -101,10 +104,10 @@ void AddressBlocks::remove(std::map<char*, size_t>::iterator block) {
 
 void use_tensor_memory(size_t bytes) {
   if (TensorMemory::installed != nullptr) return;
-  void* pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+  void* pages = ::mmap(nullptr, 2 * bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pages == MAP_FAILED) return;
-  ::madvise(pages, bytes, MADV_HUGEPAGE);
+  ::madvise(pages, 2 * bytes, MADV_HUGEPAGE);
   // Never deleted: tensors may outlive main().
   TensorMemory::installed =
       new TensorMemory(static_cast<char*>(pages), bytes, *c10::GetCPUAllocator());

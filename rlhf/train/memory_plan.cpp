@@ -16,11 +16,12 @@ constexpr int64_t kFloat = 4;
 
 // What measured peaks leave beside the other parts (docs/memory.md): the program and libtorch with its
 // threads, and the matrix library's packed panels.
-constexpr int64_t kProgramBytes = 190 * kMebibyte;
+constexpr int64_t kProgramBytes = 175 * kMebibyte;
 // A tokenizer in memory beside its file, and the JSON that it was read from.
 constexpr int64_t kTextFactor = 20;
-// Measured: freed blocks that no later request fits, as a share of what a graph keeps.
-constexpr int64_t kFragmentationPercent = 15;
+// Measured: holes that no later request fits, as a share of gradients, which come while activations
+// leave, and of the head's buffers.
+constexpr int64_t kFragmentationPercent = 8;
 
 using Parts = std::vector<MemoryPart>;
 
@@ -29,6 +30,8 @@ int64_t sum_of(const Parts& parts) {
   for (const auto& part : parts) sum += part.bytes;
   return sum;
 }
+
+int64_t holes(int64_t bytes) { return bytes * kFragmentationPercent / 100; }
 
 void put(Parts& parts, const char* name, int64_t bytes) {
   if (bytes > 0) parts.push_back({name, bytes});
@@ -128,7 +131,6 @@ int64_t frozen_pass_bytes(const ModelMemory& model, int64_t tokens) {
 struct Graph {
   int64_t kept = 0;
   int64_t again = 0;
-  int64_t fragmentation = 0;
   int64_t passed = 0;    ///< what a pass without gradients leaves with the allocator
   int64_t backward = 0;  ///< gradients on their way through a layer, while all of `kept` is there
 };
@@ -148,7 +150,6 @@ Graph graph_of(const MemoryRequest& request, const ModelMemory& model, int64_t t
     graph.passed = tokens * pass_bytes(model);
     graph.backward = tokens * backward_bytes(model);
   }
-  graph.fragmentation = (graph.kept + graph.again) * kFragmentationPercent / 100;
   return graph;
 }
 
@@ -165,18 +166,21 @@ void add_pass(const MemoryRequest& request, const ModelMemory& model, HeadUse he
   const Graph graph = graph_of(request, model, tokens, rows);
   // 1. The head: all activations wait, its own gradient is made.
   Parts at_head;
+  const int64_t head_buffers = head_bytes(model, head, rows, request.keep_logits_bytes);
+  const int64_t at_head_gradients = before + (apart ? of_head : 0);
   put(at_head, "activations", graph.kept);
-  put(at_head, "head", head_bytes(model, head, rows, request.keep_logits_bytes));
-  put(at_head, "gradients", before + (apart ? of_head : 0));
-  put(at_head, "fragmentation", graph.fragmentation + graph.passed);
+  put(at_head, "head", head_buffers);
+  put(at_head, "gradients", at_head_gradients);
+  put(at_head, "fragmentation", holes(head_buffers + at_head_gradients) + graph.passed);
   moments.push_back(std::move(at_head));
   // 2. The backward enters the layers.
   Parts entry;
+  const int64_t entry_gradients = before + (first ? of_head : 0);
   put(entry, "activations", graph.kept);
   put(entry, "recomputed layer", graph.again);
   put(entry, "backward", graph.backward);
-  put(entry, "gradients", before + (first ? of_head : 0));
-  put(entry, "fragmentation", graph.fragmentation);
+  put(entry, "gradients", entry_gradients);
+  put(entry, "fragmentation", holes(entry_gradients));
   moments.push_back(std::move(entry));
 }
 
@@ -185,6 +189,7 @@ Parts last_moment(const MemoryRequest& request, const ModelMemory& model) {
   Parts last;
   put(last, "gradients", gradient_bytes(model));
   put(last, "update", update_bytes(model, request.optimizer));
+  put(last, "fragmentation", holes(gradient_bytes(model)));
   return last;
 }
 
