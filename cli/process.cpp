@@ -41,8 +41,7 @@ void prepare_process(char** argv) {
   open_standard_streams();
   if (std::getenv(kPrepared) != nullptr) {
 #ifdef RLHF_OWN_ALLOCATORS
-    // Addresses cost nothing: more than the memory, so that holes between blocks do no harm.
-    use_tensor_memory(2 * memory_in_gibibytes() << 30);
+    use_tensor_memory(memory_in_gibibytes() << 30);
 #endif
     return;
   }

@@ -30,10 +30,15 @@ int64_t answer_blocks(const SamplingOptions& options) {
 int64_t blocks_at_once(std::span<const Prompt> prompts, const SamplingOptions& options,
                        int64_t max_rows) {
   int64_t longest = 0;
-  for (const Prompt& prompt : prompts)
-    longest = std::max(longest, blocks_for(std::ssize(prompt.ids)));
+  int64_t all = 0;
+  for (const Prompt& prompt : prompts) {
+    const int64_t blocks = blocks_for(std::ssize(prompt.ids));
+    longest = std::max(longest, blocks);
+    all += blocks;
+  }
   const int64_t rows = std::min(max_rows, std::ssize(prompts) * options.num_generations);
-  return std::min(rows + 1, std::ssize(prompts)) * longest + rows * answer_blocks(options);
+  const int64_t at_once = std::min(rows, std::ssize(prompts) - 1) + 1;
+  return std::min(all, at_once * longest) + rows * answer_blocks(options);
 }
 
 int64_t blocks_of_sample(const Prompt& prompt, const SamplingOptions& options) {

@@ -14,9 +14,8 @@ constexpr size_t kPage = 4096;
 /// The allocator of libtorch's CPU tensors.
 class TensorMemory final : public at::Allocator {
  public:
-  /// `bytes` for each of the two kinds.
   TensorMemory(char* begin, size_t bytes, at::Allocator& former)
-      : blocks_(begin, bytes), large_(begin + bytes, bytes), former_(former) {}
+      : blocks_(begin, bytes), former_(former) {}
 
   static TensorMemory* installed;
 
@@ -33,21 +32,19 @@ class TensorMemory final : public at::Allocator {
  private:
   char* take(size_t bytes) {
     const std::lock_guard lock(mutex_);
-    return bytes < kLeastLarge ? blocks_.take(bytes) : large_.take(bytes);
+    return blocks_.take(bytes);
   }
 
   static void give_back(void* block) {
     {
       const std::lock_guard lock(installed->mutex_);
-      auto* const own = static_cast<char*>(block);
-      if (installed->blocks_.give_back(own) || installed->large_.give_back(own)) return;
+      if (installed->blocks_.give_back(static_cast<char*>(block))) return;
     }
     installed->former_.raw_deallocate(block);
   }
 
   std::mutex mutex_;
   AddressBlocks blocks_;
-  AddressBlocks large_;
   at::Allocator& former_;
 };
 
@@ -60,6 +57,7 @@ AddressBlocks::AddressBlocks(char* begin, size_t bytes) : begin_(begin), end_(be
 }
 
 char* AddressBlocks::take(size_t bytes) {
+  if (bytes > static_cast<size_t>(end_ - begin_)) return nullptr;
   bytes = (bytes + kPage - 1) / kPage * kPage;
   const auto found = by_size_.lower_bound({bytes, nullptr});
   if (found == by_size_.end()) return nullptr;
@@ -71,8 +69,8 @@ char* AddressBlocks::take(size_t bytes) {
 }
 
 bool AddressBlocks::give_back(char* block) {
-  if (block < begin_ || block >= end_) return false;
   const auto taken = taken_.find(block);
+  if (taken == taken_.end()) return false;
   size_t bytes = taken->second;
   taken_.erase(taken);
   const auto next = by_address_.lower_bound(block);
@@ -104,10 +102,10 @@ void AddressBlocks::remove(std::map<char*, size_t>::iterator block) {
 
 void use_tensor_memory(size_t bytes) {
   if (TensorMemory::installed != nullptr) return;
-  void* pages = ::mmap(nullptr, 2 * bytes, PROT_READ | PROT_WRITE,
+  void* pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pages == MAP_FAILED) return;
-  ::madvise(pages, 2 * bytes, MADV_HUGEPAGE);
+  ::madvise(pages, bytes, MADV_HUGEPAGE);
   // Never deleted: tensors may outlive main().
   TensorMemory::installed =
       new TensorMemory(static_cast<char*>(pages), bytes, *c10::GetCPUAllocator());

@@ -21,7 +21,7 @@ constexpr int64_t kProgramBytes = 175 * kMebibyte;
 constexpr int64_t kTextFactor = 20;
 // Measured: holes that no later request fits, as a share of gradients, which come while activations
 // leave, and of the head's buffers.
-constexpr int64_t kFragmentationPercent = 8;
+constexpr int64_t kFragmentationPercent = 10;
 
 using Parts = std::vector<MemoryPart>;
 
@@ -194,6 +194,8 @@ Parts last_moment(const MemoryRequest& request, const ModelMemory& model) {
 }
 
 StepTokenLimits largest_parts(const MicrobatchSize& size, int64_t step, int64_t row) {
+  step = std::max<int64_t>(1, step);
+  row = std::min(row, step);
   const int64_t tokens = std::min(std::max(size.tokens, row), step);
   const int64_t count = (step + tokens - 1) / tokens;
   if (count <= 1) return {tokens, 0};
@@ -208,7 +210,7 @@ StepTokenLimits largest_parts(const MicrobatchSize& size, int64_t step, int64_t 
   int64_t most = others(step, count);
   if (const int64_t full = step / tokens; full > 1)
     most = std::max(most, others(full * tokens, full));
-  most = std::min(tokens, std::max(most, std::min(row, step - tokens)));
+  most = std::min(tokens, std::max(most, std::min(row, step - row)));
   const int64_t first = std::min({most + size.head_start, size.most_first, step - 1});
   return {std::max(tokens, first), most};
 }

@@ -3,8 +3,9 @@
 // A micro-batch's graph is gone when the next one begins; its gradients stay, and stand beside the
 // graphs of all that follow. The first one meets none: with the same peak it may be larger than the
 // others by its head start, the tokens whose graph takes as many bytes as gradients do. So a step
-// goes through the model in as many micro-batches as their limit asks for, its longest rows first,
-// and those behind the first are as small as that number allows. No cut changes a result.
+// goes through the model in as many micro-batches as their limit asks for, its longest rows first
+// (completions stay with their prompts, in order), and those behind the first are as small as that
+// number allows. No cut changes a result.
 #pragma once
 
 #include <cstdint>
