@@ -1,13 +1,13 @@
 // Memory of large tensors on the CPU: one range of addresses, from which every block is cut and to
 // which it comes back.
 //
-// A step asks for the same things over and over: activations, which leave in the order in which they
-// came, last first; gradients, which come meanwhile; logits, keys and values. A general allocator
-// gives each size pages of its own, so that what one phase has left does not serve the next. Here
-// free neighbours are one block, whatever they were. The smallest free block that is large enough is
-// cut (best fit: Knuth, The Art of Computer Programming, vol. 1, 2.5), untouched addresses only where
-// no other is. What was touched stays in memory: a page that is used again costs no fault. Fresh
-// pages are huge where the system has such.
+// A step asks for the same things over and over: activations, which leave in the order in which
+// they came, last first; gradients, which come meanwhile; logits, keys and values. A general
+// allocator gives each size pages of its own, so that what one phase has left does not serve the
+// next. Here free neighbours are one block, whatever they were. The smallest free block that is
+// large enough is cut (best fit: Knuth, The Art of Computer Programming, vol. 1, 2.5), untouched
+// addresses only where no other is. What was touched stays in memory: a page that is used again
+// costs no fault. Fresh pages are huge where the system has such.
 #pragma once
 
 #include <cstddef>
@@ -44,10 +44,10 @@ class AddressBlocks {
 /// Bytes from which on a tensor lies in the range; smaller ones are the allocator's that was there.
 inline constexpr size_t kLeastInRange = size_t{128} << 10;
 
-/// From now on large tensors of the process lie in one range of `bytes` addresses, whole pages; those
-/// that do not fit are the former allocator's. A second call does nothing, nor does one where the
-/// system has no such range. For programs, before their first tensor: a library leaves the allocator
-/// alone.
+/// From now on large tensors of the process lie in one range of `bytes` addresses, whole pages;
+/// those that do not fit are the former allocator's. A second call does nothing, nor does one where
+/// the system has no such range. For programs, before their first tensor: a library leaves the
+/// allocator alone.
 void use_tensor_memory(size_t bytes);
 
 }  // namespace rlhf

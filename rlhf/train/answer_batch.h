@@ -45,8 +45,8 @@ std::vector<AnswerBatch> pair_batches(const PairDataset& data, std::span<const i
 /// An unpaired row: its prompt with its one answer, numbered `number`.
 PackPrompt pack_answer(const AnswerDataset& data, int64_t row, int64_t number);
 
-/// `rows` cut into batches; `pack(row, number)` gives a row with one answer, `number` being its number
-/// in the batch.
+/// `rows` cut into batches; `pack(row, number)` gives a row with one answer, `number` being its
+/// number in the batch.
 template <class Pack>
 std::vector<AnswerBatch> answer_batches(std::span<const int64_t> rows, const MicrobatchSize& size,
                                         Pack pack) {

@@ -93,12 +93,12 @@ struct MemoryPlan {
 
 MemoryPlan plan_memory(const MemoryRequest& request);
 
-/// The policy's largest micro-batches, of a step of `step_tokens` or of a smaller one. Rows are taken to
-/// fill them, but for the longest, which stays whole. `others`: 0 where there are none.
+/// The policy's largest micro-batches, of a step of `step_tokens` or of a smaller one. Rows are taken
+/// to fill them, but for the longest, which stays whole. `others`: 0 where there are none.
 StepTokenLimits planned_microbatches(const MemoryRequest& request);
 
-/// By how many tokens the first micro-batch of a step may be larger than `tokens` without asking for
-/// more memory than one of `tokens` that meets the step's gradients; at most `tokens`.
+/// By how many tokens the first micro-batch of a step may be larger than `tokens` without asking
+/// for more memory than one of `tokens` that meets the step's gradients; at most `tokens`.
 int64_t head_start(const MemoryRequest& request, const ModelMemory& model, HeadUse head,
                    int64_t tokens);
 

@@ -62,9 +62,9 @@ std::string critic_folder(const PpoConfig& config);
 /// Reads the config.json of every model of the run. UserError with what is wrong with them.
 MemoryRequest memory_request(const RunMemory& run);
 
-/// How the policy's steps are cut: as memory_request() says. The head start is a function of the model,
-/// the method and its rows alone, not of the machine. A model with an adapter, whose gradients are
-/// small, keeps its rows in order.
+/// How the policy's steps are cut: as memory_request() says. The head start is a function of the
+/// model, the method and its rows alone, not of the machine. A model with an adapter, whose gradients
+/// are small, keeps its rows in order.
 MicrobatchSize microbatch_size(const RunMemory& run);
 /// The same of a run's critic.
 MicrobatchSize critic_microbatch_size(const RunMemory& run);

@@ -28,9 +28,9 @@ struct StepTokenLimits {
   int64_t others = 0;
 };
 
-/// The limits with the smallest `others` with which a step has as many micro-batches as where all may
-/// have `size.tokens`, and none behind the first has more than its limit. `cut` says the tokens of a
-/// step's micro-batches.
+/// The limits with the smallest `others` with which a step has as many micro-batches as where all
+/// may have `size.tokens`, and none behind the first has more than its limit. `cut` says the tokens
+/// of a step's micro-batches.
 StepTokenLimits smallest_limits(
     const MicrobatchSize& size,
     const std::function<std::vector<int64_t>(const StepTokenLimits&)>& cut);

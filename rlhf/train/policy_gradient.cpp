@@ -354,8 +354,8 @@ void add_to_checkpoints(const PolicyGradientMethod& method, PolicyGradientSetup&
   if (setup.critic) run.add_tensors(Critic::kFile, [&] { return setup.critic->tensors(); });
 }
 
-/// The critic's gradients and its update; gradients of the policy's loss over the step's completions,
-/// unless it waits for its critic (`hold`). Returns the step's loss.
+/// The critic's gradients and its update; gradients of the policy's loss over the step's
+/// completions, unless it waits for its critic (`hold`). Returns the step's loss.
 double learn(GrpoConfig& config, const PolicyGradientMethod& method, PolicyGradientSetup& setup,
              Roles& roles, std::vector<Slice>& slices, const TrainRun& run, bool hold,
              Metrics& metrics) {
