@@ -256,7 +256,7 @@ TrainResult train_dpo(DpoConfig config, const TrainHooks& hooks) {
   if (!scores_prompts(config.dpo))
     memory.scored_share = largest_answer_share(*setup.data.train, share_limit);
   check_memory(memory, setup.policy->device.is_cpu());
-  const MicrobatchSize size = microbatch_size(memory);
+  const MicrobatchSize size = memory_request(memory).size;
   TrainRun run({.method = "dpo",
                 .training = config.training,
                 .hooks = hooks,

@@ -368,7 +368,7 @@ TrainResult train_kto(KtoConfig config, const TrainHooks& hooks) {
   RunMemory memory = run_memory(config);
   fit_rows(memory, longest_row(*setup.data.train), setup.data.train->lengths());
   check_memory(memory, setup.policy->device.is_cpu());
-  const MicrobatchSize size = microbatch_size(memory);
+  const MicrobatchSize size = memory_request(memory).size;
   TrainRun run({.method = "kto",
                 .training = config.training,
                 .hooks = hooks,

@@ -197,13 +197,13 @@ int64_t step_tokens(const RunMemory& run) {
   return std::max(step, std::max<int64_t>(1, run.longest_row));
 }
 
+/// An adapter's gradients are small: its rows stay in order.
 MicrobatchSize size_of(const RunMemory& run, const MemoryRequest& request, const ModelMemory& model,
                        HeadUse head) {
   const int64_t tokens = batch_tokens(run);
   if (model.trained < model.parameters) return {.tokens = tokens};
-  const bool asked = run.common.training.max_tokens_per_microbatch > 0;
   return {.tokens = tokens,
-          .most_first = asked ? tokens : 2 * tokens,
+          .most_first = run.common.training.max_tokens_per_microbatch > 0 ? tokens : 2 * tokens,
           .head_start = head_start(request, model, head, tokens)};
 }
 
@@ -353,12 +353,6 @@ MemoryRequest memory_request(const RunMemory& run) {
                      .rows = rollout.rollout_rows,
                      .cache_bytes = rollout_cache_bytes(rollout)};
   return request;
-}
-
-MicrobatchSize microbatch_size(const RunMemory& run) { return memory_request(run).size; }
-
-MicrobatchSize critic_microbatch_size(const RunMemory& run) {
-  return memory_request(run).critic_size;
 }
 
 namespace {

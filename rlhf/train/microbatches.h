@@ -16,9 +16,8 @@
 namespace rlhf {
 
 struct MicrobatchSize {
-  int64_t tokens = 0;  ///< at most; a longer row stands alone
-  int64_t most_first =
-      0;  ///< of a step's first at most; 0: no gradients add up, rows stay in order
+  int64_t tokens = 0;      ///< at most; a longer row stands alone
+  int64_t most_first = 0;  ///< of a step's first at most; 0: rows stay in order
   int64_t head_start = 0;  ///< tokens that the first may have more than the others
 };
 

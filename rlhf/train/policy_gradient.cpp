@@ -400,8 +400,9 @@ TrainResult train_policy_gradient(GrpoConfig config, const PolicyGradientMethod&
   Policy& policy = *setup.policy;
   const RunMemory memory = memory_of(config, method, setup);
   check_memory(memory, policy.device.is_cpu());
-  setup.size = microbatch_size(memory);
-  if (setup.critic) setup.critic_size = critic_microbatch_size(memory);
+  const MemoryRequest planned = memory_request(memory);
+  setup.size = planned.size;
+  setup.critic_size = planned.critic_size;
   TrainRun run(run_parts(config, method, setup, hooks), policy);
   // Before the log of completions is cut to the checkpoint's: a critic that is at fault leaves it.
   resume(method, setup, run);

@@ -203,7 +203,7 @@ TrainResult train_reward(RewardConfig config, const TrainHooks& hooks) {
   fit_rows(memory, longest_pair(*setup.data.train, setup.policy->config().shared_prefix_limit()),
            setup.data.train->lengths());
   check_memory(memory, setup.policy->device.is_cpu());
-  const MicrobatchSize size = microbatch_size(memory);
+  const MicrobatchSize size = memory_request(memory).size;
   TrainRun run({.method = "reward",
                 .training = config.training,
                 .hooks = hooks,
