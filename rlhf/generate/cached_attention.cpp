@@ -49,6 +49,7 @@ void attend_siblings(const simd::BlockCache& cache, std::span<const CachedSequen
     return options.window > 0 ? std::max<int64_t>(0, tokens - options.window) : 0;
   };
   std::vector<simd::QueryState> states;
+  states.reserve(static_cast<size_t>((run.end - run.begin) * group));
   for (int64_t row = run.begin; row < run.end; ++row) {
     for (int64_t h = key_head * group; h < (key_head + 1) * group; ++h) {
       const int64_t at = (row * heads + h) * cache.head_dim;
@@ -58,13 +59,18 @@ void attend_siblings(const simd::BlockCache& cache, std::span<const CachedSequen
     }
   }
   const BlockView prompt = sequences[static_cast<size_t>(run.begin)].prompt;
-  simd::attend_run(cache, key_head, {prompt.blocks, prompt.tokens}, transform, states);
+  const auto first_of_answer = [&](int64_t row) {
+    return sequences[static_cast<size_t>(std::min(row, run.end - 1))].answer.blocks[0];
+  };
+  simd::attend_run(cache, key_head, {prompt.blocks, prompt.tokens}, first_of_answer(run.begin),
+                   transform, states);
   for (int64_t row = run.begin; row < run.end; ++row) {
     const BlockView answer = sequences[static_cast<size_t>(row)].answer;
     const auto own = std::span(states).subspan(static_cast<size_t>((row - run.begin) * group),
                                                static_cast<size_t>(group));
     for (auto& state : own) state.first = std::max<int64_t>(0, state.first - prompt.tokens);
-    simd::attend_run(cache, key_head, {answer.blocks, answer.tokens}, transform, own);
+    simd::attend_run(cache, key_head, {answer.blocks, answer.tokens}, first_of_answer(row + 1),
+                     transform, own);
     for (auto& state : own) {
       for (int64_t c = 0; c < cache.head_dim; ++c) state.acc[c] /= state.sum;
     }
@@ -82,7 +88,7 @@ void store_on_cpu(const KvCache& cache, int64_t layer, const at::Tensor& k, cons
   auto* keys = static_cast<Element*>(cache.keys(layer).data_ptr());
   auto* values = static_cast<Element*>(cache.values(layer).data_ptr());
   at::parallel_for(
-      0, static_cast<int64_t>(slots.size()), /*grain_size=*/16, [&](int64_t begin, int64_t end) {
+      0, static_cast<int64_t>(slots.size()), /*grain_size=*/4, [&](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
           const auto [block, offset] = slots[static_cast<size_t>(t)];
           for (int64_t h = 0; h < heads; ++h) {

@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <memory>
@@ -353,7 +353,7 @@ std::vector<std::vector<Completion>> Engine::generate(std::span<const Prompt> pr
                                                       const SamplingOptions& options,
                                                       const GenerateCallbacks& callbacks) {
   check_request(prompts, options);
-  const at::NoGradGuard no_grad;
+  const c10::InferenceMode inference;  // tensors of a step know nothing of gradients: less to make
   const ThinProductScope thin;
   const int64_t block_bytes = KvCache::block_bytes(decoder_.config(), decoder_.dtype());
   const int64_t blocks = std::min(blocks_at_once(prompts, options, options_.max_rows),

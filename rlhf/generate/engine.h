@@ -57,7 +57,7 @@ struct TokenEvent {
 };
 
 /// Called from the thread that called generate(), in the order of prompts and samples within a
-/// step.
+/// step; in inference mode, so that tensors made there take no part in gradients.
 struct GenerateCallbacks {
   /// Streaming and stop strings: true ends the completion with this token (finish reason `stop`).
   std::function<bool(const TokenEvent&)> on_token;

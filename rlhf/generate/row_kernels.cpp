@@ -78,21 +78,21 @@ struct Block {
   int64_t tokens;
 };
 
-/// Asks for a block ahead of its use: they lie anywhere, and each is too short for the processor to
-/// see the rest coming.
-HWY_INLINE void ask_for(const Block& block) {
-  constexpr int64_t kLine = 64 / sizeof(float);
-  for (int64_t i = 0; i < block.head_dim * kBlockTokens; i += kLine) {
-    __builtin_prefetch(block.keys + i, /*rw=*/0, /*locality=*/2);
-    __builtin_prefetch(block.values + i, /*rw=*/0, /*locality=*/2);
-  }
+/// Asks for the c-th part of the next block's keys and values: blocks lie anywhere, and each is too
+/// short for the processor to see the rest coming. Between products, not all at once: the requests
+/// that a core can have outstanding are also those of the block at hand.
+HWY_INLINE void ask_for(const Block& next, int64_t c) {
+  static_assert(kBlockTokens * sizeof(float) == 64, "a line of the cache");
+  __builtin_prefetch(next.keys + c * kBlockTokens, /*rw=*/0, /*locality=*/2);
+  __builtin_prefetch(next.values + c * kBlockTokens, /*rw=*/0, /*locality=*/2);
 }
 
 /// scores[q][t] = q · key t · scale of kCount queries and kVectors vectors of tokens from `t`; two
-/// chains each, over even and odd elements.
+/// chains each, over even and odd elements. `next` is asked for meanwhile.
 template <int kCount, int kVectors>
-HWY_INLINE void block_products(const Block& block, const QueryState* HWY_RESTRICT states, int64_t t,
-                               float scale, BlockRows& scores) {
+HWY_INLINE void block_products(const Block& block, const Block& next,
+                               const QueryState* HWY_RESTRICT states, int64_t t, float scale,
+                               BlockRows& scores) {
   const BlockTag d;
   using V = hn::Vec<BlockTag>;
   V even[kCount][kVectors];
@@ -102,6 +102,7 @@ HWY_INLINE void block_products(const Block& block, const QueryState* HWY_RESTRIC
   }
   const auto step = [&](int64_t c, V(&sums)[kCount][kVectors]) HWY_ATTR {
     V keys[kVectors];
+    ask_for(next, c);
     for (int v = 0; v < kVectors; ++v)
       keys[v] = hn::LoadU(d, block.keys + c * kBlockTokens + t + v * kBlockLanes);
     for (int q = 0; q < kCount; ++q) {
@@ -197,15 +198,15 @@ HWY_INLINE void add_values(D d, const Block& block, const BlockRows& weights,
   }
 }
 
-/// Takes block number `b` of a run into kCount queries.
+/// Takes block number `b` of a run into kCount queries, and asks for the next one.
 template <int kCount>
-void meet_block(const Block& block, int64_t b, const ScoreTransform& transform,
+void meet_block(const Block& block, const Block& next, int64_t b, const ScoreTransform& transform,
                 QueryState* states) {
   constexpr int kTogether = kBlockTokens > kBlockLanes ? 2 : 1;
   BlockRows rows;
   float shrink[kCount];
   for (int64_t t = 0; t < kBlockTokens; t += kTogether * kBlockLanes)
-    block_products<kCount, kTogether>(block, states, t, transform.scale, rows);
+    block_products<kCount, kTogether>(block, next, states, t, transform.scale, rows);
   for (int q = 0; q < kCount; ++q) {
     QueryState& state = states[q];
     const float top =
@@ -228,23 +229,24 @@ void meet_block(const Block& block, int64_t b, const ScoreTransform& transform,
     add_values<kCount, 1>(hn::CappedTag<float, 1>(), block, rows, shrink, c, states);
 }
 
-void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
+void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run, int32_t then,
                 const ScoreTransform& transform, std::span<QueryState> states) {
   const int64_t size = cache.head_dim * kBlockTokens;
-  const auto block_at = [&](int64_t b) {
-    const int64_t at = (run.blocks[b] * cache.key_heads + head) * size;
+  const auto block_at = [&](int32_t number, int64_t b) {
+    const int64_t at = (number * cache.key_heads + head) * size;
     return Block{cache.keys + at, cache.values + at, cache.head_dim,
                  std::min(run.tokens - b * kBlockTokens, kBlockTokens)};
   };
   int64_t first = run.tokens;
   for (const auto& state : states) first = std::min(first, state.first);
   for (int64_t b = first / kBlockTokens; b * kBlockTokens < run.tokens; ++b) {
-    const Block block = block_at(b);
-    if ((b + 1) * kBlockTokens < run.tokens) ask_for(block_at(b + 1));
+    const Block block = block_at(run.blocks[b], b);
+    const bool last = (b + 1) * kBlockTokens >= run.tokens;
+    const Block next = block_at(last ? then : run.blocks[b + 1], b + 1);
     size_t i = 0;
     for (; i + kQueries <= states.size(); i += kQueries)
-      meet_block<kQueries>(block, b, transform, states.data() + i);
-    for (; i < states.size(); ++i) meet_block<1>(block, b, transform, states.data() + i);
+      meet_block<kQueries>(block, next, b, transform, states.data() + i);
+    for (; i < states.size(); ++i) meet_block<1>(block, next, b, transform, states.data() + i);
   }
 }
 
@@ -262,9 +264,9 @@ float row_max(const float* z, int64_t n) { return HWY_DYNAMIC_DISPATCH(row_max)(
 double row_weights(const float* z, int64_t n, float max, float* weights) {
   return HWY_DYNAMIC_DISPATCH(row_weights)(z, n, max, weights);
 }
-void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
+void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run, int32_t then,
                 const ScoreTransform& transform, std::span<QueryState> states) {
-  HWY_DYNAMIC_DISPATCH(attend_run)(cache, head, run, transform, states);
+  HWY_DYNAMIC_DISPATCH(attend_run)(cache, head, run, then, transform, states);
 }
 
 }  // namespace rlhf::simd

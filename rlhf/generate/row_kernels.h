@@ -48,8 +48,9 @@ struct QueryState {
 
 /// Takes the tokens of key head `head` that each of `states` sees into it. A block is read once for
 /// all of them. Blocks are met in order, and a query's sums have one order whatever is computed
-/// beside: its result does not depend on its neighbours.
-void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run,
+/// beside: its result does not depend on its neighbours. `then` is the block that is met after this
+/// run: a hint, of any block of the cache.
+void attend_run(const BlockCache& cache, int64_t head, const BlockRun& run, int32_t then,
                 const ScoreTransform& transform, std::span<QueryState> states);
 
 }  // namespace rlhf::simd

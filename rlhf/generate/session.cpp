@@ -1,7 +1,7 @@
 #include "rlhf/generate/session.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <numeric>
@@ -98,7 +98,7 @@ at::Tensor Session::append(std::span<const int32_t> ids) {
 Completion Session::generate(const Prompt& prompt, const SamplingOptions& options,
                              const GenerateCallbacks& callbacks) {
   check_request(prompt, options);
-  const at::NoGradGuard no_grad;
+  const c10::InferenceMode inference;  // as in Engine
   const ThinProductScope thin;
   const int64_t tokens = std::ssize(prompt.ids);
   stats_ = {.reused_tokens = keep_common(prompt, tokens + options.max_new_tokens)};
