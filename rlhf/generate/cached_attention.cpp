@@ -77,7 +77,8 @@ void attend_siblings(const simd::BlockCache& cache, std::span<const CachedSequen
   }
 }
 
-/// Bytes of one element each; keys are laid across the block, values along it.
+/// Bytes of one element each; keys are laid across the block, values along it: every element of a
+/// key is a line of memory of its own, so that few tokens are worth a thread.
 template <class Element>
 void store_on_cpu(const KvCache& cache, int64_t layer, const at::Tensor& k, const at::Tensor& v,
                   std::span<const CacheSlot> slots) {

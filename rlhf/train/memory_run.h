@@ -59,8 +59,9 @@ void fit_rows(RunMemory& run, int64_t longest, const std::vector<int64_t>& lengt
 /// The folder PPO's critic starts from.
 std::string critic_folder(const PpoConfig& config);
 
-/// Reads the config.json of every model of the run. UserError with what is wrong with them. How steps
-/// are cut (`size`, `critic_size`) is a function of models, method and rows, not of the machine.
+/// Reads the config.json of every model of the run. UserError with what is wrong with them. How
+/// steps are cut (`size`, `critic_size`) is a function of models, method and rows, not of the
+/// machine.
 MemoryRequest memory_request(const RunMemory& run);
 
 /// A switch that is not set, and the bytes that it would take off the peak.
